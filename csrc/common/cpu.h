@@ -1,0 +1,46 @@
+// Running a CPU kernel: which instruction set, and over how many threads.
+#pragma once
+#include "tensor.h"
+
+namespace pyrcnn {
+
+enum class Isa { kDefault, kAvx2, kAvx512 };
+
+// The best instruction set of this machine, or what PYRCNN_CPU_CAPABILITY=default|avx2|avx512 asks for; read once.
+Isa cpu_isa();
+const char* isa_name(Isa isa);
+
+// PYRCNN_DECLARE_KERNEL(ret, name, (arguments)) declares, inside a namespace, what csrc/<op>/<op>_kernel.cpp defines in
+// namespace PYRCNN_ISA; PYRCNN_KERNEL(name) is the function to call on this machine.
+#if defined(__x86_64__)
+#define PYRCNN_DECLARE_KERNEL(ret, name, arguments) \
+  namespace isa_default { ret name arguments; }     \
+  namespace isa_avx2 { ret name arguments; }        \
+  namespace isa_avx512 { ret name arguments; }
+#define PYRCNN_KERNEL(...) \
+  (::pyrcnn::pick(&isa_default::__VA_ARGS__, &isa_avx2::__VA_ARGS__, &isa_avx512::__VA_ARGS__))
+#else
+#define PYRCNN_DECLARE_KERNEL(ret, name, arguments) \
+  namespace isa_default { ret name arguments; }
+#define PYRCNN_KERNEL(...) (&isa_default::__VA_ARGS__)
+#endif
+
+template <typename F> F pick(F base, F avx2, F avx512) {
+  switch (cpu_isa()) {
+    case Isa::kAvx512: return avx512;
+    case Isa::kAvx2: return avx2;
+    default: return base;
+  }
+}
+
+// body(begin, end) over [0, count), in parallel once a thread has at least ~20 us of work; `cost` is the estimated
+// nanoseconds of one step. Small work runs inline, without waking the pool.
+template <typename F> void parallel(int64_t count, double cost, const F& body) {
+  constexpr double kWorthAThread = 20e3;
+  if (count <= 0) return;
+  if (double(count) * cost < 2 * kWorthAThread || torch::stable::get_num_threads() == 1) return body(int64_t{0}, count);
+  const int64_t grain = int64_t(kWorthAThread / cost) + 1;
+  torch::stable::parallel_for(0, count, grain, body);
+}
+
+}  // namespace pyrcnn

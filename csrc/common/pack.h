@@ -1,0 +1,136 @@
+// SIMD packs: PYRCNN_LANES floats (or half as many doubles) that are added, compared and selected like one number, so
+// that a formula templated on its number type serves a scalar, a pack and a CUDA thread alike. They are the compiler's
+// own vector types: +, -, *, /, <, ? : work on them for every instruction set (SSE2, AVX2, AVX-512, NEON), and a pack
+// wider than the machine's registers is split by the compiler, which is how the 16-lane code is tested everywhere.
+// Included by *_kernel.cpp only; those are compiled once per instruction set inside namespace PYRCNN_ISA.
+#pragma once
+#include "hd.h"
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+#if !defined(PYRCNN_LANES) || !defined(PYRCNN_ISA)
+#error "pack.h is for *_kernel.cpp, which CMake compiles with PYRCNN_ISA and PYRCNN_LANES"
+#endif
+
+namespace pyrcnn::PYRCNN_ISA {
+
+constexpr int kLanes = PYRCNN_LANES;
+
+template <typename C> struct PackOf;
+template <> struct PackOf<float> {
+  static constexpr int lanes = kLanes;
+  using type = float __attribute__((vector_size(4 * kLanes)));
+  using mask = int32_t __attribute__((vector_size(4 * kLanes)));
+};
+template <> struct PackOf<double> {
+  static constexpr int lanes = kLanes / 2;
+  using type = double __attribute__((vector_size(4 * kLanes)));
+  using mask = int64_t __attribute__((vector_size(4 * kLanes)));
+};
+template <> struct PackOf<int32_t> {
+  static constexpr int lanes = kLanes;
+  using type = int32_t __attribute__((vector_size(4 * kLanes)));
+  using mask = type;
+};
+template <typename C> using Pack = typename PackOf<C>::type;
+template <typename C> using Mask = typename PackOf<C>::mask;
+template <typename C> constexpr int lanes_of = PackOf<C>::lanes;
+
+template <typename C> PYRCNN_HD Pack<C> broadcast(C x) { return Pack<C>{} + x; }
+
+template <typename C> PYRCNN_HD Pack<C> load(const C* from) {
+  Pack<C> pack;
+  memcpy(&pack, from, sizeof pack);
+  return pack;
+}
+template <typename C> PYRCNN_HD void store(C* to, Pack<C> pack) { memcpy(to, &pack, sizeof pack); }
+
+// A pack of floats from half storage, and back (rounded to nearest even).
+PYRCNN_HD Pack<float> load(const BFloat16* from) {
+  using Words = uint16_t __attribute__((vector_size(2 * kLanes)));
+  Words words;
+  memcpy(&words, from, sizeof words);
+  using Wide = uint32_t __attribute__((vector_size(4 * kLanes)));
+  return bit_cast<Pack<float>>(__builtin_convertvector(words, Wide) << 16);
+}
+PYRCNN_HD void store(BFloat16* to, Pack<float> x) {
+  using Words = uint16_t __attribute__((vector_size(2 * kLanes)));
+  using Wide = uint32_t __attribute__((vector_size(4 * kLanes)));
+  const Wide u = bit_cast<Wide>(x);
+  const Wide rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
+  const Wide nan = Wide{} + 0x7fc0;
+  const Words words = __builtin_convertvector(x != x ? nan : rounded, Words);
+  memcpy(to, &words, sizeof words);
+}
+PYRCNN_HD Pack<float> load(const Half* from) {
+#if defined(__AVX512F__) && PYRCNN_LANES == 16
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+#elif defined(__F16C__) && PYRCNN_LANES == 8
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+#else
+  Pack<float> pack;
+  for (int i = 0; i < kLanes; ++i) pack[i] = float(from[i]);
+  return pack;
+#endif
+}
+PYRCNN_HD void store(Half* to, Pack<float> x) {
+#if defined(__AVX512F__) && PYRCNN_LANES == 16
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+#elif defined(__F16C__) && PYRCNN_LANES == 8
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+#else
+  for (int i = 0; i < kLanes; ++i) to[i] = Half(x[i]);
+#endif
+}
+
+// a * b + c rounded once: for weighted sums only, never for box arithmetic (HOUSE rule: IoU must not be contracted).
+PYRCNN_HD Pack<float> fma(Pack<float> a, Pack<float> b, Pack<float> c) {
+#if defined(__AVX512F__) && PYRCNN_LANES == 16
+  return _mm512_fmadd_ps(a, b, c);
+#elif defined(__FMA__) && PYRCNN_LANES == 8
+  return _mm256_fmadd_ps(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+PYRCNN_HD Pack<double> fma(Pack<double> a, Pack<double> b, Pack<double> c) {
+#if defined(__AVX512F__) && PYRCNN_LANES == 16
+  return _mm512_fmadd_pd(a, b, c);
+#elif defined(__FMA__) && PYRCNN_LANES == 8
+  return _mm256_fmadd_pd(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// One bit per lane of a comparison's result, lane 0 lowest.
+PYRCNN_HD uint32_t bits(Mask<float> mask) {
+#if defined(__AVX512DQ__) && PYRCNN_LANES == 16
+  return _mm512_movepi32_mask(bit_cast<__m512i>(mask));
+#elif defined(__AVX2__) && PYRCNN_LANES == 8
+  return uint32_t(_mm256_movemask_ps(bit_cast<__m256>(mask)));
+#elif defined(__AVX2__) && PYRCNN_LANES == 16
+  __m256 half[2];
+  memcpy(half, &mask, sizeof mask);
+  return uint32_t(_mm256_movemask_ps(half[0])) | uint32_t(_mm256_movemask_ps(half[1])) << 8;
+#elif defined(__SSE2__) && PYRCNN_LANES == 4
+  return uint32_t(_mm_movemask_ps(bit_cast<__m128>(mask)));
+#else
+  uint32_t result = 0;
+  for (int i = 0; i < kLanes; ++i) result |= uint32_t(mask[i] & 1) << i;
+  return result;
+#endif
+}
+PYRCNN_HD uint32_t bits(Mask<double> mask) {
+#if defined(__AVX512DQ__) && PYRCNN_LANES == 16
+  return _mm512_movepi64_mask(bit_cast<__m512i>(mask));
+#elif defined(__AVX2__) && PYRCNN_LANES == 8
+  return uint32_t(_mm256_movemask_pd(bit_cast<__m256d>(mask)));
+#else
+  uint32_t result = 0;
+  for (int i = 0; i < kLanes / 2; ++i) result |= uint32_t(mask[i] & 1) << i;
+  return result;
+#endif
+}
+
+}  // namespace pyrcnn::PYRCNN_ISA

@@ -1,0 +1,76 @@
+// What every op needs from torch: checks that become ValueError, a dtype switch without macros, memory layouts.
+#pragma once
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <optional>
+#include <sstream>
+#include <stdexcept>
+#include <vector>
+
+#include "hd.h"
+
+namespace pyrcnn {
+
+using torch::headeronly::HeaderOnlyArrayRef;
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+// `check(ok, "rois must be [K, 5], got ", shape(rois))`: the sentence starts with the argument's name.
+template <typename... Parts> void check(bool ok, const Parts&... parts) {
+  if (ok) return;
+  std::ostringstream text;
+  (text << ... << parts);
+  throw std::invalid_argument(text.str());
+}
+
+inline std::string shape(const Tensor& t) {
+  std::ostringstream text;
+  const char* separator = "[";
+  for (int64_t size : t.sizes()) text << separator << size, separator = ", ";
+  text << (t.dim() ? "]" : "[]");
+  return text.str();
+}
+
+inline void check_same_device(const char* name, const Tensor& t, const char* other_name, const Tensor& other) {
+  check(t.is_cuda() == other.is_cuda() && t.get_device_index() == other.get_device_index(), name,
+        " must be on the device of ", other_name);
+}
+
+// Calls f(Type<T>{}) with T the storage type of `t`: float, double, Half or BFloat16.
+template <typename T> struct Type { using type = T; };
+template <typename F> decltype(auto) dispatch_floating(const Tensor& t, const char* name, F&& f) {
+  switch (t.scalar_type()) {
+    case ScalarType::Float: return f(Type<float>{});
+    case ScalarType::Double: return f(Type<double>{});
+    case ScalarType::Half: return f(Type<Half>{});
+    case ScalarType::BFloat16: return f(Type<BFloat16>{});
+    default: break;
+  }
+  check(false, name, " must be float32, float64, float16 or bfloat16, got ", torch::headeronly::toString(t.scalar_type()));
+  throw std::logic_error("unreachable");
+}
+
+// Half and BFloat16 are ours (hd.h), so pointers go through void*.
+template <typename T> const T* data(const Tensor& t) { return static_cast<const T*>(t.const_data_ptr()); }
+template <typename T> T* mutable_data(const Tensor& t) { return static_cast<T*>(t.mutable_data_ptr()); }
+
+// [N, C, H, W] stored as NHWC. Tensors that are both (C = 1, or H = W = 1) count as NCHW.
+inline bool is_channels_last(const Tensor& t) {
+  if (t.dim() != 4 || t.is_contiguous()) return false;
+  const int64_t c = t.size(1), h = t.size(2), w = t.size(3);
+  const auto matches = [&](int64_t dim, int64_t stride) { return t.size(dim) == 1 || t.stride(dim) == stride; };
+  return t.numel() > 0 && matches(1, 1) && matches(3, c) && matches(2, w * c) && matches(0, h * w * c);
+}
+// `t` itself when it is NCHW- or NHWC-contiguous, else an NCHW copy.
+inline Tensor dense(const Tensor& t) { return is_channels_last(t) ? t : torch::stable::contiguous(t); }
+
+inline Tensor empty_4d(const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t w, bool channels_last,
+                       std::optional<ScalarType> dtype = std::nullopt) {
+  if (!channels_last) return torch::stable::new_empty(like, {n, c, h, w}, dtype);
+  const Tensor nhwc = torch::stable::new_empty(like, {n, h, w, c}, dtype);
+  return torch::stable::transpose(torch::stable::transpose(nhwc, 1, 3), 2, 3);  // [n, c, w, h] -> [n, c, h, w]
+}
+
+}  // namespace pyrcnn

@@ -1,0 +1,5 @@
+"""``python -m pyrcnn`` is the ``pyrcnn`` command."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,35 @@
+"""What every operator's Python file needs: errors under one type, and the registration of fakes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+import torch
+
+from .. import _native  # noqa: F401  (loads the library: torch.ops.pyrcnn exists from here on)
+from ..errors import InputError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def input_errors(function: Callable[P, R]) -> Callable[P, R]:
+    """Turn the ``ValueError`` that native argument checks raise into :class:`pyrcnn.InputError`.
+
+    While torch.compile traces, errors come from the fake kernels and the function is used bare.
+    """
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        if torch.compiler.is_compiling():
+            return function(*args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError(str(error).partition("\nException raised from")[0]) from None
+
+    return checked
