@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -39,9 +40,13 @@ class CMakeBuild(build_ext):
     """Configure, build, then install both libraries beside the package (and into the source tree when editable)."""
 
     def build_extension(self, ext: Extension) -> None:
+        import pybind11
+
         torch_home = find_torch()
         if torch_home is None:
-            raise SystemExit("pyrcnn needs torch >= 2.10 to compile against; pip install torch first, or set PYRCNN_TORCH")
+            raise SystemExit(
+                "pyrcnn needs torch >= 2.10 to compile against; pip install torch first, or set PYRCNN_TORCH"
+            )
         build = ROOT / "build" / f"cmake-{sysconfig.get_config_var('SOABI')}"
         homes = [Path(self.get_ext_fullpath(ext.name)).parent.resolve()]
         if self.editable_mode:
@@ -49,9 +54,6 @@ class CMakeBuild(build_ext):
 
         def cmake(*arguments: object) -> None:
             subprocess.run(["cmake", *map(str, arguments)], check=True)
-
-        import pybind11
-        import sys
 
         cmake(
             *("-S", ROOT, "-B", build, "-G", "Ninja"),

@@ -44,7 +44,10 @@ class Targets:
         require(not self.labels.is_floating_point(), f"labels must be integers, got {self.labels.dtype}")
         if self.keypoints is not None:
             shape = list(self.keypoints.shape)
-            require(len(shape) == 3 and shape[0] == count and shape[2] == 3, f"keypoints must be [{count}, J, 3], got {shape}")
+            require(
+                len(shape) == 3 and shape[0] == count and shape[2] == 3,
+                f"keypoints must be [{count}, J, 3], got {shape}",
+            )
         if self.crowd is not None:
             require(self.crowd.shape == (count,), f"crowd must be [{count}], got {list(self.crowd.shape)}")
 
@@ -77,7 +80,7 @@ class Detections:
             index = slice(index, index + 1 or None)
         return Detections(*(None if v is None else v[index] for v in self._values()))
 
-    def _values(self) -> list[Tensor | None]:
+    def _values(self) -> list[Any]:
         return [getattr(self, f.name) for f in fields(self)]
 
     def to(self, *args: Any, **kwargs: Any) -> Detections:

@@ -22,9 +22,9 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-5, torch.float16: 2e-3, torc
 class OpCase:
     """One operator: how to call it, what is right, at which sizes.
 
-    ``inputs(generator, device, dtype, shape)`` makes the keyword arguments of ``call`` (tensors and plain numbers; for
-    low precision, values that the dtype can hold). ``oracle`` takes the same keyword arguments in float64 on the CPU and
-    returns what ``call`` returns. ``native(inputs)`` gives (overload, positional arguments) for ``opcheck``.
+    ``inputs(generator, device, dtype, shape)`` makes the keyword arguments of ``call`` (tensors and plain numbers;
+    for low precision, values that the dtype can hold). ``oracle`` takes the same keyword arguments in float64 on the CPU
+    and returns what ``call`` returns. ``native(inputs)`` gives (overload, positional arguments) for ``opcheck``.
     """
 
     name: str
@@ -44,10 +44,12 @@ class OpCase:
     discrete: float = 0.0
     # (what is wrong, change of the inputs, the argument that the error must begin with)
     bad: tuple[tuple[str, Callable[[Inputs], Inputs], str], ...] = ()
-    # Inputs that hold anything (NaN, inf, far outside, an index past the end): the call must return or raise InputError.
+    # Inputs that hold anything (NaN, inf, far outside, an index past the end): return a result or raise InputError.
     hostile: Callable[[torch.Generator, torch.device, torch.dtype], list[Inputs]] | None = None
     layouts: tuple[str, ...] = ()  # the inputs with 4 dimensions whose memory format the output must keep
-    bytes: Callable[[Shape, torch.dtype], int] | None = None  # bytes that must move: inputs read once, outputs written once
+    bytes: Callable[[Shape, torch.dtype], int] | None = (
+        None  # bytes that must move: inputs read once, outputs written once
+    )
 
 
 def change(**values: Any) -> Callable[[Inputs], Inputs]:

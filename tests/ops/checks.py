@@ -1,0 +1,101 @@
+"""Small tools of the contract tests: flattening, comparing, changing layouts and dtypes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tests.cases import Inputs, OpCase
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """Every tensor in a result: a tensor, a (named) tuple, a list, a dict, or those nested."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, dict):
+        return [t for v in value.values() for t in tensors(v)]
+    if isinstance(value, (list, tuple)):
+        return [t for v in value for t in tensors(v)]
+    return []
+
+
+def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
+    """The same structure with every tensor replaced."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, dict):
+        return {k: map_tensors(function, v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [map_tensors(function, v) for v in value]
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        return tuple(map_tensors(function, v) for v in value)
+    return value
+
+
+def upcast(inputs: Inputs) -> Inputs:
+    """What the oracle sees: float64 on the CPU, contiguous."""
+    return map_tensors(lambda t: (t.double() if t.is_floating_point() else t).cpu().contiguous(), inputs)
+
+
+def close(case: OpCase, dtype: torch.dtype, actual: Any, expected: Any) -> None:
+    """Assert that a result is the oracle's within the case's tolerance for that dtype."""
+    got, want = tensors(actual), tensors(expected)
+    assert len(got) == len(want), f"{case.name} returns {len(got)} tensors, its oracle {len(want)}"
+    for i, (a, b) in enumerate(zip(got, want, strict=True)):
+        assert tuple(a.shape) == tuple(b.shape), f"output {i}: {tuple(a.shape)} instead of {tuple(b.shape)}"
+        a, b = a.detach().cpu().double(), b.detach().cpu().double()
+        same = (a == b) | (a.isnan() & b.isnan())
+        off = ~same & ~((a - b).abs() <= case.tolerance[dtype] * (1 + b.abs()))
+        allowed = int(case.discrete * off.numel())
+        worst = (a - b).abs()[off].max().item() if off.any() else 0.0
+        assert int(off.sum()) <= allowed, f"output {i}: {int(off.sum())} of {off.numel()} differ, worst by {worst:.3g}"
+
+
+def identical(actual: Any, expected: Any) -> None:
+    """Assert that two results are the same bit for bit (NaN equals NaN)."""
+    for a, b in zip(tensors(actual), tensors(expected), strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0, equal_nan=True)
+
+
+def strided(t: Tensor) -> Tensor:
+    """The same values behind strides that fit no memory format."""
+    if t.ndim == 0:
+        return t
+    wide = torch.empty(*t.shape[:-1], t.shape[-1] * 2 + 1, dtype=t.dtype, device=t.device)
+    view = wide[..., 1::2]
+    view.copy_(t)
+    return view
+
+
+def shifted(t: Tensor) -> Tensor:
+    """The same values at an address that is aligned to one element only."""
+    storage = torch.empty(t.numel() + 1, dtype=t.dtype, device=t.device)
+    view = storage[1:].view(t.shape)
+    view.copy_(t)
+    return view
+
+
+def channels_last(t: Tensor) -> Tensor:
+    """NHWC where there are four dimensions."""
+    return t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t
+
+
+def gradients(case: OpCase, inputs: Inputs) -> list[Tensor]:
+    """The gradients of the case's differentiable inputs for fixed, uneven weights on the outputs."""
+    leaves: list[Tensor] = []
+
+    def leaf(t: Tensor) -> Tensor:
+        leaves.append(t.detach().clone().requires_grad_())
+        return leaves[-1]
+
+    prepared = {k: map_tensors(leaf, v) if k in case.grads else v for k, v in inputs.items()}
+    outputs = [t for t in tensors(case.call(**prepared)) if t.is_floating_point() and t.requires_grad]
+    weights = [torch.cos(torch.arange(t.numel(), device=t.device)).view(t.shape).to(t.dtype) for t in outputs]
+    torch.autograd.backward(outputs, weights)
+    for t in leaves:
+        assert t.grad is not None
+        assert t.grad.dtype == t.dtype
+    return [t.grad for t in leaves if t.grad is not None]
