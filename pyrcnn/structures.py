@@ -78,7 +78,8 @@ class Detections:
     def __getitem__(self, index: Any) -> Detections:
         if isinstance(index, int):
             index = slice(index, index + 1 or None)
-        return Detections(*(None if v is None else v[index] for v in self._values()))
+        keypoints = None if self.keypoints is None else self.keypoints[index]
+        return Detections(self.boxes[index], self.scores[index], self.labels[index], keypoints)
 
     def _values(self) -> list[Any]:
         return [getattr(self, f.name) for f in fields(self)]

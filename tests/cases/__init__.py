@@ -22,9 +22,9 @@ TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-5, torch.float16: 2e-3, torc
 class OpCase:
     """One operator: how to call it, what is right, at which sizes.
 
-    ``inputs(generator, device, dtype, shape)`` makes the keyword arguments of ``call`` (tensors and plain numbers;
-    for low precision, values that the dtype can hold). ``oracle`` takes the same keyword arguments in float64 on the CPU
-    and returns what ``call`` returns. ``native(inputs)`` gives (overload, positional arguments) for ``opcheck``.
+    ``inputs(generator, device, dtype, shape)`` makes the keyword arguments of ``call``: tensors and plain
+    numbers; for low precision, values that the dtype can hold. ``oracle`` takes the same keyword arguments in float64
+    on the CPU and returns what ``call`` returns; ``native(inputs)`` gives (overload, positional arguments).
     """
 
     name: str

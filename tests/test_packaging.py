@@ -1,0 +1,71 @@
+"""One build loads in every torch from 2.10 on: the libraries use nothing but torch's stable C interface."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pyrcnn
+
+PACKAGE = Path(pyrcnn.__file__).parent
+LIBRARIES = sorted(PACKAGE.glob("_C*.so"))
+STABLE = re.compile(r"aoti_torch_\w+|torch_\w+|_?Py\w*|cuda\w*|__cuda\w*")
+
+
+@pytest.mark.skipif(shutil.which("nm") is None, reason="needs binutils")
+@pytest.mark.parametrize("library", LIBRARIES, ids=lambda p: p.name.split(".")[0])
+def test_undefined_symbols_are_stable(library: Path) -> None:
+    listing = subprocess.check_output(["nm", "-D", "--undefined-only", library], text=True)
+    symbols = [line.split()[-1].partition("@")[0] for line in listing.splitlines()]
+    # Mangled names (_Z…) may come from libstdc++ only; torch's own C++ (at::, c10::, torch::) has no stable ABI.
+    unstable = [s for s in symbols if re.match(r"_ZN?K?(2at|3c10|5torch|5caffe)", s)]
+    assert not unstable
+    assert any(STABLE.fullmatch(s) for s in symbols)
+
+
+@pytest.mark.skipif(shutil.which("readelf") is None, reason="needs binutils")
+@pytest.mark.parametrize("library", LIBRARIES, ids=lambda p: p.name.split(".")[0])
+def test_libraries_carry_no_path_of_the_build_machine(library: Path) -> None:
+    listing = subprocess.check_output(["readelf", "-d", library], text=True)
+    assert "RPATH" not in listing
+    assert "RUNPATH" not in listing
+    needed = re.findall(r"NEEDED.*\[(.+?)\]", listing)
+    assert "libtorch_cpu.so" in needed
+    assert "libc10.so" not in needed
+    assert ("libtorch_cuda.so" in needed) == library.name.startswith("_C_cuda")
+
+
+@pytest.mark.parametrize("capability", ["default", "avx2", "avx512"])
+def test_cpu_capability_can_be_forced(capability: str) -> None:
+    order = ["default", "avx2", "avx512"]
+    best = pyrcnn.build_info()["cpu_best"]
+    code = "import pyrcnn; print(pyrcnn.build_info()['cpu_capability'])"
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=_environment(capability), text=True, capture_output=True, cwd=PACKAGE.parent
+    )
+    if order.index(capability) <= order.index(best):
+        assert run.stdout.strip() == capability
+    else:
+        assert run.returncode != 0
+        assert f"up to {best}" in run.stderr
+
+
+def test_a_bad_capability_is_told_at_import() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", "import pyrcnn"],
+        env=_environment("sse9"),
+        text=True,
+        capture_output=True,
+        cwd=PACKAGE.parent,
+    )
+    assert "PYRCNN_CPU_CAPABILITY must be default, avx2 or avx512, got sse9" in run.stderr
+
+
+def _environment(capability: str) -> dict[str, str]:
+    return {**os.environ, "PYRCNN_CPU_CAPABILITY": capability}
