@@ -1,0 +1,34 @@
+"""Detectors by name: ``build("centernet_mobilenet_v2_fpn_512", num_classes=3)``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from ..errors import require
+from .centernet import CenterNet, CenterNetConfig
+from .presets import FAMILIES, PRESETS, Config, changed
+from .saved import load, metadata
+
+
+def names() -> list[str]:
+    """The names that :func:`build` knows."""
+    return list(PRESETS)
+
+
+def build(name: str, **changes: Any) -> nn.Module:
+    """The detector ``name`` with random weights; ``changes`` replace fields of its configuration (``num_classes=3``).
+
+    Raises :class:`pyrcnn.InputError` for an unknown name or field.
+    """
+    require(name in PRESETS, f"name must be one of {', '.join(PRESETS)}, got {name!r}")
+    return from_config(changed(PRESETS[name], **changes))
+
+
+def from_config(config: Config) -> nn.Module:
+    """The detector that ``config`` describes, with random weights."""
+    return FAMILIES[type(config)](config)
+
+
+__all__ = ["PRESETS", "CenterNet", "CenterNetConfig", "build", "from_config", "load", "metadata", "names"]

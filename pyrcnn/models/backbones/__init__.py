@@ -1,0 +1,30 @@
+"""Backbones by name. Contract: ``forward(x) -> list[Tensor]``, one map per level, finest first; ``.channels`` and
+``.strides`` tell each level's width and stride; ``.stages`` lists the modules from the lowest up, for freezing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from .mobilenet_v2 import MobileNetV2
+
+
+class Backbone(Protocol):
+    """What a detector may rely on."""
+
+    channels: list[int]
+    strides: list[int]
+    stages: list[nn.Module]
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """[N, 3, H, W] → per level [N, channels[i], H / strides[i], W / strides[i]]."""
+        ...
+
+
+BACKBONES: dict[str, Callable[..., Any]] = {
+    "mobilenet_v2": MobileNetV2,
+}
+
+__all__ = ["BACKBONES", "Backbone", "MobileNetV2"]

@@ -1,0 +1,52 @@
+"""What CenterNet predicts at every cell: class heat map, box size, centre offset, and the joints of people."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..layers import conv3x3, glorot_uniform
+
+CLASS_BIAS = -2.19  # sigmoid(-2.19) = 0.1: focal loss starts where most cells are background (Lin et al. 2017)
+
+
+def head_channels(num_classes: int, joints: int) -> dict[str, int]:
+    """Head name → channels. Pairs are (height, width) or (y, x), in cells; per joint (y0, x0, y1, x1, …)."""
+    channels = {"heatmap": num_classes, "size": 2, "offset": 2}
+    if joints:
+        channels |= {"keypoint_heatmap": joints, "keypoint_regression": 2 * joints, "keypoint_offset": 2 * joints}
+    return channels
+
+
+class Head(nn.Module):
+    """3x3 convolution to ``width`` channels, ReLU, 1x1 convolution to the outputs: ``conv``, ``out``."""
+
+    def __init__(self, inputs: int, outputs: int, width: int, separable: bool, bias: float):
+        super().__init__()
+        self.conv = conv3x3(inputs, width, separable)
+        self.out = nn.Conv2d(width, outputs, 1)
+        glorot_uniform(self)
+        nn.init.constant_(self.out.bias, bias)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, inputs, H, W] → raw [N, outputs, H, W]."""
+        return self.out(torch.relu(self.conv(x)))
+
+
+class Heads(nn.ModuleDict):
+    """Every head once per stack, each with its own weights: ``<name>.<stack>.{conv,out}``."""
+
+    def __init__(self, stack_channels: list[int], num_classes: int, joints: int, width: int, separable: bool):
+        super().__init__(
+            {
+                name: nn.ModuleList(
+                    Head(inputs, outputs, width, separable, CLASS_BIAS if name.endswith("heatmap") else 0.0)
+                    for inputs in stack_channels
+                )
+                for name, outputs in head_channels(num_classes, joints).items()
+            }
+        )
+
+    def forward(self, features: list[Tensor], stack: int = -1) -> dict[str, Tensor]:
+        """The raw maps of one stack, the last unless told: name → [N, channels, H, W]."""
+        return {name: head[stack](features[stack]) for name, head in self.items()}  # type: ignore[index]

@@ -1,0 +1,132 @@
+"""CenterNet (Zhou, Wang, Krähenbühl 2019): image → features → maps of centres, sizes, offsets, joints → objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import require
+from ...structures import Detections, Targets
+from ..backbones import BACKBONES
+from ..backbones.necks import Deconvolutions, NoNeck, TopDown
+from ..labels import default_labels
+from ..layers import float32, freeze_lower
+from ..outputs import PaddedDetections, PaddedPoses, trim
+from ..preprocess import fit_square, load_images, normalize
+from .decode import boxes_at, find_peaks, to_input_pixels
+from .heads import Heads
+from .targets import box_losses, box_targets, pad_targets, valid_cells
+
+STRIDE = 4  # of every CenterNet's output
+
+
+@dataclass(frozen=True)
+class CenterNetConfig:
+    """Everything that defines a CenterNet; plain values only, so that a weights file can carry it."""
+
+    backbone: str = "mobilenet_v2"  # a name of BACKBONES
+    num_classes: int = 90
+    input_size: int = 512  # pictures are fitted into a square of this many pixels
+    normalization: str = "unit"  # a name of preprocess.NORMALIZATIONS
+    max_detections: int = 100
+    neck: str = "fpn"  # "fpn", "deconv" or "none"
+    neck_laterals: tuple[int, ...] = (64, 32, 24)  # fpn: channels before each filter, coarse to fine
+    neck_widths: tuple[int, ...] = (32, 24, 24)  # channels after each
+    neck_momentum: float = 0.01
+    separable: bool = True  # depthwise + pointwise convolutions in neck and heads
+    head_width: int = 256
+    padding: str = "same"  # mobilenet_v2: "same" (TF) or "symmetric" (torchvision's weights)
+    norm_eps: float = 1e-3  # of the backbone's batch norms
+    norm_momentum: float = 0.0003
+    trainable_layers: int | None = None  # train only this many of the backbone's upper stages
+
+
+def make_backbone(config: CenterNetConfig) -> Any:
+    """The backbone with the arguments that concern it."""
+    require(config.backbone in BACKBONES, f"backbone must be one of {', '.join(BACKBONES)}, got {config.backbone!r}")
+    options: dict[str, Any] = {"norm_eps": config.norm_eps, "norm_momentum": config.norm_momentum}
+    if config.backbone == "mobilenet_v2":
+        options["padding"] = config.padding
+    return BACKBONES[config.backbone](**options)
+
+
+def make_neck(config: CenterNetConfig, channels: Sequence[int]) -> Any:
+    """The neck that ``config.neck`` names, for a backbone of these channels."""
+    require(config.neck in ("fpn", "deconv", "none"), f"neck must be fpn, deconv or none, got {config.neck!r}")
+    if config.neck == "fpn":
+        return TopDown(
+            channels, config.neck_laterals, config.neck_widths, config.separable, norm_momentum=config.neck_momentum
+        )
+    if config.neck == "deconv":
+        return Deconvolutions(channels, config.neck_widths, norm_momentum=config.neck_momentum)
+    return NoNeck(channels)
+
+
+class CenterNet(nn.Module):
+    """Zhou et al., 2019: every object is the peak of a heat map, and its box is read off the cell of the peak.
+
+    Modules: ``backbone`` (list of maps), ``neck`` (one map of stride 4 per stack), ``head.<name>.<stack>``.
+    """
+
+    def __init__(self, config: CenterNetConfig):
+        super().__init__()
+        self.config = config
+        self.backbone = make_backbone(config)
+        self.neck = make_neck(config, self.backbone.channels)
+        self.head = Heads(self.neck.channels, config.num_classes, 0, config.head_width, config.separable)
+        self.classes, self.category_ids = default_labels(config.num_classes)
+        freeze_lower(self.backbone.stages, config.trainable_layers)
+
+    def forward(self, images: Sequence[Any], targets: Sequence[Targets] | None = None) -> Any:
+        """Pictures → list of :class:`Detections`; with ``targets`` → dict of losses, whatever the mode."""
+        return self.predict(images) if targets is None else self.loss(images, targets)
+
+    def predict(self, images: Sequence[Any]) -> list[Detections]:
+        """Detections in each picture's own pixels."""
+        if len(images) == 0:
+            return []
+        pixels, sizes, scales = self.preprocess(images)  # [N, 3, S, S], [N, 2], [N, 2]
+        return trim(self.predict_padded(pixels, sizes), sizes, scales)
+
+    def preprocess(self, images: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures → normalised pixels [N, 3, S, S], sizes [N, 2] (h, w) in them, scales [N, 2] (y, x) new per old."""
+        parameter = next(self.parameters())
+        loaded = [image.to(parameter.device) for image in load_images(images)]
+        pixels, sizes, scales = fit_square(loaded, self.config.input_size)
+        return normalize(pixels, self.config.normalization).to(parameter.dtype), sizes, scales
+
+    def heads(self, pixels: Tensor) -> dict[str, Tensor]:
+        """Normalised pixels [N, 3, H, W] → raw maps [N, channels, H/4, W/4] of the last stack."""
+        return self.head(self.neck(self.backbone(pixels)))
+
+    def predict_padded(self, pixels: Tensor, sizes: Tensor) -> PaddedDetections | PaddedPoses:
+        """Fixed shapes, no host synchronisation: the part that compiles, exports and is captured as one CUDA graph.
+
+        ``pixels`` [N, 3, H, W] normalised, sides multiples of 32; ``sizes`` [N, 2] (h, w) without the padding.
+        """
+        maps = {name: float32(value) for name, value in self.heads(pixels).items()}
+        scores, labels, ys, xs = find_peaks(maps["heatmap"], self.config.max_detections)
+        boxes = boxes_at(ys, xs, maps["size"], maps["offset"])
+        found = scores > 0
+        boxes = torch.where(found[..., None], to_input_pixels(boxes, sizes, STRIDE), 0.0)
+        return PaddedDetections(boxes, scores, torch.where(found, labels, -1), found.sum(1))
+
+    def loss(self, images: Sequence[Any], targets: Sequence[Targets]) -> dict[str, Tensor]:
+        """Named losses, already weighted: their sum is what to minimise. Averaged over the stacks."""
+        require(len(images) == len(targets), f"targets must be one per image, got {len(targets)} for {len(images)}")
+        pixels, sizes, scales = self.preprocess(images)
+        objects = pad_targets(list(targets), scales, STRIDE)
+        features = self.neck(self.backbone(pixels))
+        height, width = features[0].shape[-2:]
+        wanted = box_targets(objects, self.config.num_classes, height, width)
+        valid = valid_cells(sizes, height, width, STRIDE)
+        total: dict[str, Tensor] = {}
+        for stack in range(len(features)):
+            maps = {name: float32(value) for name, value in self.head(features, stack).items()}
+            for name, loss in box_losses(maps, wanted, valid).items():
+                total[name] = total.get(name, loss.new_zeros(())) + loss / len(features)
+        return total

@@ -1,0 +1,173 @@
+"""Pictures to network input: reading, resizing, padding and normalising, one named function per convention."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ..errors import InputError, require
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def load_image(picture: Any) -> Tensor:
+    """Any picture → [3, H, W] RGB, uint8 (0..255) or, where floats were given, float32 (0..1).
+
+    Accepts a tensor [3, H, W], a path, a PIL picture, or a numpy array HxW, HxWx1, HxWx3 or HxWx4. EXIF orientation is
+    applied; grey becomes three channels, an alpha channel is dropped. Raises :class:`pyrcnn.InputError`, which names
+    the file where there is one.
+    """
+    if isinstance(picture, Tensor):
+        return _checked(picture)
+    if isinstance(picture, str | os.PathLike):
+        picture = open_picture(picture)
+    if isinstance(picture, Image.Image):
+        return torch.from_numpy(_rgb_array(picture)).permute(2, 0, 1)
+    if isinstance(picture, np.ndarray):
+        return _checked(_from_array(picture))
+    raise InputError(f"images must hold tensors, paths, PIL pictures or numpy arrays, got {type(picture).__name__}")
+
+
+def load_images(pictures: Iterable[Any]) -> list[Tensor]:
+    """:func:`load_image` of each; a single path or picture is refused, because a list is meant."""
+    single = isinstance(pictures, str | os.PathLike | Image.Image) or getattr(pictures, "ndim", 4) < 4
+    require(not single, "images must be a list of pictures, got one picture: put it in a list")
+    return [load_image(picture) for picture in pictures]
+
+
+def open_picture(path: str | os.PathLike[str]) -> Image.Image:
+    """Decode the whole file now, so that what is wrong with it is said here and with its name."""
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture
+    except FileNotFoundError:
+        raise InputError(f"images: no such file: {os.fspath(path)}") from None
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"images: cannot read {os.fspath(path)}: {error}") from None
+
+
+def _rgb_array(picture: Image.Image) -> np.ndarray:
+    picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I;16") or picture.mode == "I":  # Pillow would clip 16 bits at 255
+        grey = (np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    return np.array(picture.convert("RGB"))
+
+
+def _from_array(array: np.ndarray) -> Tensor:
+    if array.ndim == 2:
+        array = array[..., None]
+    require(array.ndim == 3 and array.shape[2] in (1, 3, 4), f"images must be HxWx3 arrays, got {list(array.shape)}")
+    array = np.broadcast_to(array, (*array.shape[:2], 3)) if array.shape[2] == 1 else array[..., :3]
+    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)
+
+
+def _checked(image: Tensor) -> Tensor:
+    require(image.ndim == 3 and image.shape[0] == 3, f"images must be [3, H, W] tensors, got {list(image.shape)}")
+    require(image.shape[1] > 0 and image.shape[2] > 0, f"images must not be empty, got {list(image.shape)}")
+    floating = image.is_floating_point()
+    require(floating or image.dtype == torch.uint8, f"images must be uint8 or floating point, got {image.dtype}")
+    return image
+
+
+def to_255(image: Tensor) -> Tensor:
+    """uint8 or float 0..1 → float32 0..255."""
+    return image.float() * 255 if image.is_floating_point() else image.float()
+
+
+# ---- resizing --------------------------------------------------------------------------------------------------------
+
+
+def keep_aspect(height: int, width: int, size: int) -> tuple[int, int]:
+    """The height and width that make the longer side ``size``, rounded half to even in float32."""
+    ratio = min(np.float32(size) / np.float32(height), np.float32(size) / np.float32(width))
+    new = (int(np.rint(np.float32(side) * ratio)) for side in (height, width))
+    new_height, new_width = (max(side, 1) for side in new)
+    return new_height, new_width
+
+
+def _legacy_taps(size: int, new_size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Lower index, upper index and weight of the upper for each output: source = i * (size / new_size) in float32."""
+    scale = torch.tensor(size, dtype=torch.float32) / torch.tensor(new_size, dtype=torch.float32)
+    source = torch.arange(new_size, dtype=torch.float32, device=device) * scale.to(device)
+    low = source.floor()
+    return low.long(), (low.long() + 1).clamp(max=size - 1), source - low
+
+
+def resize_legacy(image: Tensor, height: int, width: int) -> Tensor:
+    """TensorFlow 1's bilinear resize of [..., H, W] float32: no half-pixel centres, no aligned corners, no antialiasing.
+
+    ``torch.nn.functional.interpolate`` has no such mode. x is interpolated first, as there: results agree to the bit.
+    """
+    x0, x1, wx = _legacy_taps(image.shape[-1], width, image.device)
+    y0, y1, wy = _legacy_taps(image.shape[-2], height, image.device)
+    left, right = image[..., x0], image[..., x1]
+    rows = left + (right - left) * wx  # [..., H, width]
+    top, bottom = rows[..., y0, :], rows[..., y1, :]
+    return top + (bottom - top) * wy[:, None]
+
+
+def fit_square(images: Sequence[Tensor], size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """TF's keep-aspect resizer: each picture's longer side becomes ``size``, then zeros at the bottom and right.
+
+    Returns pixels [N, 3, size, size] (0..255), sizes [N, 2] of the pictures in it, scales [N, 2] (y, x), new per old.
+    """
+    pixels = images[0].new_zeros((len(images), 3, size, size), dtype=torch.float32)
+    sizes, scales = [], []
+    for target, image in zip(pixels, images, strict=True):
+        height, width = image.shape[-2:]
+        new_height, new_width = keep_aspect(height, width, size)
+        target[:, :new_height, :new_width] = resize_legacy(to_255(image), new_height, new_width)
+        sizes.append((new_height, new_width))
+        scales.append((new_height / height, new_width / width))
+    return pixels, torch.tensor(sizes, device=pixels.device), torch.tensor(scales, device=pixels.device)
+
+
+# ---- normalising (0..255 in RGB → what the network was trained on) ---------------------------------------------------
+
+
+def _channels(values: Sequence[float], like: Tensor) -> Tensor:
+    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None]
+
+
+def normalize_unit(pixels: Tensor) -> Tensor:
+    """RGB / 127.5 - 1: -1..1 (TF's MobileNetV2 and ResNet V2)."""
+    return pixels / 127.5 - 1
+
+
+def normalize_caffe(pixels: Tensor) -> Tensor:
+    """BGR less the ImageNet mean, not scaled (Keras' ResNet V1, as in Caffe)."""
+    return pixels.flip(-3) - _channels((103.939, 116.779, 123.68), pixels)
+
+
+def normalize_extremenet(pixels: Tensor) -> Tensor:
+    """BGR, COCO's mean and deviation (Hourglass, from ExtremeNet)."""
+    mean = _channels((104.01362025, 114.03422265, 119.9165958), pixels)
+    return (pixels.flip(-3) - mean) / _channels((73.6027665, 69.89082075, 70.9150767), pixels)
+
+
+def normalize_imagenet(pixels: Tensor) -> Tensor:
+    """RGB / 255 less ImageNet's mean over its deviation (torchvision)."""
+    mean = _channels((0.485, 0.456, 0.406), pixels)
+    return (pixels / 255 - mean) / _channels((0.229, 0.224, 0.225), pixels)
+
+
+NORMALIZATIONS = {
+    "unit": normalize_unit,
+    "caffe": normalize_caffe,
+    "extremenet": normalize_extremenet,
+    "imagenet": normalize_imagenet,
+}
+
+
+def normalize(pixels: Tensor, convention: str) -> Tensor:
+    """RGB 0..255 [N, 3, H, W] → the network's own channels, by a name of ``NORMALIZATIONS``."""
+    require(convention in NORMALIZATIONS, f"normalization must be one of {list(NORMALIZATIONS)}, got {convention!r}")
+    return NORMALIZATIONS[convention](pixels)
