@@ -1,0 +1,36 @@
+"""Data sets, augmentation and batches."""
+
+from .coco import CocoDataset, coco
+from .loader import BatchOrder, aspect_groups, batches, collate
+from .report import Problem, Report
+from .transforms import (
+    ColorJitter,
+    HorizontalFlip,
+    Pad,
+    RandomCrop,
+    Resize,
+    ScaleJitter,
+    Transform,
+    VerticalFlip,
+    flip_pairs,
+)
+
+__all__ = [
+    "BatchOrder",
+    "CocoDataset",
+    "ColorJitter",
+    "HorizontalFlip",
+    "Pad",
+    "Problem",
+    "RandomCrop",
+    "Report",
+    "Resize",
+    "ScaleJitter",
+    "Transform",
+    "VerticalFlip",
+    "aspect_groups",
+    "batches",
+    "coco",
+    "collate",
+    "flip_pairs",
+]
