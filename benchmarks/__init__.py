@@ -1,0 +1,1 @@
+"""Speed, measured: ``pytest benchmarks/`` (see README.md in this folder)."""

@@ -1,0 +1,104 @@
+"""The ``duel`` fixture: check that all contenders agree, time them in turns, keep the figures for the tables."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks.machine import ceilings, describe
+from benchmarks.race import Contender, Timing, human, race
+
+ROWS: list[dict[str, Any]] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("pyrcnn")
+    group.addoption("--threads", type=int, default=1, help="CPU threads for every contender (default 1)")
+    group.addoption("--bench-device", default="cpu", help="cpu (default) or cuda")
+    group.addoption("--seconds", type=float, default=2.0, help="about how long each row is measured (default 2)")
+    group.addoption(
+        "--rows", type=Path, default=None, help="write the figures to this JSON file, for benchmarks.report"
+    )
+
+
+@pytest.fixture(autouse=True)
+def _threads(request: pytest.FixtureRequest) -> Any:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.config.getoption("--threads"))
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def device(request: pytest.FixtureRequest) -> torch.device:
+    return torch.device(request.config.getoption("--bench-device"))
+
+
+@pytest.fixture
+def duel(request: pytest.FixtureRequest, benchmark: Any, device: torch.device) -> Callable[..., None]:
+    """``duel(ours, peers, agree=…, bytes=…, operations=…)``: one row of the table.
+
+    ``agree(ours_result, peer_result, peer_name)`` asserts; a kernel that is wrong is not timed.
+    """
+    config = request.config
+
+    def run(
+        ours: Contender,
+        peers: Mapping[str, Contender | None],
+        agree: Callable[[Any, Any, str], None] | None = None,
+        bytes: float = 0.0,
+        operations: float = 0.0,
+    ) -> None:
+        present = {name: peer for name, peer in peers.items() if peer is not None}
+        result = ours()
+        for name, peer in present.items():
+            other = peer()
+            if agree is not None:
+                agree(result, other, name)
+        if benchmark.disabled:
+            return
+        threads = config.getoption("--threads")
+        timings = race({"pyrcnn": ours, **present}, device, config.getoption("--seconds"))
+        # pytest-benchmark keeps the samples of our own calls beside its other results
+        benchmark.pedantic(ours, rounds=5, warmup_rounds=1)
+        floor = ceilings(device.type, threads).floor(bytes, operations) if bytes or operations else None
+        row = {
+            "row": request.node.name.removeprefix("bench_"),
+            "threads": threads,
+            "device": device.type,
+            "floor": floor,
+            "timings": {name: [t.median, t.low, t.high] for name, t in timings.items()},
+        }
+        benchmark.extra_info.update(row)
+        ROWS.append(row)
+
+    return run
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if not ROWS:
+        return
+    terminalreporter.section("ours beside the peers (median; ratio = peer / ours, in brackets 10th to 90th percentile)")
+    for row in ROWS:
+        timings = {name: Timing(*values) for name, values in row["timings"].items()}
+        ours = timings.pop("pyrcnn")
+        floor = f"  floor {human(row['floor'])}, {ours.median / row['floor']:.1f}x" if row["floor"] else ""
+        peers = "".join(
+            f"  | {name} {human(t.median)}: {t.median / ours.median:.1f}x "
+            f"({t.low / ours.high:.1f}-{t.high / ours.low:.1f})"
+            for name, t in sorted(timings.items(), key=lambda item: item[1].median)
+        )
+        terminalreporter.write_line(f"{row['row']:58s} {human(ours.median):>9s}{floor}{peers}")
+    path = config.getoption("--rows")
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".part")
+        temporary.write_text(json.dumps({"machine": describe(), "rows": ROWS}, indent=1))
+        os.replace(temporary, path)

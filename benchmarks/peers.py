@@ -1,0 +1,96 @@
+"""The libraries beside us, each loaded if it is installed, else left out.
+
+PyPI's torchvision is linked against CUDA torch, so beside a CPU-only torch its library does not load although its CPU
+kernels need nothing of CUDA. Two stand-ins with the missing names let it load; they are compiled here on first use.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import importlib
+import importlib.util
+import subprocess
+import tempfile
+from pathlib import Path
+from types import ModuleType
+
+import torch
+
+
+def optional(name: str) -> ModuleType | None:
+    """An installed module, or None."""
+    return importlib.import_module(name) if importlib.util.find_spec(name) else None
+
+
+@functools.cache
+def torchvision() -> ModuleType | None:
+    """torchvision with working operators, or None when it is not installed or does not fit this torch."""
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None:
+        return None
+    try:
+        if not torch.version.cuda:
+            _stand_in_for_cuda(Path(spec.origin).parent)
+        module = importlib.import_module("torchvision")
+        boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 2.0, 2.1]])
+        return module if module.ops.nms(boxes, torch.tensor([0.5, 0.9]), 0.5).tolist() == [1] else None
+    except (OSError, RuntimeError, ImportError, subprocess.CalledProcessError) as error:
+        print(f"torchvision is installed but does not load: {error}")
+        return None
+
+
+def _symbols(library: Path, kind: str) -> set[str]:
+    listing = subprocess.run(
+        ["nm", "-D", f"--{kind}-only", library], text=True, capture_output=True, check=False
+    ).stdout
+    return {line.split()[-1].partition("@")[0] for line in listing.splitlines() if line.strip()}
+
+
+def _stand_in_for_cuda(package: Path) -> None:
+    """Load stand-ins for libc10_cuda and libtorch_cuda that define what torchvision's library asks of them."""
+    bundled = package.parent / "torchvision.libs"
+    for runtime in bundled.glob("libcudart*"):
+        ctypes.CDLL(str(runtime), mode=ctypes.RTLD_GLOBAL)
+    library = next(p for p in (package / "_C.so", package / "_C_stable.so") if p.exists())
+    key = hashlib.sha1(f"{library}{library.stat().st_size}{torch.__version__}".encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"pyrcnn-bench-{key}"
+    if not (folder / "done").exists():
+        folder.mkdir(exist_ok=True)
+        there = [*(Path(torch.__file__).parent / "lib").glob("*.so*"), *bundled.glob("*.so*")]
+        defined = set().union(*(_symbols(p, "defined") for p in there))
+        missing = sorted(s for s in _symbols(library, "undefined") - defined if "cuda" in s.lower())
+        lines = ["#include <stdlib.h>"]
+        lines += [f"void* {s}[8];" if s.endswith("9allocatorE") else f"void {s}(void) {{ abort(); }}" for s in missing]
+        (folder / "stand_in.c").write_text("\n".join(lines) + "\n")
+        for name, source in (("libc10_cuda.so", "stand_in.c"), ("libtorch_cuda.so", "empty.c")):
+            (folder / "empty.c").touch()
+            command = ["cc", "-shared", "-fPIC", "-o", folder / name, f"-Wl,-soname,{name}", folder / source]
+            subprocess.run(command, check=True)
+        (folder / "done").touch()
+    for name in ("libc10_cuda.so", "libtorch_cuda.so"):
+        ctypes.CDLL(str(folder / name), mode=ctypes.RTLD_GLOBAL)
+
+
+class OpenVino:
+    """One OpenVINO operator, compiled for this many threads; called with tensors, returns tensors."""
+
+    def __init__(self, build, inputs: list[torch.Tensor], precision: str = "f32") -> None:
+        import openvino
+        import openvino.opset9 as opset
+
+        parameters = [
+            opset.parameter(list(t.shape), openvino.Type.f32 if t.is_floating_point() else openvino.Type.i64)
+            for t in inputs
+        ]
+        model = openvino.Model([build(opset, *parameters)], parameters)
+        config = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": precision}
+        self.request = openvino.Core().compile_model(model, "CPU", config).create_infer_request()
+        self.inputs = [openvino.Tensor(t.contiguous().numpy(), shared_memory=True) for t in inputs]
+        for i, value in enumerate(self.inputs):
+            self.request.set_input_tensor(i, value)
+
+    def __call__(self) -> torch.Tensor:
+        self.request.infer()
+        return torch.from_numpy(self.request.get_output_tensor(0).data)

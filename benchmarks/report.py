@@ -1,0 +1,60 @@
+"""Figures to tables: ``python -m benchmarks.report figures.json [more.json] [--readme FILE --mark NAME]``.
+
+Prints a Markdown table of the rows that ``pytest benchmarks --rows figures.json`` wrote; with ``--readme`` it replaces
+what stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` in that file. No figure in a README is typed by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from benchmarks.race import human
+
+
+def table(report: dict[str, Any]) -> str:
+    """One line per row: ours, the floor, every peer with its ratio."""
+    machine = ", ".join(f"{k} {v}" for k, v in report["machine"].items())
+    lines = [
+        f"Measured on: {machine}; threads: {sorted({r['threads'] for r in report['rows']})}.",
+        "",
+        "| row | pyrcnn | floor | peers (time, times ours) |",
+        "|---|---|---|---|",
+    ]
+    for row in report["rows"]:
+        timings = dict(row["timings"])
+        ours = timings.pop("pyrcnn")[0]
+        floor = f"{human(row['floor'])} ({ours / row['floor']:.1f}×)" if row["floor"] else "–"
+        ordered = sorted(timings.items(), key=lambda item: item[1][0])
+        peers = " · ".join(f"{name} {human(t[0])} (**{t[0] / ours:.1f}×**)" for name, t in ordered) or "–"
+        lines.append(f"| {row['row']} | {human(ours)} | {floor} | {peers} |")
+    return "\n".join(lines)
+
+
+def replace_between(text: str, mark: str, content: str) -> str:
+    """``text`` with what stands between the two marks replaced."""
+    pattern = re.compile(rf"(<!-- {mark} -->\n).*?(<!-- /{mark} -->)", re.S)
+    if not pattern.search(text):
+        raise SystemExit(f"there is no <!-- {mark} --> … <!-- /{mark} --> to fill")
+    return pattern.sub(lambda found: f"{found[1]}{content}\n{found[2]}", text)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("figures", type=Path, nargs="+")
+    parser.add_argument("--readme", type=Path)
+    parser.add_argument("--mark", default="benchmarks")
+    arguments = parser.parse_args()
+    content = "\n\n".join(table(json.loads(path.read_text())) for path in arguments.figures)
+    if arguments.readme is None:
+        print(content)
+    else:
+        arguments.readme.write_text(replace_between(arguments.readme.read_text(), arguments.mark, content))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The rows of the operators' table, by family."""

@@ -1,0 +1,103 @@
+"""Box coding and matching, the element-wise family."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import data
+from benchmarks.peers import torchvision
+from pyrcnn import ops
+
+ANCHORS = 268_569  # the five levels at 800 x 1344, three per cell
+
+
+def close(ours: Any, theirs: Any, name: str) -> None:
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
+
+
+def decoded(deltas: Tensor, anchors: Tensor) -> Tensor:
+    """What users write in torch."""
+    w, h = anchors[:, 2] - anchors[:, 0], anchors[:, 3] - anchors[:, 1]
+    x, y = anchors[:, 0] + 0.5 * w, anchors[:, 1] + 0.5 * h
+    cx, cy = deltas[:, 0] * w + x, deltas[:, 1] * h + y
+    bw, bh = deltas[:, 2].clamp(max=ops.DELTA_CLIP).exp() * w, deltas[:, 3].clamp(max=ops.DELTA_CLIP).exp() * h
+    return torch.stack([cx - 0.5 * bw, cy - 0.5 * bh, cx + 0.5 * bw, cy + 0.5 * bh], 1)
+
+
+@pytest.mark.parametrize("count", [4819, ANCHORS])
+def bench_decode_boxes(duel, device, count: int) -> None:
+    anchors, _ = data.rpn_boxes(count, device)
+    deltas = torch.randn(count, 4, device=device) * 0.2
+    duel(
+        lambda: ops.decode_boxes(deltas, anchors),
+        {"torch": lambda: decoded(deltas, anchors)},
+        agree=close,
+        bytes=count * 48,
+    )
+
+
+def bench_decode_and_clip(duel, device) -> None:
+    anchors, _ = data.rpn_boxes(ANCHORS, device)
+    deltas = torch.randn(ANCHORS, 4, device=device) * 0.2
+    tv = torchvision()
+    duel(
+        lambda: ops.clip_boxes_to_image(ops.decode_boxes(deltas, anchors), (800, 1333)),
+        {"torchvision": tv and (lambda: tv.ops.clip_boxes_to_image(decoded(deltas, anchors), (800, 1333)))},
+        agree=close,
+        bytes=ANCHORS * 48,
+    )
+
+
+def bench_decode_anchors(duel, device) -> None:
+    """Grid anchors, deltas and clipping in one pass, against building the anchors and decoding them."""
+    _, deltas, cells = data.rpn_outputs(device)
+    sizes = torch.tensor([[800.0, 1333.0]], device=device)
+    strides = [s for s, _, _ in data.RPN_LEVELS]
+    maps = [d.shape[-2:] for d in deltas]
+
+    def in_torch() -> Tensor:
+        anchors = torch.cat(ops.grid_anchors(maps, strides, cells))
+        flat = [d.view(1, 3, 4, *d.shape[-2:]).permute(0, 3, 4, 1, 2).reshape(-1, 4) for d in deltas]
+        boxes = decoded(torch.cat(flat), anchors)
+        return torch.stack([boxes[:, 0::2].clamp(0, 1333), boxes[:, 1::2].clamp(0, 800)], 2).flatten(1)
+
+    duel(
+        lambda: ops.decode_anchors(deltas, cells, strides, sizes),
+        {"torch": in_torch},
+        bytes=ANCHORS * 32,
+    )
+
+
+def bench_match_boxes(duel, device) -> None:
+    anchors, _ = data.rpn_boxes(ANCHORS, device)
+    truth, _ = data.rpn_boxes(30, device)
+    tv = torchvision()
+    peer = None
+    if tv is not None:
+        from torchvision.models.detection._utils import Matcher
+
+        matcher = Matcher(0.7, 0.3, allow_low_quality_matches=True)
+        peer = lambda: matcher(tv.ops.box_iou(truth, anchors))  # noqa: E731
+    counts = torch.tensor([30], device=device)
+    duel(
+        lambda: ops.match_boxes(anchors, truth[None], 0.7, 0.3, True, counts=counts),
+        {"torchvision": peer},
+        bytes=ANCHORS * 28,
+        operations=30 * ANCHORS * 13,
+    )
+
+
+@pytest.mark.parametrize(("a", "b"), [(1000, 1000)])
+def bench_box_iou(duel, device, a: int, b: int) -> None:
+    first, second = data.rpn_boxes(a, device)[0], data.rpn_boxes(b, device)[0]
+    tv = torchvision()
+    duel(
+        lambda: ops.box_iou(first, second),
+        {"torchvision": tv and (lambda: tv.ops.box_iou(first, second))},
+        agree=close,
+        bytes=4 * a * b,
+    )

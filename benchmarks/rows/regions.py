@@ -1,0 +1,116 @@
+"""RoIAlign and RoIPool: one level and several, both memory formats, forward and backward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import data
+from benchmarks.peers import OpenVino, optional, torchvision
+from pyrcnn import ops
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def close(ours: Any, theirs: Any, name: str) -> None:
+    tolerance = 1e-4 if ours.dtype == torch.float32 else 3e-2
+    torch.testing.assert_close(ours.float(), theirs.float(), rtol=tolerance, atol=tolerance)
+
+
+def moved(count: int, channels: int, bins: int, maps: list[torch.Tensor]) -> float:
+    size = maps[0].element_size()
+    return size * (count * channels * bins + sum(m.numel() for m in maps))
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize(
+    ("dtype", "count", "sampling"), [("float32", 1000, 2), ("bfloat16", 1000, 2), ("float32", 512, -1)]
+)
+def bench_roi_align(duel, device, layout: str, dtype: str, count: int, sampling: int) -> None:
+    maps = data.features(256, data.LEVELS[:1], device, DTYPES[dtype], layout == "nhwc")
+    rois = data.rois(count, device)
+    tv = torchvision()
+    same = rois.to(maps[0].dtype)
+    wide = maps[0].float()  # torchvision has no bfloat16: its users convert, which we count
+    peers: dict[str, Any] = {}
+    if tv is not None:
+        if dtype == "float32":
+            peers["torchvision"] = lambda: tv.ops.roi_align(maps[0], same, 7, 0.25, sampling)
+        else:
+            peers["torchvision"] = lambda: tv.ops.roi_align(maps[0].float(), rois, 7, 0.25, sampling).to(maps[0].dtype)
+    if optional("openvino") and device.type == "cpu" and dtype == "float32" and layout == "nchw":
+        peers["openvino"] = OpenVino(
+            lambda o, x, b, i: o.roi_align(x, b, i, 7, 7, max(sampling, 0), 0.25, "avg", aligned_mode="asymmetric"),
+            [wide, rois[:, 1:].contiguous(), rois[:, 0].long()],
+        )
+    duel(
+        lambda: ops.roi_align(maps[0], rois, 7, 0.25, sampling),
+        peers,
+        agree=close,
+        bytes=moved(count, 256, 49, maps),
+    )
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def bench_roi_align_training(duel, device, layout: str) -> None:
+    (x,) = data.features(256, data.LEVELS[:1], device, torch.float32, layout == "nhwc")
+    x.requires_grad_()
+    rois = data.rois(512, device)
+    tv = torchvision()
+
+    def step(function: Any) -> torch.Tensor:
+        out = function(x, rois, 7, 0.25, 2)
+        (gradient,) = torch.autograd.grad(out, x, out.detach())
+        return gradient
+
+    duel(
+        lambda: step(ops.roi_align),
+        {"torchvision": tv and (lambda: step(tv.ops.roi_align))},
+        agree=close,
+        bytes=2 * moved(512, 256, 49, [x]),
+    )
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize(("dtype", "count"), [("float32", 1000), ("float32", 512), ("bfloat16", 1000)])
+def bench_roi_align_levels(duel, device, layout: str, dtype: str, count: int) -> None:
+    maps = data.features(256, data.LEVELS, device, DTYPES[dtype], layout == "nhwc")
+    rois = data.rois(count, device)
+    scales = [1 / s for s, _, _ in data.LEVELS]
+    tv = torchvision()
+    peer = None
+    if tv is not None:
+        names = [str(i) for i in range(len(maps))]
+        pooler = tv.ops.MultiScaleRoIAlign(names, 7, 2)
+        boxes = [rois[:, 1:].contiguous()]
+
+        def peer() -> torch.Tensor:
+            return pooler({n: m.float() for n, m in zip(names, maps, strict=True)}, boxes, [(800, 1344)]).to(
+                maps[0].dtype
+            )
+
+    duel(
+        lambda: ops.roi_align_levels(maps, rois, 7, scales),
+        {"torchvision": peer},
+        agree=close,
+        bytes=moved(count, 256, 49, maps),
+    )
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+@pytest.mark.parametrize("count", [300, 2000])
+def bench_roi_pool(duel, device, layout: str, count: int) -> None:
+    (x,) = data.features(512, ((16, 38, 63),), device, torch.float32, layout == "nhwc")
+    rois = data.rois(count, device, size=(600, 1000))
+    tv = torchvision()
+    peers: dict[str, Any] = {"torchvision": tv and (lambda: tv.ops.roi_pool(x, rois, 7, 1 / 16))}
+    if optional("openvino") and device.type == "cpu" and layout == "nchw":
+        peers["openvino"] = OpenVino(lambda o, f, r: o.roi_pooling(f, r, [7, 7], 1 / 16, "max"), [x, rois])
+    duel(
+        lambda: ops.roi_pool(x, rois, 7, 1 / 16),
+        peers,
+        agree=lambda a, b, name: close(a, b, name) if name == "torchvision" else None,
+        bytes=moved(count, 512, 49, [x]),
+    )

@@ -1,0 +1,179 @@
+"""NMS in all its forms, and the two detector tails that end in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import data
+from benchmarks.peers import OpenVino, optional, torchvision
+from pyrcnn import ops
+
+OPERATIONS_PER_IOU = 13
+
+
+def same_boxes(ours: Any, theirs: Any, name: str) -> None:
+    """The same kept boxes, but for pairs on the edge of the threshold."""
+    if name == "torchvision":
+        assert ours.tolist() == theirs.tolist()
+
+
+def pairs_tested(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> float:
+    """IoU tests of a greedy suppression that does not prune: kept box i meets every box still alive after it."""
+    order = scores.argsort(descending=True, stable=True)
+    kept = ops.nms(boxes, scores, threshold)
+    rank = torch.empty_like(order)
+    rank[order] = torch.arange(order.numel(), device=order.device)
+    return float((order.numel() - rank[kept]).sum())
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "threshold"),
+    [
+        ("rpn", 100, 0.7),
+        ("rpn", 1000, 0.7),
+        ("rpn", 5000, 0.7),
+        ("rpn", 20000, 0.7),
+        ("random", 1000, 0.5),
+        ("random", 20000, 0.5),
+    ],
+)
+def bench_nms(duel, device, kind: str, count: int, threshold: float) -> None:
+    boxes, scores = (data.rpn_boxes if kind == "rpn" else data.random_boxes)(count, device)
+    tv, powerboxes = torchvision(), optional("powerboxes")
+    b, s = boxes.double().cpu().numpy(), scores.double().cpu().numpy()
+    openvino = None
+    if optional("openvino") and device.type == "cpu":
+        openvino = OpenVino(
+            lambda o, x, y: o.non_max_suppression(
+                x,
+                y,
+                o.constant(count),
+                o.constant(threshold),
+                o.constant(-1.0),
+                box_encoding="corner",
+                sort_result_descending=True,
+                output_type="i64",
+            ),
+            [boxes[None], scores[None, None]],
+        )
+    duel(
+        lambda: ops.nms(boxes, scores, threshold),
+        {
+            "torchvision": tv and (lambda: tv.ops.nms(boxes, scores, threshold)),
+            "powerboxes": (
+                powerboxes and device.type == "cpu" and count <= 5000 and (lambda: powerboxes.nms(b, s, threshold, 0.0))
+            )
+            or None,
+            "openvino": openvino,
+        },
+        agree=same_boxes,
+        bytes=count * 28,
+        operations=OPERATIONS_PER_IOU * pairs_tested(boxes, scores, threshold) / 4,
+    )
+
+
+@pytest.mark.parametrize(
+    ("classes", "count", "threshold"), [(80, 1000, 0.5), (80, 5000, 0.5), (80, 20000, 0.5), (5, 5000, 0.7)]
+)
+def bench_batched_nms(duel, device, classes: int, count: int, threshold: float) -> None:
+    boxes, scores = data.rpn_boxes(count, device)
+    labels = torch.randint(classes, (count,), generator=torch.Generator().manual_seed(0)).to(device)
+    tv = torchvision()
+    duel(
+        lambda: ops.batched_nms(boxes, scores, labels, threshold),
+        {"torchvision": tv and (lambda: tv.ops.batched_nms(boxes, scores, labels, threshold))},
+        bytes=count * 36,
+    )
+
+
+@pytest.mark.parametrize(("images", "count"), [(1, 1000), (8, 1000)])
+def bench_nms_padded(duel, device, images: int, count: int) -> None:
+    boxes, scores = data.rpn_boxes(count, device)
+    boxes, scores = boxes.expand(images, -1, -1).contiguous(), scores.expand(images, -1).contiguous()
+    tv = torchvision()
+    duel(
+        lambda: ops.nms_padded(boxes, scores, 0.7, 300),
+        {
+            "torchvision, a loop": tv
+            and (lambda: [tv.ops.nms(b, s, 0.7)[:300] for b, s in zip(boxes, scores, strict=True)])
+        },
+        bytes=images * count * 28,
+    )
+
+
+@pytest.mark.parametrize(("images", "top"), [(1, 1000), (4, 1000), (2, 2000)])
+def bench_generate_proposals(duel, device, images: int, top: int) -> None:
+    objectness, deltas, cells = data.rpn_outputs(device, images)
+    strides = [s for s, _, _ in data.RPN_LEVELS]
+    sizes = torch.tensor([[800.0, 1333.0]] * images, device=device)
+    duel(
+        lambda: ops.generate_proposals(objectness, deltas, cells, strides, sizes, top, top, 0.7),
+        {"torchvision": _torchvision_proposals(objectness, deltas, cells, images, top, device)},
+        agree=_same_proposals,
+        bytes=sum(o.numel() * o.element_size() for o in objectness) + images * top * 5 * 32,
+    )
+
+
+def _torchvision_proposals(objectness, deltas, cells, images, top, device):
+    """torchvision's RPN after its head: anchors, decoding and filter_proposals."""
+    tv = torchvision()
+    if tv is None:
+        return None
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+    from torchvision.models.detection.image_list import ImageList
+    from torchvision.models.detection.rpn import RegionProposalNetwork, concat_box_prediction_layers
+
+    generator = AnchorGenerator(tuple((8 * s,) for s, _, _ in data.RPN_LEVELS), ((0.5, 1.0, 2.0),) * 5)
+    generator.cell_anchors = cells
+    n = {"training": top, "testing": top}
+    rpn = RegionProposalNetwork(generator, torch.nn.Identity(), 0.7, 0.3, 256, 0.5, n, n, 0.7).eval()
+    pictures = ImageList(torch.empty(images, 3, 800, 1344, device=device), [(800, 1333)] * images)
+    counts = [o[0].numel() for o in objectness]
+
+    def call():
+        anchors = rpn.anchor_generator(pictures, objectness)
+        logits, flat = concat_box_prediction_layers(list(objectness), list(deltas))
+        boxes = rpn.box_coder.decode(flat.detach(), anchors).view(images, -1, 4)
+        return rpn.filter_proposals(boxes, logits, pictures.image_sizes, counts)
+
+    return call
+
+
+def _same_proposals(ours: Any, theirs: Any, name: str) -> None:
+    boxes, _, counts = ours
+    for i, expected in enumerate(theirs[0]):
+        assert abs(int(counts[i]) - len(expected)) <= 2
+        close = (boxes[i, : len(expected)] - expected).abs().amax(1) < 0.05
+        assert close.float().mean() > 0.99
+
+
+@pytest.mark.parametrize(("proposals", "classes", "threshold"), [(1000, 90, 0.05), (1000, 90, 0.001), (300, 20, 0.05)])
+def bench_roi_detections(duel, device, proposals: int, classes: int, threshold: float) -> None:
+    logits, deltas, boxes = data.class_scores(proposals, classes, device)
+    counts = torch.tensor([proposals], device=device)
+    sizes = torch.tensor([[800.0, 1333.0]], device=device)
+    tv = torchvision()
+    peer = None
+    if tv is not None:
+        from torchvision.models.detection.roi_heads import RoIHeads
+
+        heads = RoIHeads(None, None, None, 0.5, 0.5, 512, 0.25, None, threshold, 0.5, 100)
+        heads.box_similarity = None
+        peer = lambda: heads.postprocess_detections(logits, deltas, [boxes], [(800, 1333)])  # noqa: E731
+    duel(
+        lambda: ops.roi_detections(logits[None], deltas[None], boxes[None], counts, sizes, score_threshold=threshold),
+        {"torchvision": peer},
+        agree=_same_detections,
+        bytes=logits.numel() * 4,
+    )
+
+
+def _same_detections(ours: Any, theirs: Any, name: str) -> None:
+    _, scores, labels, counts = ours
+    n = int(counts[0])
+    assert n == len(theirs[1][0])
+    torch.testing.assert_close(scores[0, :n], theirs[1][0], rtol=1e-4, atol=1e-5)
+    assert (labels[0, :n] + 1 == theirs[2][0]).float().mean() > 0.98
