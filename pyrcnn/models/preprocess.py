@@ -102,7 +102,7 @@ def _legacy_taps(size: int, new_size: int, device: torch.device) -> tuple[Tensor
 
 
 def resize_legacy(image: Tensor, height: int, width: int) -> Tensor:
-    """TensorFlow 1's bilinear resize of [..., H, W] float32: no half-pixel centres, no aligned corners, no antialiasing.
+    """TensorFlow 1's bilinear resize of [..., H, W] float32: no half-pixel centres, corners not aligned, no smoothing.
 
     ``torch.nn.functional.interpolate`` has no such mode. x is interpolated first, as there: results agree to the bit.
     """

@@ -14,6 +14,20 @@ BLOCKS = (
 TAPS = (2, 5, 9)  # the blocks whose sums leave at strides 4, 8 and 16; the last convolution leaves at 32
 
 
+def torchvision_names() -> dict[str, str]:
+    """Our layer → the layer in torchvision's ``mobilenet_v2``; below it both say weight, bias, running_mean, …"""
+    names = {"stem.conv": "features.0.0", "stem.norm": "features.0.1"}
+    for index in range(len(BLOCKS)):
+        parts = ["expand", "depthwise"] if index else ["depthwise"]
+        block = f"features.{index + 1}.conv"
+        for place, part in enumerate(parts):
+            names[f"blocks.{index}.{part}.conv"] = f"{block}.{place}.0"
+            names[f"blocks.{index}.{part}.norm"] = f"{block}.{place}.1"
+        names[f"blocks.{index}.project.conv"] = f"{block}.{len(parts)}"
+        names[f"blocks.{index}.project.norm"] = f"{block}.{len(parts) + 1}"
+    return names | {"last.conv": "features.18.0", "last.norm": "features.18.1"}
+
+
 class InvertedResidual(nn.Module):
     """Expand six times by 1x1, filter each channel by 3x3, project linearly; add the input where shapes allow."""
 

@@ -19,7 +19,7 @@ from ..outputs import PaddedDetections, PaddedPoses, trim
 from ..preprocess import fit_square, load_images, normalize
 from .decode import boxes_at, find_peaks, to_input_pixels
 from .heads import Heads
-from .targets import box_losses, box_targets, pad_targets, valid_cells
+from .targets import box_losses, box_targets, joint_losses, joint_targets, pad_targets, valid_cells
 
 STRIDE = 4  # of every CenterNet's output
 
@@ -33,6 +33,8 @@ class CenterNetConfig:
     input_size: int = 512  # pictures are fitted into a square of this many pixels
     normalization: str = "unit"  # a name of preprocess.NORMALIZATIONS
     max_detections: int = 100
+    joints: int = 0  # of people's skeletons; 0: boxes only
+    keypoint_class: int = 0  # the class that has them
     neck: str = "fpn"  # "fpn", "deconv" or "none"
     neck_laterals: tuple[int, ...] = (64, 32, 24)  # fpn: channels before each filter, coarse to fine
     neck_widths: tuple[int, ...] = (32, 24, 24)  # channels after each
@@ -77,7 +79,7 @@ class CenterNet(nn.Module):
         self.config = config
         self.backbone = make_backbone(config)
         self.neck = make_neck(config, self.backbone.channels)
-        self.head = Heads(self.neck.channels, config.num_classes, 0, config.head_width, config.separable)
+        self.head = Heads(self.neck.channels, config.num_classes, config.joints, config.head_width, config.separable)
         self.classes, self.category_ids = default_labels(config.num_classes)
         freeze_lower(self.backbone.stages, config.trainable_layers)
 
@@ -119,14 +121,19 @@ class CenterNet(nn.Module):
         """Named losses, already weighted: their sum is what to minimise. Averaged over the stacks."""
         require(len(images) == len(targets), f"targets must be one per image, got {len(targets)} for {len(images)}")
         pixels, sizes, scales = self.preprocess(images)
-        objects = pad_targets(list(targets), scales, STRIDE)
+        config = self.config
+        objects = pad_targets(targets, scales, STRIDE, config.num_classes, config.joints)
         features = self.neck(self.backbone(pixels))
         height, width = features[0].shape[-2:]
-        wanted = box_targets(objects, self.config.num_classes, height, width)
+        boxes = box_targets(objects, config.num_classes, height, width)
+        joints = joint_targets(objects, config.keypoint_class, height, width) if config.joints else None
         valid = valid_cells(sizes, height, width, STRIDE)
         total: dict[str, Tensor] = {}
         for stack in range(len(features)):
             maps = {name: float32(value) for name, value in self.head(features, stack).items()}
-            for name, loss in box_losses(maps, wanted, valid).items():
+            losses = box_losses(maps, boxes, valid)
+            if joints is not None:
+                losses |= joint_losses(maps, joints, valid)
+            for name, loss in losses.items():
                 total[name] = total.get(name, loss.new_zeros(())) + loss / len(features)
         return total

@@ -1,62 +1,79 @@
-"""What CenterNet learns: Gaussian heat maps and, at the centres, sizes and offsets; and the losses on them.
+"""What CenterNet learns: Gaussian heat maps and, at a few cells each, sizes, offsets and joints; and the losses.
 
 Everything is in cells (the output's pixels) and vectorised over images and objects; padded objects have weight 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...errors import require
 from ...structures import Targets
 from .decode import gather_cells
 
 MIN_IOU = 0.7  # a box shifted by the radius still overlaps the object this much
+NEIGHBOURS = 3  # joints are learnt at every cell this near to the centre or to the joint
 WEIGHTS = {
     "heatmap": 1.0, "size": 0.1, "offset": 1.0,
     "keypoint_heatmap": 1.0, "keypoint_regression": 0.1, "keypoint_offset": 1.0,
 }  # fmt: skip
 
+# COCO's joints: their Gaussians' deviations as multiples of the box's
+JOINT_DEVIATIONS = (
+    0.26, 0.25, 0.25, 0.35, 0.35, 0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.89, 0.89, 0.89, 0.89,
+)  # fmt: skip
+
 
 class Objects(NamedTuple):
-    """Ground truth of a batch in cells: ``boxes`` [N, G, 4], ``labels`` [N, G], ``weights`` [N, G] (0: padding),
+    """Ground truth of a batch in cells, padded to the fullest picture.
 
-    ``keypoints`` [N, G, J, 3] (x, y, visibility) or None.
+    ``boxes`` [N, G, 4], ``labels`` [N, G], ``weights`` [N, G] (0: padding), ``keypoints`` [N, G, J, 3] (x, y, seen).
     """
 
     boxes: Tensor
     labels: Tensor
     weights: Tensor
-    keypoints: Tensor | None
+    keypoints: Tensor
 
 
-def pad_targets(targets: list[Targets], scales: Tensor, stride: int, joints: int = 0) -> Objects:
-    """Ground truth in picture pixels → one batch in cells; ``scales`` [N, 2] (y, x). Crowd boxes are left out."""
+def pad_targets(targets: Sequence[Targets], scales: Tensor, stride: int, num_classes: int, joints: int) -> Objects:
+    """Ground truth in picture pixels → one batch in cells; ``scales`` [N, 2] (y, x). Crowd boxes are left out.
+
+    Raises :class:`pyrcnn.InputError` for labels the model has no class for and for another number of joints.
+    """
     device, dtype = scales.device, scales.dtype
     kept = [t if t.crowd is None else _rows(t, ~t.crowd) for t in targets]
     most = max([len(t) for t in kept] + [1])
     boxes = torch.zeros(len(kept), most, 4, device=device, dtype=dtype)
     labels = torch.zeros(len(kept), most, device=device, dtype=torch.int64)
     weights = torch.zeros(len(kept), most, device=device, dtype=dtype)
-    keypoints = torch.zeros(len(kept), most, joints, 3, device=device, dtype=dtype) if joints else None
+    keypoints = torch.zeros(len(kept), most, joints, 3, device=device, dtype=dtype)
     for n, t in enumerate(kept):
         boxes[n, : len(t)] = t.boxes.to(device, dtype)
         labels[n, : len(t)] = t.labels.to(device)
         weights[n, : len(t)] = 1
-        if keypoints is not None and t.keypoints is not None:
+        if joints and t.keypoints is not None:
+            require(t.keypoints.shape[1] == joints, f"targets must have {joints} joints, got {t.keypoints.shape[1]}")
             keypoints[n, : len(t)] = t.keypoints.to(device, dtype)
+    if device.type == "cpu":  # elsewhere the question would make the device wait
+        ok = bool(((labels >= 0) & (labels < num_classes)).all())
+        require(ok, f"targets must have labels in 0..{num_classes - 1}, got {labels.min()}..{labels.max()}")
     factor = scales.flip(-1) / stride  # [N, 2] as x, y
     boxes *= factor.repeat(1, 2)[:, None]
-    if keypoints is not None:
-        keypoints[..., :2] *= factor[:, None, None]
+    keypoints[..., :2] *= factor[:, None, None]
     return Objects(boxes, labels, weights, keypoints)
 
 
 def _rows(t: Targets, keep: Tensor) -> Targets:
     return Targets(t.boxes[keep], t.labels[keep], None if t.keypoints is None else t.keypoints[keep])
+
+
+# ---- heat maps -------------------------------------------------------------------------------------------------------
 
 
 def gaussian_sigma(height: Tensor, width: Tensor, min_iou: float = MIN_IOU) -> Tensor:
@@ -67,7 +84,7 @@ def gaussian_sigma(height: Tensor, width: Tensor, min_iou: float = MIN_IOU) -> T
     """
 
     def root(a: float, b: Tensor, c: Tensor) -> Tensor:
-        return (-b + (b * b - 4 * a * c).sqrt()) / 2
+        return (-b + (b * b - 4 * a * c).clamp(min=0).sqrt()) / 2
 
     total, area = height + width, height * width
     radius = torch.minimum(
@@ -81,16 +98,14 @@ def gaussian_sigma(height: Tensor, width: Tensor, min_iou: float = MIN_IOU) -> T
 
 
 def draw(shape: tuple[int, int, int, int], cells: Tensor, sigmas: Tensor, channels: Tensor, weights: Tensor) -> Tensor:
-    """Gaussians of height 1 at ``cells`` [N, K, 2] (x, y) with ``sigmas`` [N, K] → [N, C, H, W], the maximum where they
-    meet.
+    """Gaussians of height 1 at ``cells`` [N, K, 2] (x, y) with ``sigmas`` [N, K] → [N, C, H, W], their maximum.
 
     ``channels`` [N, K] says in which map; ``weights`` [N, K] scale each.
     """
     count, maps, height, width = shape
-    like = {"device": cells.device, "dtype": sigmas.dtype}
     scale = -0.5 / (sigmas * sigmas)
-    ys = (torch.arange(height, **like) - cells[..., 1:]) ** 2  # [N, K, H]
-    xs = (torch.arange(width, **like) - cells[..., :1]) ** 2  # [N, K, W]
+    ys = (torch.arange(height, device=cells.device) - cells[..., 1:]) ** 2  # [N, K, H]
+    xs = (torch.arange(width, device=cells.device) - cells[..., :1]) ** 2  # [N, K, W]
     blobs = ((ys[..., :, None] + xs[..., None, :]) * scale[..., None, None]).exp() * weights[..., None, None]
     index = channels[..., None, None].expand_as(blobs)
     return sigmas.new_zeros(count, maps, height, width).scatter_reduce(1, index, blobs, "amax")
@@ -112,8 +127,18 @@ def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
     return torch.where(target == 1, peak, rest)
 
 
+def _inside(cells: Tensor, height: int, width: int) -> Tensor:
+    return ((cells >= 0) & (cells < cells.new_tensor([width, height]))).all(-1)
+
+
+# ---- boxes -----------------------------------------------------------------------------------------------------------
+
+
 class BoxTargets(NamedTuple):
-    """``heatmap`` [N, C, H, W]; at ``cells`` [N, G, 2] (x, y): ``size``, ``offset`` [N, G, 2] (y first), ``weights`` [N, G]."""
+    """``heatmap`` [N, C, H, W], and at ``cells`` [N, G, 2] (x, y) what to predict there.
+
+    ``size`` and ``offset`` [N, G, 2] (y first), ``weights`` [N, G].
+    """
 
     heatmap: Tensor
     cells: Tensor
@@ -123,12 +148,11 @@ class BoxTargets(NamedTuple):
 
 
 def box_targets(objects: Objects, num_classes: int, height: int, width: int) -> BoxTargets:
-    """Where the centres are and what to predict there."""
+    """A peak at every centre, and the box's size and the rest of its centre there. Centres off the map do not count."""
     low, high = objects.boxes[..., :2], objects.boxes[..., 2:]
     centre, extent = (low + high) / 2, high - low
     cells = centre.floor()
-    limit = cells.new_tensor([width, height])
-    inside = ((cells >= 0) & (cells < limit)).all(-1)
+    inside = _inside(cells, height, width)
     weights = objects.weights * inside
     cells = torch.where(inside[..., None], cells, 0.0)
     sigma = gaussian_sigma(extent[..., 1], extent[..., 0])
@@ -145,3 +169,104 @@ def box_losses(maps: dict[str, Tensor], targets: BoxTargets, valid: Tensor) -> d
         error = F.l1_loss(gather_cells(maps[name], ys, xs), wanted, reduction="none").sum(-1)
         losses[name] = (error * targets.weights).sum()
     return {name: loss * WEIGHTS[name] / count for name, loss in losses.items()}
+
+
+# ---- joints ----------------------------------------------------------------------------------------------------------
+
+
+class JointTargets(NamedTuple):
+    """What the keypoint heads learn; P cells around each centre and each joint.
+
+    ``heatmap`` and ``valid`` [N, J, H, W] (0: ignore the cell), number ``labelled`` of joints; ``regression_cells`` and
+    ``offset_cells`` [N, J, G, P] flat indices into the map, with the targets ``regression`` and ``offset``
+    [N, J, G, P, 2] (y, x) and their ``…_weights`` [N, J, G, P].
+    """
+
+    heatmap: Tensor
+    valid: Tensor
+    labelled: Tensor
+    regression_cells: Tensor
+    regression: Tensor
+    regression_weights: Tensor
+    offset_cells: Tensor
+    offset: Tensor
+    offset_weights: Tensor
+
+
+def joint_deviations(joints: int, device: torch.device) -> Tensor:
+    """COCO's deviations for its 17 joints; for another skeleton the mean of them for each."""
+    if joints == len(JOINT_DEVIATIONS):
+        return torch.tensor(JOINT_DEVIATIONS, device=device)
+    return torch.full((joints,), sum(JOINT_DEVIATIONS) / len(JOINT_DEVIATIONS), device=device)
+
+
+def neighbours(radius: int, device: torch.device) -> Tensor:
+    """The cells within ``radius`` of the origin: [P, 2] (x, y), 29 for radius 3."""
+    line = torch.arange(-radius, radius + 1, device=device, dtype=torch.float32)
+    ys, xs = torch.meshgrid(line, line, indexing="ij")
+    return torch.stack([xs, ys], -1)[xs**2 + ys**2 <= radius**2]
+
+
+def joint_targets(objects: Objects, person: int, height: int, width: int, radius: int = NEIGHBOURS) -> JointTargets:
+    """Targets of the keypoint heads, for the objects of class ``person``."""
+    points, visibility = objects.keypoints[..., :2], objects.keypoints[..., 2]
+    count, most, joints = visibility.shape
+    weights = ((visibility > 0) & (objects.labels == person)[..., None]) * objects.weights[..., None]  # [N, G, J]
+    low, high = objects.boxes[..., :2], objects.boxes[..., 2:]
+    sigma = gaussian_sigma(high[..., 1] - low[..., 1], high[..., 0] - low[..., 0])[..., None]
+    sigma = sigma * joint_deviations(joints, sigma.device)
+
+    cells = points.floor()
+    channels = torch.arange(joints, device=cells.device).expand(count, most, joints)
+    flat = (count, most * joints)
+    heatmap = draw(
+        (count, joints, height, width),
+        cells.reshape(*flat, 2),
+        sigma.reshape(flat),
+        channels.reshape(flat),
+        weights.reshape(flat),
+    )
+    targets = points.transpose(1, 2)[..., None, :]  # [N, J, G, 1, 2]
+    weights = weights.transpose(1, 2)
+    ring = neighbours(radius, cells.device)
+    near_joint = targets.floor() + ring
+    near_centre = ((low + high) / 2).floor()[:, None, :, None] + ring
+    regression = _at(near_centre, targets, weights, height, width)
+    offset = _at(near_joint, targets, weights, height, width)
+    valid = _outside_unlabelled(objects.boxes, weights, height, width)
+    return JointTargets(heatmap, valid, weights.sum(), *regression, *offset)
+
+
+def _at(cells: Tensor, points: Tensor, weights: Tensor, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Flat indices, displacement to the points (y, x) and weights at ``cells``; off the map both are 0."""
+    inside = _inside(cells, height, width)
+    index = torch.where(inside, cells[..., 1] * width + cells[..., 0], 0.0).long()
+    displacement = (points - cells).flip(-1)
+    return index.expand(displacement.shape[:-1]), displacement, weights[..., None] * inside
+
+
+def _outside_unlabelled(boxes: Tensor, weights: Tensor, height: int, width: int) -> Tensor:
+    """0 inside every box whose joint is not labelled, else 1: [N, J, H, W]; ``weights`` [N, J, G]."""
+    ys = torch.arange(height, device=boxes.device)
+    xs = torch.arange(width, device=boxes.device)
+    rows = (ys >= boxes[..., 1:2]) & (ys < boxes[..., 3:])  # [N, G, H]
+    columns = (xs >= boxes[..., :1]) & (xs < boxes[..., 2:3])  # [N, G, W]
+    missing = (weights < 1e-3).to(boxes.dtype)
+    hidden = torch.einsum("njg,ngh,ngw->njhw", missing, rows.to(boxes.dtype), columns.to(boxes.dtype))
+    return (hidden == 0).to(boxes.dtype)
+
+
+def joint_losses(maps: dict[str, Tensor], targets: JointTargets, valid: Tensor) -> dict[str, Tensor]:
+    """The three keypoint losses of one stack, weighted: ``keypoint_heatmap``, ``…_regression``, ``…_offset``."""
+    focal = focal_loss(maps["keypoint_heatmap"], targets.heatmap) * (targets.valid * valid)
+    losses = {"keypoint_heatmap": focal.sum() / targets.labelled.clamp(min=1)}
+    for name, cells, wanted, weights in (
+        ("keypoint_regression", targets.regression_cells, targets.regression, targets.regression_weights),
+        ("keypoint_offset", targets.offset_cells, targets.offset, targets.offset_weights),
+    ):
+        pairs = maps[name].unflatten(1, (-1, 2)).flatten(3)  # [N, J, 2, H * W]
+        index = cells.flatten(2)[:, :, None].expand(-1, -1, 2, -1)
+        found = pairs.gather(3, index).transpose(2, 3).reshape(wanted.shape)
+        error = F.l1_loss(found, wanted, reduction="none").sum(-1)
+        losses[name] = (error * weights).sum() / weights.sum().clamp(min=1)
+    return {name: loss * WEIGHTS[name] for name, loss in losses.items()}
