@@ -8,6 +8,15 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
   // suppression
 
   // regions of interest
+  m.def(
+      "roi_align(Tensor[] features, Tensor rois, float[] scales, SymInt output_height, SymInt output_width, "
+      "int sampling_ratio, bool aligned, float canonical_size, int canonical_level) -> Tensor");
+  m.def(
+      "_roi_align_backward(Tensor grad, Tensor rois, SymInt[] heights, SymInt[] widths, SymInt images, float[] scales, "
+      "int sampling_ratio, bool aligned, float canonical_size, int canonical_level, bool channels_last) -> Tensor[]");
+  m.def(
+      "_roi_align_rois_backward(Tensor grad, Tensor[] features, Tensor rois, float[] scales, int sampling_ratio, "
+      "bool aligned, float canonical_size, int canonical_level) -> Tensor");
 
   // heat maps
 

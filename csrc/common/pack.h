@@ -64,7 +64,7 @@ PYRCNN_HD void store(BFloat16* to, Pack<float> x) {
 }
 PYRCNN_HD Pack<float> load(const Half* from) {
 #if defined(__AVX512F__) && PYRCNN_LANES == 16
-  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  return _mm512_maskz_cvtph_ps(0xffff, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
 #elif defined(__F16C__) && PYRCNN_LANES == 8
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 #else
@@ -75,7 +75,7 @@ PYRCNN_HD Pack<float> load(const Half* from) {
 }
 PYRCNN_HD void store(Half* to, Pack<float> x) {
 #if defined(__AVX512F__) && PYRCNN_LANES == 16
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm512_maskz_cvtps_ph(0xffff, x, _MM_FROUND_TO_NEAREST_INT));
 #elif defined(__F16C__) && PYRCNN_LANES == 8
   _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT));
 #else

@@ -3,4 +3,7 @@
 # boxes
 from .decode_boxes import decode_boxes
 
-__all__ = ["decode_boxes"]
+# regions of interest
+from .roi_align import RoIAlign, roi_align, roi_align_levels
+
+__all__ = ["RoIAlign", "decode_boxes", "roi_align", "roi_align_levels"]

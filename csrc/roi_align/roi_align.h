@@ -1,0 +1,100 @@
+// RoIAlign's geometry (He et al. 2017), for both devices: which level and image a RoI reads, and where its samples lie.
+#pragma once
+#include "../common/bilinear.h"
+
+namespace pyrcnn::roi_align {
+
+constexpr int kMaxLevels = 8;
+constexpr int32_t kMaxSamples = 1 << 30;
+
+struct Options {
+  int32_t bins_y, bins_x;
+  int32_t sampling_ratio;  // samples per bin and axis; <= 0: as many as the bin has pixels
+  bool aligned;            // half-pixel correction; also: RoIs may be smaller than one pixel
+};
+
+// The feature maps of one call, [images, channels, height, width] each.
+template <typename C> struct Pyramid {
+  int32_t levels;
+  int64_t images, channels;
+  int32_t height[kMaxLevels], width[kMaxLevels];
+  C scale[kMaxLevels];
+  C area[kMaxLevels];  // a RoI of at least area[l] pixels (of the image) belongs to level l or above; area[0] is unused
+};
+
+// Samples on one axis: bin p has `samples` of them, evenly spaced from start + p * bin.
+template <typename C> struct Axis {
+  C start, bin;
+  int32_t samples;
+  C d_bin;  // d bin / d (scaled end): 1 / bins, or 0 where the extent was raised to one pixel
+};
+
+template <typename C> PYRCNN_HD Axis<C> axis(C from, C to, C scale, int32_t bins, const Options& options) {
+  const C offset = options.aligned ? C(0.5) : C(0);
+  const C start = from * scale - offset;
+  C extent = (to * scale - offset) - start;
+  const bool raised = !options.aligned && extent < C(1);
+  if (raised) extent = C(1);
+  const C bin = extent / C(bins);
+  int32_t samples = options.sampling_ratio;
+  if (samples <= 0) {
+    const C wanted = ceil(bin);
+    samples = wanted >= C(1) ? (wanted < C(kMaxSamples) ? int32_t(wanted) : kMaxSamples) : 0;  // NaN: none
+  }
+  return {start, bin, samples, raised ? C(0) : C(1) / C(bins)};
+}
+
+// Where sample i of bin p lies.
+template <typename C> PYRCNN_HD C sample_at(const Axis<C>& a, int32_t p, int32_t i) {
+  return a.start + C(p) * a.bin + (C(i) + C(0.5)) * a.bin / C(a.samples);
+}
+
+// The share of the RoI's end in that coordinate, the rest being its beginning's: at = (1 - share) * from + share * to,
+// times the scale, as far as derivatives go.
+template <typename C> PYRCNN_HD C sample_fraction(const Axis<C>& a, int32_t p, int32_t i) {
+  return (C(p) + (C(i) + C(0.5)) / C(a.samples)) * a.d_bin;
+}
+
+// The samples of bin p that can touch a map of `size` pixels: [first, last). It bounds the work for RoIs of any size.
+struct Range {
+  int32_t first, last;
+};
+template <typename C> PYRCNN_HD Range sample_range(const Axis<C>& a, int32_t p, int32_t size) {
+  constexpr int32_t kTestAll = 8;
+  if (a.samples <= kTestAll) return {0, a.samples};
+  const C base = a.start + C(p) * a.bin, step = a.bin / C(a.samples);
+  if (!(base - base == C(0) && step - step == C(0))) return {0, 0};  // infinite or NaN: nothing is inside
+  if (step == C(0)) return {0, a.samples};
+  const C one = (C(-1) - base) / step, other = (C(size) - base) / step;
+  const C low = lower(one, other) - C(2), high = higher(one, other) + C(2);
+  const C samples = C(a.samples);
+  return {low > C(0) ? (low < samples ? int32_t(low) : a.samples) : 0,
+          high < samples ? (high > C(0) ? int32_t(high) : 0) : a.samples};
+}
+
+// Lin et al. 2017, eq. 1: larger RoIs read coarser levels. Comparing areas instead of taking a logarithm gives the same
+// level on every device.
+template <typename C> PYRCNN_HD int32_t level_of(const Pyramid<C>& pyramid, const C* roi) {
+  const C area = (roi[3] - roi[1]) * (roi[4] - roi[2]);
+  int32_t level = 0;
+  for (int32_t l = 1; l < pyramid.levels; ++l) level += area >= pyramid.area[l];
+  return level;
+}
+
+template <typename C> struct Region {
+  bool valid;  // false: the batch index is no image
+  int32_t level;
+  int64_t image;
+  Axis<C> y, x;
+};
+
+// `roi` is (batch index, x1, y1, x2, y2) in pixels of the image.
+template <typename C> PYRCNN_HD Region<C> region(const Pyramid<C>& pyramid, const Options& options, const C* roi) {
+  if (!(roi[0] >= C(0) && roi[0] < C(pyramid.images))) return {};
+  const int32_t level = level_of(pyramid, roi);
+  const C scale = pyramid.scale[level];
+  return {true, level, int64_t(roi[0]), axis(roi[2], roi[4], scale, options.bins_y, options),
+          axis(roi[1], roi[3], scale, options.bins_x, options)};
+}
+
+}  // namespace pyrcnn::roi_align

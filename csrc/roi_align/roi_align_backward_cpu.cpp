@@ -1,0 +1,92 @@
+#include "roi_align_kernel.h"
+#include "roi_align_tables.h"
+
+namespace pyrcnn::roi_align {
+namespace {
+
+constexpr double kNanosecondsPerTap = 0.2;        // one tap of one channel
+constexpr int64_t kTileBytes = int64_t(1) << 20;  // what a task accumulates into: it should stay in the L2 cache
+
+// A task owns some rows and one block of channels of one plane: it alone adds to them, RoI after RoI in ascending
+// order, so the sums do not depend on the number of threads.
+struct Task {
+  int64_t plane, block, first, last;
+};
+
+template <typename C> std::vector<Task> split(const Pyramid<C>& pyramid) {
+  std::vector<Task> tasks;
+  for (int64_t plane = 0; plane < pyramid.levels * pyramid.images; ++plane) {
+    const int64_t level = plane / pyramid.images, height = pyramid.height[level], width = pyramid.width[level];
+    if (height * width == 0) continue;
+    const int64_t rows = std::max<int64_t>(1, kTileBytes / int64_t(width * kBlock * sizeof(C)));
+    for (int64_t block = 0; block * kBlock < pyramid.channels; ++block)
+      for (int64_t first = 0; first < height; first += rows)
+        tasks.push_back({plane, block, first, std::min(first + rows, height)});
+  }
+  return tasks;
+}
+
+template <typename T, typename C>
+void backward(const Tensor& grad, const Pyramid<C>& pyramid, const Options& o, Tables<C>& tables,
+              const std::vector<Tensor>& grads, bool channels_last) {
+  const auto read = PYRCNN_KERNEL(read_grad<T>);
+  const auto spread_to = PYRCNN_KERNEL(spread<C>);
+  const auto write = PYRCNN_KERNEL(write_pixels<T>);
+  const int64_t channels = pyramid.channels, bins = int64_t(o.bins_y) * o.bins_x;
+  const bool grad_last = is_channels_last(grad);
+  tables.group_by_plane(pyramid.levels * pyramid.images);
+  const std::vector<Task> tasks = split(pyramid);
+  int64_t largest = 0;
+  for (const Task& t : tasks) largest = std::max(largest, (t.last - t.first) * pyramid.width[t.plane / pyramid.images]);
+  const double samples = o.sampling_ratio > 0 ? o.sampling_ratio : 3.0;
+  const double taps = 4 * samples * samples * double(bins * channels * int64_t(tables.taps.size()));
+  const double cost = taps * kNanosecondsPerTap / double(tasks.size() + 1) + double(largest * kBlock) * 0.2;
+  parallel(int64_t(tasks.size()), cost, [&](int64_t begin, int64_t end) {
+    const std::unique_ptr<C[]> tile(new C[largest * kBlock]);
+    const std::unique_ptr<C[]> scratch(new C[bins * kBlock]);
+    for (int64_t at = begin; at < end; ++at) {
+      const Task& task = tasks[at];
+      const int64_t level = task.plane / pyramid.images, image = task.plane % pyramid.images;
+      const int64_t height = pyramid.height[level], width = pyramid.width[level];
+      const int64_t c = task.block * kBlock, count = std::min<int64_t>(kBlock, channels - c);
+      std::fill_n(tile.get(), (task.last - task.first) * width * kBlock, C(0));
+      for (int64_t i = tables.start[task.plane]; i < tables.start[task.plane + 1]; ++i) {
+        const int64_t k = tables.order[i];
+        const Taps<C>& roi = tables.taps[k];
+        if (roi.first_row >= task.last || roi.last_row <= task.first) continue;
+        const T* from = data<T>(grad) + k * channels * bins + (grad_last ? c : c * bins);
+        read(from, bins, grad_last ? channels : 1, count, grad_last ? 1 : bins, scratch.get());
+        spread_to(roi, scratch.get(), width, task.first, task.last, tile.get());
+      }
+      T* to = mutable_data<T>(grads[level]) + image * channels * height * width;
+      const int64_t pixels = (task.last - task.first) * width, pixel = task.first * width;
+      if (channels_last) write(tile.get(), pixels, channels, count, 1, to + pixel * channels + c);
+      else write(tile.get(), pixels, 1, count, height * width, to + c * height * width + pixel);
+    }
+  });
+}
+
+std::vector<Tensor> cpu(const Tensor& grad, const Tensor& rois, Integers heights, Integers widths, int64_t images,
+                        Numbers scales, int64_t sampling_ratio, bool aligned, double canonical_size,
+                        int64_t canonical_level, bool channels_last) {
+  check_rois(rois);
+  check(grad.dim() == 4 && grad.size(0) == rois.size(0), "grad must be [K, C, H, W], got ", shape(grad));
+  check_same_device("rois", rois, "grad", grad);
+  check(heights.size() == widths.size(), "heights must be as many as widths");
+  const Options o = options(grad.size(2), grad.size(3), sampling_ratio, aligned);
+  std::vector<Tensor> grads;
+  for (size_t l = 0; l < heights.size(); ++l)
+    grads.push_back(empty_4d(grad, images, grad.size(1), heights[l], widths[l], channels_last));
+  dispatch_floating(grad, "grad", [&](auto type) {
+    using T = typename decltype(type)::type;
+    using C = compute_t<T>;
+    const auto sizes = pyramid<C>(images, grad.size(1), heights, widths, scales, canonical_size, canonical_level);
+    Tables<C> tables(sizes, o, compute_rois<C>(rois));
+    backward<T>(dense(grad), sizes, o, tables, grads, channels_last);
+  });
+  return grads;
+}
+
+}  // namespace
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("_roi_align_backward", TORCH_BOX(&cpu)); }
+}  // namespace pyrcnn::roi_align

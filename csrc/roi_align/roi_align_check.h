@@ -1,0 +1,96 @@
+// The arguments of roi_align and its backward ops, checked once for both devices.
+#pragma once
+#include "../common/tensor.h"
+#include "roi_align.h"
+
+namespace pyrcnn::roi_align {
+
+using Numbers = HeaderOnlyArrayRef<double>;
+using Integers = HeaderOnlyArrayRef<int64_t>;
+
+// One memory format for all levels: that of the first level for which NCHW and NHWC differ.
+inline bool common_layout(const std::vector<Tensor>& features) {
+  for (const Tensor& t : features) {
+    if (is_channels_last(t)) return true;
+    if (t.numel() > 0 && t.size(1) > 1 && t.size(2) * t.size(3) > 1) return false;
+  }
+  return false;
+}
+
+inline Tensor in_layout(const Tensor& t, bool channels_last) {
+  if (!channels_last) return torch::stable::contiguous(t);
+  if (is_channels_last(t) || t.size(1) == 1 || t.size(2) * t.size(3) == 1) return dense(t);
+  return torch::stable::contiguous(t, torch::headeronly::MemoryFormat::ChannelsLast);
+}
+
+inline void check_rois(const Tensor& rois) {
+  check(rois.dim() == 2 && rois.size(1) == 5, "rois must be [K, 5], got ", shape(rois));
+}
+
+inline Options options(int64_t output_height, int64_t output_width, int64_t sampling_ratio, bool aligned) {
+  constexpr int64_t kMaxBins = 1 << 16, kMaxRatio = 1 << 16;
+  check(output_height > 0 && output_width > 0 && output_height <= kMaxBins && output_width <= kMaxBins,
+        "output_size must be between 1 and ", kMaxBins, ", got (", output_height, ", ", output_width, ")");
+  check(sampling_ratio <= kMaxRatio, "sampling_ratio must be at most ", kMaxRatio, ", got ", sampling_ratio);
+  return {int32_t(output_height), int32_t(output_width), int32_t(sampling_ratio > 0 ? sampling_ratio : 0), aligned};
+}
+
+// Sizes only: what the forward reads from the features and the backward is told.
+template <typename C>
+Pyramid<C> pyramid(int64_t images, int64_t channels, Integers heights, Integers widths, Numbers scales,
+                   double canonical_size, int64_t canonical_level) {
+  const int64_t levels = int64_t(heights.size());
+  check(levels >= 1 && levels <= kMaxLevels, "features must be 1 to ", kMaxLevels, " levels, got ", levels);
+  check(int64_t(scales.size()) == levels, "scales must be one number per level (", levels, "), got ", scales.size());
+  Pyramid<C> result{};
+  result.levels = int32_t(levels), result.images = images, result.channels = channels;
+  const double first_level = std::round(-std::log2(scales[0]));
+  for (int64_t l = 0; l < levels; ++l) {
+    check(scales[l] > 0 && std::isfinite(scales[l]), "scales must be positive and finite, got ", scales[l]);
+    check(heights[l] < (int64_t(1) << 31) && widths[l] < (int64_t(1) << 31), "features must have sides below 2^31");
+    result.height[l] = int32_t(heights[l]), result.width[l] = int32_t(widths[l]);
+    result.scale[l] = C(scales[l]);
+    // floor(canonical_level + log2(sqrt(area) / canonical_size) + 1e-6) >= first_level + l, solved for the area
+    const double side = canonical_size * std::exp2(first_level + double(l) - double(canonical_level) - 1e-6);
+    result.area[l] = C(side * side);
+  }
+  return result;
+}
+
+template <typename C>
+Pyramid<C> pyramid(const std::vector<Tensor>& features, Numbers scales, double canonical_size,
+                   int64_t canonical_level) {
+  std::vector<int64_t> heights, widths;
+  for (const Tensor& t : features) heights.push_back(t.size(2)), widths.push_back(t.size(3));
+  return pyramid<C>(features[0].size(0), features[0].size(1), heights, widths, scales, canonical_size, canonical_level);
+}
+
+inline void check_features(const std::vector<Tensor>& features, const Tensor& rois) {
+  check(!features.empty(), "features must have at least one level");
+  const Tensor& first = features[0];
+  for (const Tensor& t : features) {
+    check(t.dim() == 4, "features must be [N, C, H, W] per level, got ", shape(t));
+    check(t.size(0) == first.size(0) && t.size(1) == first.size(1),
+          "features must have the same N and C at every level, got ", shape(first), " and ", shape(t));
+    check(t.scalar_type() == first.scalar_type(), "features must have one dtype at every level");
+    check_same_device("features", t, "features[0]", first);
+  }
+  check_rois(rois);
+  check_same_device("rois", rois, "features", first);
+}
+
+inline void check_grad(const Tensor& grad, const Tensor& features, const Tensor& rois) {
+  check(grad.dim() == 4 && grad.size(0) == rois.size(0) && grad.size(1) == features.size(1),
+        "grad must be [K, C, height, width], got ", shape(grad));
+  check(grad.scalar_type() == features.scalar_type(), "grad must have the dtype of features");
+  check_same_device("grad", grad, "rois", rois);
+}
+
+// RoIs in the compute type of the features: coordinates are never rounded to half precision.
+template <typename C> Tensor compute_rois(const Tensor& rois) {
+  dispatch_floating(rois, "rois", [](auto) {});
+  const ScalarType wanted = sizeof(C) == 8 ? ScalarType::Double : ScalarType::Float;
+  return torch::stable::contiguous(rois.scalar_type() == wanted ? rois : torch::stable::to(rois, wanted));
+}
+
+}  // namespace pyrcnn::roi_align

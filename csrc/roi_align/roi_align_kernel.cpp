@@ -1,0 +1,94 @@
+// Compiled once per instruction set.
+#include "../common/pack.h"
+#include "roi_align_taps.h"
+
+namespace pyrcnn::roi_align::PYRCNN_ISA {
+
+using namespace pyrcnn::PYRCNN_ISA;  // packs
+namespace {
+
+// `packs` packs of channels of one bin, starting at `from`: its taps' weighted sum, stored to `to`.
+template <int packs, typename T, typename O>
+PYRCNN_HD void bin_packs(const Tap<compute_t<T>>* y, const Tap<compute_t<T>>* y_end, const Tap<compute_t<T>>* x_begin,
+                         const Tap<compute_t<T>>* x_end, const T* from, int64_t row, int64_t pixel, O* to) {
+  using C = compute_t<T>;
+  constexpr int lanes = lanes_of<C>;
+  Pack<C> sum[packs] = {};
+  for (; y != y_end; ++y) {
+    const T* line = from + y->pixel * row;
+    for (const Tap<C>* x = x_begin; x != x_end; ++x) {
+      const Pack<C> weight = broadcast(y->weight * x->weight);
+      const T* at = line + x->pixel * pixel;
+      for (int k = 0; k < packs; ++k) sum[k] = fma(weight, load(at + k * lanes), sum[k]);
+    }
+  }
+  for (int k = 0; k < packs; ++k) store(to + k * lanes, sum[k]);
+}
+
+// Every channel of every bin; a pixel is `pixel` values, an output bin `out_bin` values wide.
+template <typename T, typename O>
+PYRCNN_HD void pool(const Taps<compute_t<T>>& taps, const T* image, int64_t width, int64_t pixel, int64_t channels,
+                    O* out, int64_t out_bin) {
+  using C = compute_t<T>;
+  constexpr int lanes = lanes_of<C>, packs = 8;
+  for (int32_t p = 0; p < taps.bins_y; ++p) {
+    const Tap<C>*y = taps.y.taps + taps.y.begin[p], *y_end = taps.y.taps + taps.y.begin[p + 1];
+    for (int32_t q = 0; q < taps.bins_x; ++q, out += out_bin) {
+      const Tap<C>*x = taps.x.taps + taps.x.begin[q], *x_end = taps.x.taps + taps.x.begin[q + 1];
+      int64_t c = 0;
+      for (; c + packs * lanes <= channels; c += packs * lanes)
+        bin_packs<packs>(y, y_end, x, x_end, image + c, width * pixel, pixel, out + c);
+      if (c + 4 * lanes <= channels)
+        bin_packs<4>(y, y_end, x, x_end, image + c, width * pixel, pixel, out + c), c += 4 * lanes;
+      if (c + 2 * lanes <= channels)
+        bin_packs<2>(y, y_end, x, x_end, image + c, width * pixel, pixel, out + c), c += 2 * lanes;
+      if (c + lanes <= channels) bin_packs<1>(y, y_end, x, x_end, image + c, width * pixel, pixel, out + c), c += lanes;
+      for (; c < channels; ++c) {
+        C sum = 0;
+        for (const Tap<C>* v = y; v != y_end; ++v)
+          for (const Tap<C>* u = x; u != x_end; ++u)
+            sum += v->weight * u->weight * C(image[(v->pixel * width + u->pixel) * pixel + c]);
+        out[c] = O(sum);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+template <typename T>
+void pool_nhwc(const Taps<compute_t<T>>& taps, const T* image, int64_t width, int64_t channels, T* out) {
+  pool(taps, image, width, channels, channels, out, channels);
+}
+
+template <typename T>
+void gather_rows(const T* planes, int64_t height, int64_t width, int64_t channels, int64_t first, int64_t last,
+                 T* tile) {
+  const int64_t end = last * width;
+  for (int64_t at = first * width; at < end; ++at) {
+    T* to = tile + at * kBlock;
+    for (int64_t c = 0; c < channels; ++c) to[c] = planes[c * height * width + at];
+    for (int64_t c = channels; c < kBlock; ++c) to[c] = T(0.0f);
+  }
+}
+
+template <typename T>
+void pool_tile(const Taps<compute_t<T>>& taps, const T* tile, int64_t width, int64_t channels, compute_t<T>* scratch,
+               T* out) {
+  pool(taps, tile, width, kBlock, kBlock, scratch, kBlock);
+  const int64_t bins = int64_t(taps.bins_y) * taps.bins_x;
+  for (int64_t c = 0; c < channels; ++c)
+    for (int64_t b = 0; b < bins; ++b) out[c * bins + b] = T(scratch[b * kBlock + c]);
+}
+
+#define PYRCNN_INSTANTIATE(T)                                                           \
+  template void pool_nhwc(const Taps<compute_t<T>>&, const T*, int64_t, int64_t, T*);   \
+  template void gather_rows(const T*, int64_t, int64_t, int64_t, int64_t, int64_t, T*); \
+  template void pool_tile(const Taps<compute_t<T>>&, const T*, int64_t, int64_t, compute_t<T>*, T*);
+PYRCNN_INSTANTIATE(float)
+PYRCNN_INSTANTIATE(double)
+PYRCNN_INSTANTIATE(Half)
+PYRCNN_INSTANTIATE(BFloat16)
+#undef PYRCNN_INSTANTIATE
+
+}  // namespace pyrcnn::roi_align::PYRCNN_ISA

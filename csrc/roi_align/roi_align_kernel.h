@@ -1,0 +1,36 @@
+// The loops of roi_align_kernel.cpp and roi_align_backward_kernel.cpp, one version per instruction set.
+#pragma once
+#include "../common/cpu.h"
+#include "roi_align_taps.h"
+
+namespace pyrcnn::roi_align {
+
+// NHWC: `image` [height, width, channels] -> `out` [bins, channels].
+PYRCNN_DECLARE_KERNEL(template <typename T> void, pool_nhwc,
+                      (const Taps<compute_t<T>>& taps, const T* image, int64_t width, int64_t channels, T* out))
+
+// NCHW: one block of at most kBlock channels. gather_rows turns rows [first, last) of its planes into `tile`
+// [height, width, kBlock]; pool_tile pools a RoI from it into `out` [channels, bins], with `scratch` [bins, kBlock].
+PYRCNN_DECLARE_KERNEL(template <typename T> void, gather_rows,
+                      (const T* planes, int64_t height, int64_t width, int64_t channels, int64_t first, int64_t last,
+                       T* tile))
+PYRCNN_DECLARE_KERNEL(template <typename T> void, pool_tile,
+                      (const Taps<compute_t<T>>& taps, const T* tile, int64_t width, int64_t channels,
+                       compute_t<T>* scratch, T* out))
+
+// Backward. read_grad brings a RoI's gradient, one block of channels, into `scratch` [bins, kBlock]; spread adds it to
+// rows [first, last) of an image held in `tile` [last - first, width, kBlock]; write_rows stores those rows.
+// `channel_stride` and `bin_stride` / `pixel_stride` say where the block lies in memory.
+PYRCNN_DECLARE_KERNEL(template <typename T> void, read_grad,
+                      (const T* grad, int64_t bins, int64_t bin_stride, int64_t channels, int64_t channel_stride,
+                       compute_t<T>* scratch))
+PYRCNN_DECLARE_KERNEL(template <typename C> void, spread,
+                      (const Taps<C>& taps, const C* scratch, int64_t width, int64_t first, int64_t last, C* tile))
+PYRCNN_DECLARE_KERNEL(template <typename T> void, write_pixels,
+                      (const compute_t<T>* tile, int64_t pixels, int64_t pixel_stride, int64_t channels,
+                       int64_t channel_stride, T* to))
+PYRCNN_DECLARE_KERNEL(template <typename T> void, rois_gradient,
+                      (const Region<compute_t<T>>& r, const Options& o, compute_t<T> scale, const T* image,
+                       int32_t height, int32_t width, int64_t channels, const T* grad, compute_t<T>* out))
+
+}  // namespace pyrcnn::roi_align

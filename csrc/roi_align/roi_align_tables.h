@@ -1,0 +1,71 @@
+// The taps of every RoI of a call, on the CPU: computed once, in parallel, and read by all channels and all threads.
+#pragma once
+#include <memory>
+#include <numeric>
+#include <vector>
+
+#include "../common/cpu.h"
+#include "roi_align_check.h"
+#include "roi_align_taps.h"
+
+namespace pyrcnn::roi_align {
+
+template <typename C> class Tables {
+ public:
+  // Throws if a RoI's batch index is no image. A plane is (level, image): planes are numbered level by level.
+  Tables(const Pyramid<C>& pyramid, const Options& options, const Tensor& rois)
+      : taps(size_t(rois.size(0))), plane(taps.size()), axes_(taps.size()) {
+    const int64_t count = rois.size(0), bins = options.bins_y + options.bins_x;
+    const C* roi = data<C>(rois);
+    std::vector<int64_t> offset(count + 1, 0);
+    for (int64_t k = 0; k < count; ++k) {
+      const Region<C> r = region(pyramid, options, roi + 5 * k);
+      check(r.valid, "rois has batch index ", roi[5 * k], " at row ", k, ", out of range for ", pyramid.images,
+            " images");
+      plane[k] = r.level * pyramid.images + r.image;
+      const int64_t y = max_taps(r.y, pyramid.height[r.level]), x = max_taps(r.x, pyramid.width[r.level]);
+      axes_[k] = {r.y, r.x, y, x};
+      offset[k + 1] = offset[k] + y * options.bins_y + x * options.bins_x;
+    }
+    begins_.reset(new int32_t[count * (bins + 2)]);
+    taps_.reset(new Tap<C>[offset[count]]);
+    constexpr double kNanosecondsPerBin = 20;
+    parallel(count, double(bins) * kNanosecondsPerBin, [&](int64_t first, int64_t last) {
+      for (int64_t k = first; k < last; ++k) {
+        const Axes& a = axes_[k];
+        const int64_t level = plane[k] / pyramid.images;
+        int32_t *y_begin = begins_.get() + k * (bins + 2), *x_begin = y_begin + options.bins_y + 1;
+        Tap<C>*y = taps_.get() + offset[k], *x = y + a.max_y * options.bins_y;
+        const int32_t rows = axis_taps(a.y, options.bins_y, pyramid.height[level], a.max_y, y_begin, y);
+        axis_taps(a.x, options.bins_x, pyramid.width[level], a.max_x, x_begin, x);
+        int32_t low = rows ? y[0].pixel : 0, high = low;
+        for (int32_t i = 0; i < rows; ++i) low = std::min(low, y[i].pixel), high = std::max(high, y[i].pixel + 1);
+        taps[k] = {options.bins_y, options.bins_x, {y_begin, y}, {x_begin, x}, low, high};
+      }
+    });
+  }
+
+  // The RoIs of each plane, in ascending order: order[start[p]] .. order[start[p + 1]].
+  void group_by_plane(int64_t planes) {
+    start.assign(planes + 1, 0);
+    for (int64_t p : plane) ++start[p + 1];
+    std::partial_sum(start.begin(), start.end(), start.begin());
+    order.resize(plane.size());
+    std::vector<int64_t> next(start.begin(), start.end() - 1);
+    for (size_t k = 0; k < plane.size(); ++k) order[next[plane[k]]++] = int64_t(k);
+  }
+
+  std::vector<Taps<C>> taps;
+  std::vector<int64_t> plane, start, order;
+
+ private:
+  struct Axes {
+    Axis<C> y, x;
+    int64_t max_y, max_x;
+  };
+  std::vector<Axes> axes_;
+  std::unique_ptr<int32_t[]> begins_;
+  std::unique_ptr<Tap<C>[]> taps_;
+};
+
+}  // namespace pyrcnn::roi_align

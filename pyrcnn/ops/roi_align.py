@@ -1,0 +1,229 @@
+"""RoIAlign (He et al. 2017): regions of feature maps, resampled to one size; from one map or from a feature pyramid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import require
+from ._register import input_errors
+
+_op = torch.ops.pyrcnn.roi_align.default
+_backward_op = torch.ops.pyrcnn._roi_align_backward.default
+_rois_backward_op = torch.ops.pyrcnn._roi_align_rois_backward.default
+
+
+def _pair(size: int | Sequence[int]) -> tuple[int, int]:
+    if isinstance(size, int | torch.SymInt):
+        return size, size
+    require(len(size) in (1, 2), f"output_size must be one or two integers, got {size!r}")
+    return size[0], size[-1]
+
+
+def as_rois(boxes: Tensor | Sequence[Tensor]) -> Tensor:
+    """RoIs [K, 5] (image index, x1, y1, x2, y2) from themselves or from one tensor of boxes [L, 4] per image."""
+    if isinstance(boxes, Tensor):
+        require(boxes.dim() == 2 and boxes.shape[1] == 5, f"boxes must be [K, 5], got {list(boxes.shape)}")
+        return boxes
+    require(len(boxes) > 0, "boxes must hold one tensor per image, got an empty list")
+    for b in boxes:
+        require(b.dim() == 2 and b.shape[1] == 4, f"boxes must be [L, 4] per image, got {list(b.shape)}")
+    index = [b.new_full((b.shape[0], 1), i) for i, b in enumerate(boxes)]
+    return torch.cat([torch.cat(index), torch.cat(list(boxes))], dim=1)
+
+
+@input_errors
+def roi_align(
+    input: Tensor,
+    boxes: Tensor | Sequence[Tensor],
+    output_size: int | Sequence[int],
+    spatial_scale: float = 1.0,
+    sampling_ratio: int = -1,
+    aligned: bool = False,
+) -> Tensor:
+    """Average bilinear samples of ``input`` in the bins of each RoI; torchvision's ``roi_align``.
+
+    Args:
+        input: feature maps [N, C, H, W]; float32, float64, float16 or bfloat16; NCHW and NHWC are read natively.
+        boxes: RoIs [K, 5] (image index, x1, y1, x2, y2), or a list with one tensor of boxes [L, 4] per image, in pixels
+            of the image. They may have a wider dtype than ``input``; coordinates are never rounded to half precision.
+        output_size: bins per RoI, one number or (height, width).
+        spatial_scale: feature pixels per image pixel, for example 1 / 16.
+        sampling_ratio: samples per bin and axis; 0 or less takes one per feature pixel: ceil(RoI extent / bins).
+        aligned: shift by half a pixel so that pixel centres lie at integers + 0.5, and allow RoIs below one pixel.
+
+    Returns:
+        [K, C, height, width] in the dtype and memory format of ``input``. Samples more than one pixel outside the map
+        count as zero, so a RoI outside the map, or with a coordinate that is NaN or infinite, gives zeros.
+
+    Gradients reach ``input`` and the coordinates of ``boxes``; they are the same for any number of threads.
+    Raises :class:`pyrcnn.InputError` on bad shapes and dtypes and, on the CPU, on an image index out of range; on CUDA
+    such a RoI gives zeros, because an error would have to wait for the device.
+
+    >>> roi_align(torch.ones(1, 8, 32, 32), torch.tensor([[0, 4.0, 4, 20, 20]]), 7, 0.5).shape
+    torch.Size([1, 8, 7, 7])
+    """
+    height, width = _pair(output_size)
+    return _op([input], as_rois(boxes), [spatial_scale], height, width, sampling_ratio, aligned, 224.0, 4)
+
+
+@input_errors
+def roi_align_levels(
+    features: Sequence[Tensor],
+    rois: Tensor,
+    output_size: int | Sequence[int],
+    scales: Sequence[float],
+    sampling_ratio: int = 2,
+    aligned: bool = False,
+    canonical_size: float = 224,
+    canonical_level: int = 4,
+) -> Tensor:
+    """RoIAlign from a feature pyramid in one call: each RoI reads the level that suits its size.
+
+    A RoI of area ``s * s`` reads level ``floor(canonical_level + log2(s / canonical_size) + 1e-6)`` (Lin et al. 2017,
+    eq. 1), limited to the levels there are; ``features[0]`` is level ``-log2(scales[0])``, and every next map is one
+    level above. ``features`` are [N, C, H, W] per level, ``rois`` [K, 5], the result is [K, C, height, width]; all else
+    is as in :func:`roi_align`.
+
+    >>> pyramid = [torch.ones(1, 8, 64 >> level, 64 >> level) for level in range(3)]
+    >>> roi_align_levels(pyramid, torch.tensor([[0, 4.0, 4, 20, 20]]), 7, [1 / 4, 1 / 8, 1 / 16]).shape
+    torch.Size([1, 8, 7, 7])
+    """
+    height, width = _pair(output_size)
+    return _op(
+        list(features),
+        rois,
+        list(scales),
+        height,
+        width,
+        sampling_ratio,
+        aligned,
+        float(canonical_size),
+        canonical_level,
+    )
+
+
+class RoIAlign(nn.Module):
+    """:func:`roi_align` as a module."""
+
+    def __init__(
+        self, output_size: int | Sequence[int], spatial_scale: float, sampling_ratio: int, aligned: bool = False
+    ) -> None:
+        super().__init__()
+        self.output_size = output_size
+        self.spatial_scale = spatial_scale
+        self.sampling_ratio = sampling_ratio
+        self.aligned = aligned
+
+    def forward(self, input: Tensor, rois: Tensor | Sequence[Tensor]) -> Tensor:
+        """``input`` [N, C, H, W] and RoIs (see :func:`roi_align`) to [K, C, height, width]."""
+        return roi_align(input, rois, self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned)
+
+    def extra_repr(self) -> str:
+        """The arguments, for ``print(model)``."""
+        return (
+            f"output_size={self.output_size}, spatial_scale={self.spatial_scale}, "
+            f"sampling_ratio={self.sampling_ratio}, aligned={self.aligned}"
+        )
+
+
+def _is_channels_last(features: Sequence[Tensor]) -> bool:
+    """The memory format of the result: the native code's rule, see ``common_layout`` in roi_align_check.h."""
+    for t in features:
+        if not t.is_contiguous() and t.is_contiguous(memory_format=torch.channels_last):
+            return True
+        if t.is_contiguous() and t.shape[1] > 1 and t.shape[2] * t.shape[3] > 1:
+            return False
+    return False
+
+
+def _format(channels_last: bool) -> torch.memory_format:
+    return torch.channels_last if channels_last else torch.contiguous_format
+
+
+@torch.library.register_fake("pyrcnn::roi_align")
+def _(
+    features: list[Tensor],
+    rois: Tensor,
+    scales: list[float],
+    output_height: int,
+    output_width: int,
+    sampling_ratio: int,
+    aligned: bool,
+    canonical_size: float,
+    canonical_level: int,
+) -> Tensor:
+    require(len(features) > 0, "features must have at least one level")
+    for t in features:
+        require(t.dim() == 4, f"features must be [N, C, H, W] per level, got {list(t.shape)}")
+        require(t.dtype == features[0].dtype, "features must have one dtype at every level")
+    require(rois.dim() == 2 and rois.shape[1] == 5, f"rois must be [K, 5], got {list(rois.shape)}")
+    size = (rois.shape[0], features[0].shape[1], output_height, output_width)
+    return torch.empty(
+        size,
+        dtype=features[0].dtype,
+        device=features[0].device,
+        memory_format=_format(_is_channels_last(features)),
+    )
+
+
+@torch.library.register_fake("pyrcnn::_roi_align_backward")
+def _(
+    grad: Tensor,
+    rois: Tensor,
+    heights: list[int],
+    widths: list[int],
+    images: int,
+    scales: list[float],
+    sampling_ratio: int,
+    aligned: bool,
+    canonical_size: float,
+    canonical_level: int,
+    channels_last: bool,
+) -> list[Tensor]:
+    return [
+        torch.empty(
+            (images, grad.shape[1], h, w), dtype=grad.dtype, device=grad.device, memory_format=_format(channels_last)
+        )
+        for h, w in zip(heights, widths, strict=True)
+    ]
+
+
+@torch.library.register_fake("pyrcnn::_roi_align_rois_backward")
+def _(
+    grad: Tensor,
+    features: list[Tensor],
+    rois: Tensor,
+    scales: list[float],
+    sampling_ratio: int,
+    aligned: bool,
+    canonical_size: float,
+    canonical_level: int,
+) -> Tensor:
+    return torch.empty_like(rois, memory_format=torch.contiguous_format)
+
+
+def _setup_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    features, rois, scales, _, _, *rest = inputs
+    ctx.rois_need_grad = ctx.needs_input_grad[1]
+    ctx.save_for_backward(rois, *(features if ctx.rois_need_grad else ()))
+    ctx.sizes = ([t.shape[2] for t in features], [t.shape[3] for t in features], features[0].shape[0])
+    ctx.settings = (scales, *rest)
+    ctx.channels_last = _is_channels_last(features)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    rois, *features = ctx.saved_tensors
+    scales, *rest = ctx.settings
+    heights, widths, images = ctx.sizes
+    grads = None
+    if any(ctx.needs_input_grad[0]) if isinstance(ctx.needs_input_grad[0], list | tuple) else ctx.needs_input_grad[0]:
+        grads = _backward_op(grad, rois, heights, widths, images, scales, *rest, ctx.channels_last)
+    grad_rois = _rois_backward_op(grad, features, rois, scales, *rest) if ctx.rois_need_grad else None
+    return grads, grad_rois, None, None, None, None, None, None, None
+
+
+torch.library.register_autograd("pyrcnn::roi_align", _backward, setup_context=_setup_forward)
