@@ -6,6 +6,7 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
   // boxes
   m.def("decode_boxes(Tensor deltas, Tensor anchors, float[] weights, float clip) -> Tensor");
   // suppression
+  m.def("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor");
 
   // regions of interest
   m.def(

@@ -1,0 +1,19 @@
+// The loops of nms_kernel.cpp, one version per instruction set. Other ops that suppress boxes call them too.
+#pragma once
+#include "../common/cpu.h"
+#include "nms.h"
+
+namespace pyrcnn::nms {
+
+// Visits the candidates in order, writes the positions (0 <= i < count, ascending) of those kept to `kept` and returns
+// how many; stops at max_output. `tiles` is scratch, tiles_for(min(count, max_output)) of them.
+PYRCNN_DECLARE_KERNEL(template <typename T> int64_t, greedy,
+                      (const Candidates<T>& candidates, compute_t<T> threshold, int64_t max_output,
+                       Tile<compute_t<T>>* tiles, uint32_t* kept))
+
+// The same for candidates of several groups at once; `kept` is in the order of the candidates, not by group.
+PYRCNN_DECLARE_KERNEL(template <typename T> int64_t, greedy_grouped,
+                      (const Candidates<T>& candidates, const Groups& groups, compute_t<T> threshold,
+                       int64_t max_output, Tile<compute_t<T>>* tiles, uint32_t* kept))
+
+}  // namespace pyrcnn::nms
