@@ -20,6 +20,9 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
       "bool aligned, float canonical_size, int canonical_level) -> Tensor");
 
   // heat maps
+  m.def("heatmap_peaks(Tensor heatmap, SymInt k, int kernel, bool sigmoid, float tolerance, bool per_class) -> (Tensor, Tensor, Tensor, Tensor)");
+  m.def("decode_centers(Tensor ys, Tensor xs, Tensor size, Tensor offset, float stride, bool clamp_size, bool clip) -> Tensor");
+  m.def("draw_gaussians(Tensor centers, Tensor sigmas, Tensor classes, Tensor? weights, SymInt channels, SymInt height, SymInt width, bool channels_last) -> Tensor");
 
   // training
 

@@ -3,7 +3,21 @@
 # boxes
 from .decode_boxes import decode_boxes
 
+# heat maps
+from .decode_centers import decode_centers
+from .draw_gaussians import draw_gaussians
+from .heatmap_peaks import Peaks, heatmap_peaks
+
 # regions of interest
 from .roi_align import RoIAlign, roi_align, roi_align_levels
 
-__all__ = ["RoIAlign", "decode_boxes", "roi_align", "roi_align_levels"]
+__all__ = [
+    "Peaks",
+    "RoIAlign",
+    "decode_boxes",
+    "decode_centers",
+    "draw_gaussians",
+    "heatmap_peaks",
+    "roi_align",
+    "roi_align_levels",
+]

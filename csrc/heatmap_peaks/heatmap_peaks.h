@@ -1,0 +1,67 @@
+// heatmap_peaks: the k best local maxima of each image's class maps (Zhou et al. 2019, "Objects as Points", 3x3 maximum
+// in place of NMS). What a peak is and how peaks are ranked, for CPU and CUDA alike.
+#pragma once
+#include "../common/exp.h"
+#include "../common/hd.h"
+
+namespace pyrcnn::heatmap_peaks {
+
+PYRCNN_HD float sigmoid(float x) { return 1.0f / (1.0f + exp_of(-x)); }
+PYRCNN_HD double sigmoid(double x) { return 1.0 / (1.0 + exp_of(-x)); }
+
+// Ranked by score, then by cell and class: rank = (y * width + x) * channels + class. Scores are positive.
+template <typename C> struct Candidate {
+  C score;
+  int64_t rank;
+};
+template <typename C> PYRCNN_HD bool better(const Candidate<C>& a, const Candidate<C>& b) {
+  return a.score > b.score || (a.score == b.score && a.rank < b.rank);
+}
+
+// The maps of one image (or one map of it, with channels = 1), in either memory format.
+template <typename T> struct Map {
+  using C = compute_t<T>;
+  const T* values;
+  int64_t channels, height, width, radius;
+  bool channels_last, logits;
+  C tolerance;
+
+  PYRCNN_HD C score(C value) const { return logits ? sigmoid(value) : value; }
+
+  // The candidate at a position in memory, of score 0 if there is no peak: a cell that no neighbour exceeds (by
+  // `tolerance` or more in score, if one is given) and whose score is positive. NaN is no peak and no neighbour.
+  PYRCNN_HD Candidate<C> judge(int64_t position) const {
+    const int64_t area = height * width;
+    const int64_t plane = channels_last ? position % channels : position / area;
+    const int64_t cell = channels_last ? position / channels : position - plane * area;
+    const int64_t y = cell / width, x = cell - y * width, step = channels_last ? channels : 1;
+    const C value = C(values[position]);
+    C highest = value;
+    for (int64_t v = higher(y - radius, int64_t{0}); v <= lower(y + radius, height - 1); ++v) {
+      const T* row = values + position + (v - y) * width * step;
+      for (int64_t u = higher(x - radius, int64_t{0}); u <= lower(x + radius, width - 1); ++u)
+        highest = higher(C(row[(u - x) * step]), highest);
+      if (highest > value && !(tolerance > 0)) return {C(0), 0};
+    }
+    const C own = score(value);
+    const bool peak = highest == value || score(highest) - own < tolerance;
+    return {peak && own > 0 ? own : C(0), cell * channels + plane};
+  }
+};
+
+constexpr int64_t kMostLanes = 16;
+
+// A part of one image's memory, and the best candidates found in it so far. There is one list of candidates, or one per
+// channel (of a channels_last map). A full list is cut back to its k best, which raises its floor: the lowest value
+// that can still matter, so that most of the map is only compared with it.
+template <typename T> struct Scan {
+  using C = compute_t<T>;
+  Map<T> map;
+  int64_t k, capacity, lists;
+  Candidate<C>* items;  // [lists, capacity]
+  int64_t* counts;      // [lists]
+  C* floors;            // [lists + kMostLanes], the first ones repeated at the end
+  void (*keep_best)(Candidate<C>* items, int64_t k, int64_t count);  // moves the k best to the front, the k-th last
+};
+
+}  // namespace pyrcnn::heatmap_peaks

@@ -1,0 +1,38 @@
+// The arguments and results of heatmap_peaks, for both devices.
+#pragma once
+#include "../common/tensor.h"
+#include "heatmap_peaks.h"
+
+namespace pyrcnn::heatmap_peaks {
+
+struct Options {
+  int64_t k, kernel;
+  bool sigmoid;
+  double tolerance;
+  bool per_class;
+};
+
+// scores in the compute type; classes, ys and xs int64; all [N, k], or [N, C, k] when each class has its own k.
+struct Peaks {
+  Tensor scores, classes, ys, xs;
+};
+
+inline Peaks check_and_allocate(const Tensor& heatmap, const Options& o) {
+  check(heatmap.dim() == 4, "heatmap must be [N, C, H, W], got ", shape(heatmap));
+  check(o.k >= 0, "k must not be negative, got ", o.k);
+  check(o.kernel > 0 && o.kernel % 2 == 1, "kernel must be odd and positive, got ", o.kernel);
+  check(o.tolerance >= 0, "tolerance must not be negative, got ", o.tolerance);
+  const bool wide = heatmap.scalar_type() == ScalarType::Double;
+  std::vector<int64_t> sizes{heatmap.size(0), o.k};
+  if (o.per_class) sizes.insert(sizes.begin() + 1, heatmap.size(1));
+  const auto make = [&](ScalarType type) { return torch::stable::new_empty(heatmap, sizes, type); };
+  return {make(wide ? ScalarType::Double : ScalarType::Float), make(ScalarType::Long), make(ScalarType::Long),
+          make(ScalarType::Long)};
+}
+
+template <typename T> Map<T> map_of(const Tensor& maps, const Options& o) {
+  return {data<T>(maps), maps.size(1),           maps.size(2), maps.size(3),
+          o.kernel / 2,  is_channels_last(maps), o.sigmoid,    compute_t<T>(o.tolerance)};
+}
+
+}  // namespace pyrcnn::heatmap_peaks

@@ -1,0 +1,121 @@
+#include "heatmap_peaks_cpu.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "heatmap_peaks_kernel.h"
+
+namespace pyrcnn::heatmap_peaks {
+namespace {
+
+constexpr double kNanosecondsPerCell = 0.2, kNanosecondsPerPeak = 20;
+constexpr int64_t kCellsWorthAPart = 1 << 15;
+
+template <typename C> void keep_best(Candidate<C>* items, int64_t k, int64_t count) {
+  std::nth_element(items, items + k - 1, items + count, better<C>);
+}
+
+// `maps` maps, each cut into `parts` parts of memory that are scanned on their own and then merged: the ranking is a
+// total order, so the result does not depend on the cut.
+template <typename T> struct Search {
+  using C = compute_t<T>;
+  Map<T> map;
+  int64_t k, maps, parts, lists, cells;
+  int64_t capacity, floors_per_part;
+  std::vector<Candidate<C>> items;  // [maps, parts, lists, capacity]
+  std::vector<int64_t> counts;      // [maps, parts, lists]
+  std::vector<C> floors;
+
+  Search(const Map<T>& map, int64_t k, int64_t maps, int64_t lists)
+      : map(map), k(k), maps(maps), lists(lists), cells(map.channels * map.height * map.width) {
+    const int64_t threads = torch::stable::get_num_threads();
+    parts = std::clamp(ceil_div(threads, maps), int64_t{1}, ceil_div(cells, kCellsWorthAPart));
+    const int64_t longest = ceil_div(cells, parts);
+    capacity = k >= longest ? longest : std::min(longest, std::max(2 * k, k + 256));
+    floors_per_part = lists + kMostLanes;
+    items.resize(maps * parts * lists * capacity);
+    counts.resize(maps * parts * lists, 0);
+    const C lowest = map.logits ? -std::numeric_limits<C>::infinity() : std::numeric_limits<C>::denorm_min();
+    floors.resize(maps * parts * floors_per_part, lowest);
+  }
+
+  void scan_part(int64_t index) {
+    Scan<T> part{map,
+                 k,
+                 capacity,
+                 lists,
+                 items.data() + index * lists * capacity,
+                 counts.data() + index * lists,
+                 floors.data() + index * floors_per_part,
+                 &keep_best<C>};
+    part.map.values += index / parts * cells;
+    const int64_t i = index % parts;
+    PYRCNN_KERNEL(scan<T>)(part, cells * i / parts, cells * (i + 1) / parts);
+  }
+
+  // The best candidates of a map's list, in order: at most k.
+  std::vector<Candidate<C>> best(int64_t index, int64_t list) const {
+    std::vector<Candidate<C>> all;
+    for (int64_t part = index * parts; part < (index + 1) * parts; ++part) {
+      const Candidate<C>* from = items.data() + (part * lists + list) * capacity;
+      all.insert(all.end(), from, from + counts[part * lists + list]);
+    }
+    const int64_t kept = std::min<int64_t>(k, all.size());
+    std::partial_sort(all.begin(), all.begin() + kept, all.end(), better<C>);
+    all.resize(kept);
+    return all;
+  }
+};
+
+// Row r of the outputs is list r % lists of map r / lists; its class is r % classes where candidates do not tell.
+template <typename T> void run(const Tensor& dense_maps, const Options& o, Peaks& peaks) {
+  using C = compute_t<T>;
+  Map<T> map = map_of<T>(dense_maps, o);
+  const int64_t classes = map.channels, images = dense_maps.size(0);
+  const bool planes = o.per_class && !map.channels_last;  // NCHW: each channel is a map of its own
+  if (planes) map.channels = 1;
+  Search<T> search(map, o.k, planes ? images * classes : images, o.per_class && !planes ? classes : 1);
+  parallel(search.maps * search.parts, double(search.cells) / double(search.parts) * kNanosecondsPerCell,
+           [&](int64_t begin, int64_t end) {
+             for (int64_t i = begin; i < end; ++i) search.scan_part(i);
+           });
+  C* scores = mutable_data<C>(peaks.scores);
+  int64_t* labels = mutable_data<int64_t>(peaks.classes);
+  int64_t *ys = mutable_data<int64_t>(peaks.ys), *xs = mutable_data<int64_t>(peaks.xs);
+  parallel(search.maps * search.lists, kNanosecondsPerPeak * double(o.k), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) {
+      const auto best = search.best(row / search.lists, row % search.lists);
+      for (int64_t i = 0; i < o.k; ++i) {
+        const int64_t to = row * o.k + i;
+        const bool found = i < int64_t(best.size());
+        const int64_t rank = found ? best[i].rank : 0, cell = rank / map.channels;
+        scores[to] = found ? best[i].score : C(0);
+        labels[to] = o.per_class ? row % classes : rank % map.channels;
+        ys[to] = cell / map.width, xs[to] = cell % map.width;
+      }
+    }
+  });
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> cpu(const Tensor& heatmap, int64_t k, int64_t kernel, bool sigmoid,
+                                               double tolerance, bool per_class) {
+  Peaks peaks = find_peaks(heatmap, {k, kernel, sigmoid, tolerance, per_class});
+  return {peaks.scores, peaks.classes, peaks.ys, peaks.xs};
+}
+
+}  // namespace
+
+Peaks find_peaks(const Tensor& heatmap, const Options& options) {
+  Peaks peaks = check_and_allocate(heatmap, options);
+  if (peaks.scores.numel() == 0) return peaks;
+  if (heatmap.numel() == 0) {
+    for (Tensor* t : {&peaks.scores, &peaks.classes, &peaks.ys, &peaks.xs}) torch::stable::zero_(*t);
+    return peaks;
+  }
+  const Tensor maps = dense(heatmap);
+  dispatch_floating(maps, "heatmap", [&](auto type) { run<typename decltype(type)::type>(maps, options, peaks); });
+  return peaks;
+}
+
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("heatmap_peaks", TORCH_BOX(&cpu)); }
+}  // namespace pyrcnn::heatmap_peaks

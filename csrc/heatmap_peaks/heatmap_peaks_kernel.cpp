@@ -1,0 +1,63 @@
+// Compiled once per instruction set.
+#include "../common/pack.h"
+#include "heatmap_peaks.h"
+
+namespace pyrcnn::heatmap_peaks::PYRCNN_ISA {
+using namespace pyrcnn::PYRCNN_ISA;
+namespace {
+
+constexpr int kUnroll = 4;
+
+// A value below which no score reaches `score`: the margin covers the rounding of sigmoid, its inverse and C.
+template <typename C> PYRCNN_HD C floor_of(C score, bool logits) {
+  if (!logits) return score;
+  const double p = double(score) * (1 - 4e-5);
+  return C(::log(p / (1 - p)));
+}
+
+template <typename T> PYRCNN_HD void visit(const Scan<T>& part, int64_t position) {
+  using C = compute_t<T>;
+  const int64_t list = part.lists == 1 ? 0 : position % part.lists;
+  if (!(C(part.map.values[position]) >= part.floors[list])) return;  // the floor may have risen meanwhile
+  const Candidate<C> candidate = part.map.judge(position);
+  if (!(candidate.score > 0)) return;
+  Candidate<C>* items = part.items + list * part.capacity;
+  items[part.counts[list]++] = candidate;
+  if (part.counts[list] < part.capacity || part.capacity <= part.k) return;
+  part.keep_best(items, part.k, part.capacity);
+  part.counts[list] = part.k;
+  const C floor = floor_of(items[part.k - 1].score, part.map.logits);
+  for (int64_t i = list; i < part.lists + kMostLanes; i += part.lists) part.floors[i] = floor;
+}
+
+}  // namespace
+
+template <typename T> void scan(const Scan<T>& part, int64_t begin, int64_t end) {
+  using C = compute_t<T>;
+  constexpr int lanes = lanes_of<C>;
+  const T* values = part.map.values;
+  const int64_t advance = lanes % part.lists;
+  int64_t phase = begin % part.lists, position = begin;  // phase: the list of the next value
+  for (; position + kUnroll * lanes <= end; position += kUnroll * lanes) {
+    Mask<C> passes[kUnroll], any{};
+    for (int i = 0; i < kUnroll; ++i) {
+      passes[i] = load(values + position + i * lanes) >= load(part.floors + phase);
+      any |= passes[i];
+      phase += advance;
+      if (phase >= part.lists) phase -= part.lists;
+    }
+    if (bits(any) == 0) [[likely]]
+      continue;
+    for (int i = 0; i < kUnroll; ++i)
+      for (uint32_t left = bits(passes[i]); left != 0; left &= left - 1)
+        visit(part, position + i * lanes + __builtin_ctz(left));
+  }
+  for (; position < end; ++position) visit(part, position);
+}
+
+template void scan(const Scan<float>&, int64_t, int64_t);
+template void scan(const Scan<double>&, int64_t, int64_t);
+template void scan(const Scan<Half>&, int64_t, int64_t);
+template void scan(const Scan<BFloat16>&, int64_t, int64_t);
+
+}  // namespace pyrcnn::heatmap_peaks::PYRCNN_ISA

@@ -1,0 +1,87 @@
+"""Local maxima of class maps: CenterNet's detections before their boxes are read off."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ._register import input_errors
+
+_op = torch.ops.pyrcnn.heatmap_peaks.default
+
+
+class Peaks(NamedTuple):
+    """Peaks in descending order of score; where there are fewer than asked for, the rest is 0."""
+
+    scores: Tensor
+    classes: Tensor
+    ys: Tensor
+    xs: Tensor
+
+
+@input_errors
+def heatmap_peaks(
+    heatmap: Tensor,
+    k: int,
+    kernel: int = 3,
+    sigmoid: bool = True,
+    tolerance: float = 0.0,
+    per_class: bool = False,
+) -> Peaks:
+    """Find the ``k`` highest local maxima of each image's maps (Zhou et al. 2019, "Objects as Points", section 4).
+
+    A peak is a cell of ``heatmap`` [N, C, H, W] that no cell of its class exceeds inside the ``kernel`` x ``kernel``
+    window around it (``kernel`` odd; 1 makes every cell a peak) and whose score is positive. Equal neighbours are both
+    peaks. NaN is neither a peak nor a neighbour.
+
+    Args:
+        heatmap: logits, or scores if ``sigmoid`` is false; any float dtype, NCHW or NHWC in memory.
+        k: how many peaks to return per image.
+        sigmoid: the score of a cell is the sigmoid of its value; otherwise the value itself.
+        tolerance: if positive, a cell is a peak when its score is less than this below the window's highest score, both
+            rounded to the compute type, as TensorFlow's CenterNet decides (1e-6 there). If 0, values are compared.
+        per_class: return the ``k`` best peaks of every class rather than the ``k`` best over all classes.
+
+    Returns:
+        ``Peaks(scores, classes, ys, xs)``, each [N, k] ([N, C, k] with ``per_class``), in descending order of score, ties
+        by (y, x, class). Scores are float32 (float64 for float64 maps) and differentiable; the rest is int64. Missing
+        peaks have score, class, y and x 0 (with ``per_class`` they keep their class).
+
+    Example:
+        >>> heatmap = torch.zeros(1, 2, 4, 4)
+        >>> heatmap[0, 1, 2, 3] = 5.0
+        >>> scores, classes, ys, xs = heatmap_peaks(heatmap, k=1)
+        >>> classes.item(), ys.item(), xs.item()
+        (1, 2, 3)
+    """
+    return Peaks(*_op(heatmap, k, kernel, sigmoid, tolerance, per_class))
+
+
+@torch.library.register_fake("pyrcnn::heatmap_peaks")
+def _(
+    heatmap: Tensor, k: int, kernel: int, sigmoid: bool, tolerance: float, per_class: bool
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    sizes = (heatmap.shape[0], heatmap.shape[1], k) if per_class else (heatmap.shape[0], k)
+    scores = heatmap.new_empty(sizes, dtype=torch.float64 if heatmap.dtype == torch.float64 else torch.float32)
+    return scores, *(heatmap.new_empty(sizes, dtype=torch.int64) for _ in range(3))
+
+
+def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    heatmap, _, _, ctx.sigmoid, _, _ = inputs
+    ctx.shape, ctx.dtype = heatmap.shape, heatmap.dtype
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(*output)
+
+
+def _backward(ctx, grad: Tensor, *_: Tensor):  # type: ignore[no-untyped-def]
+    scores, classes, ys, xs = ctx.saved_tensors
+    n, c, h, w = ctx.shape
+    slope = scores * (1 - scores) if ctx.sigmoid else (scores != 0).to(scores.dtype)  # 0 where the peak is missing
+    cells = ((classes * h + ys) * w + xs).reshape(n, -1)
+    flat = grad.new_zeros(n, c * h * w).scatter_add(1, cells, (grad * slope).reshape(n, -1))
+    return flat.reshape(ctx.shape).to(ctx.dtype), None, None, None, None, None
+
+
+torch.library.register_autograd("pyrcnn::heatmap_peaks", _backward, setup_context=_setup_context)
