@@ -4,7 +4,16 @@
 
 STABLE_TORCH_LIBRARY(pyrcnn, m) {
   // boxes
-  m.def("decode_boxes(Tensor deltas, Tensor anchors, float[] weights, float clip) -> Tensor");
+  m.def("decode_boxes(Tensor deltas, Tensor anchors, SymInt repeat, float[] weights, float clip) -> Tensor");
+  m.def("_decode_boxes_backward(Tensor grad, Tensor deltas, Tensor anchors, SymInt repeat, float[] weights, float clip, "
+        "bool need_anchors) -> (Tensor, Tensor)");
+  m.def("encode_boxes(Tensor boxes, Tensor anchors, SymInt repeat, float[] weights) -> Tensor");
+  m.def("_encode_boxes_backward(Tensor grad, Tensor boxes, Tensor anchors, SymInt repeat, float[] weights, "
+        "bool need_anchors) -> (Tensor, Tensor)");
+  m.def("grid_anchors(Tensor cell_anchors, SymInt height, SymInt width, float stride_y, float stride_x, float offset) "
+        "-> Tensor");
+  m.def("match_boxes(Tensor anchors, Tensor ground_truth, Tensor? counts, Tensor? crowd, float high, float low, "
+        "bool allow_low_quality, float crowd_threshold) -> (Tensor, Tensor, Tensor)");
   // suppression
   m.def("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor");
 

@@ -29,10 +29,20 @@ template <typename C> PYRCNN_HD Box<C> clip(const Box<C>& b, C height, C width) 
 // Ren et al. 2015, eq. 2, solved for the box; `d` is already divided by the coder's weights. Widths and heights are
 // capped at `cap` before exp (log(1000 / 16) by custom); a NaN stays a NaN.
 template <typename C> PYRCNN_HD Box<C> decode(const Box<C>& anchor, const Delta<C>& d, C cap) {
+  const C half = C{} + 0.5f;
   const C w = anchor.x2 - anchor.x1, h = anchor.y2 - anchor.y1;
-  const C x = d.x * w + (anchor.x1 + w * C(0.5)), y = d.y * h + (anchor.y1 + h * C(0.5));
-  const C half_w = exp_of(d.w > cap ? cap : d.w) * w * C(0.5), half_h = exp_of(d.h > cap ? cap : d.h) * h * C(0.5);
+  const C x = d.x * w + (anchor.x1 + w * half), y = d.y * h + (anchor.y1 + h * half);
+  const C half_w = exp_of(d.w > cap ? cap : d.w) * w * half, half_h = exp_of(d.h > cap ? cap : d.h) * h * half;
   return {x - half_w, y - half_h, x + half_w, y + half_h};
+}
+
+// Ren et al. 2015, eq. 2: the deltas that `decode` turns back into `box`, times the coder's weights (in torchvision's
+// order of operations). An anchor or a box without width or height gives infinities or NaN.
+template <typename C> PYRCNN_HD Delta<C> encode(const Box<C>& box, const Box<C>& anchor, const Delta<C>& weights) {
+  const C half = C{} + 0.5f;
+  const C w = anchor.x2 - anchor.x1, h = anchor.y2 - anchor.y1, box_w = box.x2 - box.x1, box_h = box.y2 - box.y1;
+  const C x = (box.x1 + box_w * half) - (anchor.x1 + w * half), y = (box.y1 + box_h * half) - (anchor.y1 + h * half);
+  return {weights.x * x / w, weights.y * y / h, weights.w * log_of(box_w / w), weights.h * log_of(box_h / h)};
 }
 
 }  // namespace pyrcnn

@@ -1,29 +1,49 @@
-// The arguments of decode_boxes, checked once for both devices.
+// The arguments of decode_boxes and of its gradient, checked once for both devices.
 #pragma once
-#include "../common/tensor.h"
+#include <tuple>
+
+#include "../common/pairing_check.h"
+#include "decode_boxes.h"
 
 namespace pyrcnn::decode_boxes {
 
-using Weights = HeaderOnlyArrayRef<double>;
-
-inline Tensor check_and_allocate(const Tensor& deltas, const Tensor& anchors, Weights weights) {
-  check(deltas.dim() == 2 && deltas.size(1) == 4, "deltas must be [M, 4], got ", shape(deltas));
-  check(anchors.sizes().equals(deltas.sizes()), "anchors must be ", shape(deltas), " as deltas are, got ", shape(anchors));
-  check(anchors.scalar_type() == deltas.scalar_type(), "anchors must have the dtype of deltas, ",
-        torch::headeronly::toString(deltas.scalar_type()));
-  check_same_device("anchors", anchors, "deltas", deltas);
-  check(weights.size() == 4, "weights must be 4 numbers, got ", weights.size());
-  return torch::stable::new_empty(deltas, deltas.sizes());
+// run(kernel): loops over the rows on one device.
+template <typename Run>
+Tensor forward(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weights weights, double clip, Run&& run) {
+  const Pairing pairing = check_pairing("deltas", deltas, anchors, repeat, weights);
+  const Tensor d = torch::stable::contiguous(deltas), a = torch::stable::contiguous(anchors);
+  Tensor boxes = torch::stable::new_empty(deltas, deltas.sizes(), anchors.scalar_type());
+  dispatch_pairing(deltas, "deltas", anchors, [&](auto type, auto anchor_type) {
+    using T = typename decltype(type)::type;
+    using TA = typename decltype(anchor_type)::type;
+    using C = compute_t<TA>;
+    run(Kernel<T, TA>{data<T>(d), data<TA>(a), mutable_data<TA>(boxes),
+                      {C(weights[0]), C(weights[1]), C(weights[2]), C(weights[3])}, C(clip), pairing});
+  });
+  return boxes;
 }
 
-template <typename K>
-K kernel(const Tensor& deltas, const Tensor& anchors, const Tensor& boxes, Weights weights, double cap) {
-  K kernel{{}, {}, {}, {}, typename K::C(cap)};
-  kernel.deltas = static_cast<decltype(kernel.deltas)>(deltas.const_data_ptr());
-  kernel.anchors = static_cast<decltype(kernel.anchors)>(anchors.const_data_ptr());
-  kernel.boxes = static_cast<decltype(kernel.boxes)>(boxes.mutable_data_ptr());
-  for (int i = 0; i < 4; ++i) kernel.weights[i] = typename K::C(weights[i]);
-  return kernel;
+// run(kernel): loops over the anchors on one device.
+template <typename Run>
+std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& deltas, const Tensor& anchors, int64_t repeat,
+                                    Weights weights, double clip, bool need_anchors, Run&& run) {
+  const Pairing pairing = check_pairing("deltas", deltas, anchors, repeat, weights);
+  check(grad.sizes().equals(deltas.sizes()), "grad must be ", shape(deltas), ", got ", shape(grad));
+  check(grad.scalar_type() == anchors.scalar_type(), "grad must have the dtype of anchors");
+  check_same_device("grad", grad, "deltas", deltas);
+  const Tensor g = torch::stable::contiguous(grad), d = torch::stable::contiguous(deltas);
+  const Tensor a = torch::stable::contiguous(anchors);
+  Tensor to_deltas = torch::stable::new_empty(deltas, deltas.sizes());
+  Tensor to_anchors = need_anchors ? torch::stable::new_empty(anchors, anchors.sizes()) : torch::stable::new_empty(anchors, {0});
+  dispatch_pairing(deltas, "deltas", anchors, [&](auto type, auto anchor_type) {
+    using T = typename decltype(type)::type;
+    using TA = typename decltype(anchor_type)::type;
+    using C = compute_t<TA>;
+    run(Backward<T, TA>{data<TA>(g), data<T>(d), data<TA>(a), mutable_data<T>(to_deltas),
+                        need_anchors ? mutable_data<TA>(to_anchors) : nullptr,
+                        {C(weights[0]), C(weights[1]), C(weights[2]), C(weights[3])}, C(clip), pairing});
+  });
+  return {to_deltas, to_anchors};
 }
 
 }  // namespace pyrcnn::decode_boxes

@@ -1,23 +1,33 @@
+#include "../common/cpu.h"
 #include "decode_boxes_check.h"
 #include "decode_boxes_kernel.h"
 
 namespace pyrcnn::decode_boxes {
 namespace {
 
-constexpr double kNanosecondsPerBox = 5;
+constexpr double kNanosecondsPerBox = 3, kNanosecondsPerGradient = 20;
 
-Tensor cpu(const Tensor& deltas, const Tensor& anchors, Weights weights, double clip) {
-  Tensor boxes = check_and_allocate(deltas, anchors, weights);
-  const Tensor d = torch::stable::contiguous(deltas), a = torch::stable::contiguous(anchors);
-  dispatch_floating(deltas, "deltas", [&](auto type) {
-    using T = typename decltype(type)::type;
-    const auto k = kernel<Kernel<T>>(d, a, boxes, weights, clip);
-    const auto rows = PYRCNN_KERNEL(rows<T>);
-    parallel(boxes.size(0), kNanosecondsPerBox, [&](int64_t begin, int64_t end) { rows(k, begin, end); });
+Tensor cpu(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weights weights, double clip) {
+  return forward(deltas, anchors, repeat, weights, clip, [](const auto& kernel) {
+    using K = std::decay_t<decltype(kernel)>;
+    const auto loop = PYRCNN_KERNEL(rows<K>);
+    parallel(kernel.pairing.rows, kNanosecondsPerBox, [&](int64_t begin, int64_t end) { loop(kernel, begin, end); });
   });
-  return boxes;
+}
+
+std::tuple<Tensor, Tensor> cpu_backward(const Tensor& grad, const Tensor& deltas, const Tensor& anchors, int64_t repeat,
+                                        Weights weights, double clip, bool need_anchors) {
+  return backward(grad, deltas, anchors, repeat, weights, clip, need_anchors, [](const auto& kernel) {
+    const double rows_per_anchor = double(kernel.pairing.batches() * kernel.pairing.repeat);
+    parallel(kernel.pairing.anchors, kNanosecondsPerGradient * (1 + rows_per_anchor), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) kernel(i);
+    });
+  });
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("decode_boxes", TORCH_BOX(&cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) {
+  m.impl("decode_boxes", TORCH_BOX(&cpu));
+  m.impl("_decode_boxes_backward", TORCH_BOX(&cpu_backward));
+}
 }  // namespace pyrcnn::decode_boxes

@@ -1,20 +1,24 @@
 #include "../common/cuda.cuh"
-#include "decode_boxes.h"
 #include "decode_boxes_check.h"
 
 namespace pyrcnn::decode_boxes {
 namespace {
 
-Tensor cuda(const Tensor& deltas, const Tensor& anchors, Weights weights, double clip) {
-  Tensor boxes = check_and_allocate(deltas, anchors, weights);
+Tensor cuda(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weights weights, double clip) {
   const OnDevice on(deltas);
-  const Tensor d = torch::stable::contiguous(deltas), a = torch::stable::contiguous(anchors);
-  dispatch_floating(deltas, "deltas", [&](auto type) {
-    each(on, boxes.size(0), kernel<Kernel<typename decltype(type)::type>>(d, a, boxes, weights, clip));
-  });
-  return boxes;
+  return forward(deltas, anchors, repeat, weights, clip, [&](const auto& kernel) { each(on, kernel.pairing.rows, kernel); });
+}
+
+std::tuple<Tensor, Tensor> cuda_backward(const Tensor& grad, const Tensor& deltas, const Tensor& anchors, int64_t repeat,
+                                         Weights weights, double clip, bool need_anchors) {
+  const OnDevice on(deltas);
+  return backward(grad, deltas, anchors, repeat, weights, clip, need_anchors,
+                  [&](const auto& kernel) { each(on, kernel.pairing.anchors, kernel); });
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("decode_boxes", TORCH_BOX(&cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) {
+  m.impl("decode_boxes", TORCH_BOX(&cuda));
+  m.impl("_decode_boxes_backward", TORCH_BOX(&cuda_backward));
+}
 }  // namespace pyrcnn::decode_boxes

@@ -1,15 +1,26 @@
 // Compiled once per instruction set.
+#include "../common/pairing_rows.h"
 #include "decode_boxes.h"
 
 namespace pyrcnn::decode_boxes::PYRCNN_ISA {
 
-template <typename T> void rows(const Kernel<T>& kernel, int64_t begin, int64_t end) {
-  for (int64_t i = begin; i < end; ++i) kernel(i);
+using namespace pyrcnn::PYRCNN_ISA;
+
+template <typename K> void rows(const K& k, int64_t begin, int64_t end) {
+  using C = typename K::C;
+  const Pack<C> cap = broadcast(k.cap);
+  paired_rows(k, begin, end, [&](int64_t i, const typename K::Anchor* anchors) {
+    const Box<Pack<C>> d = load_boxes<C>(k.deltas + 4 * i);
+    const Delta<Pack<C>> delta{d.x1 / k.weights[0], d.y1 / k.weights[1], d.x2 / k.weights[2], d.y2 / k.weights[3]};
+    store_boxes<C>(k.boxes + 4 * i, decode(load_boxes<C>(anchors), delta, cap));
+  });
 }
 
-template void rows(const Kernel<float>&, int64_t, int64_t);
-template void rows(const Kernel<double>&, int64_t, int64_t);
-template void rows(const Kernel<Half>&, int64_t, int64_t);
-template void rows(const Kernel<BFloat16>&, int64_t, int64_t);
+template void rows(const Kernel<float, float>&, int64_t, int64_t);
+template void rows(const Kernel<double, double>&, int64_t, int64_t);
+template void rows(const Kernel<Half, Half>&, int64_t, int64_t);
+template void rows(const Kernel<Half, float>&, int64_t, int64_t);
+template void rows(const Kernel<BFloat16, BFloat16>&, int64_t, int64_t);
+template void rows(const Kernel<BFloat16, float>&, int64_t, int64_t);
 
 }  // namespace pyrcnn::decode_boxes::PYRCNN_ISA

@@ -4,5 +4,5 @@
 #include "decode_boxes.h"
 
 namespace pyrcnn::decode_boxes {
-PYRCNN_DECLARE_KERNEL(template <typename T> void, rows, (const Kernel<T>& kernel, int64_t begin, int64_t end))
+PYRCNN_DECLARE_KERNEL(template <typename K> void, rows, (const K& kernel, int64_t begin, int64_t end))
 }  // namespace pyrcnn::decode_boxes

@@ -2,6 +2,9 @@
 
 # boxes
 from .decode_boxes import decode_boxes
+from .encode_boxes import encode_boxes
+from .grid_anchors import grid_anchors
+from .match_boxes import Matches, match_boxes
 
 # heat maps
 from .decode_centers import decode_centers
@@ -12,12 +15,16 @@ from .heatmap_peaks import Peaks, heatmap_peaks
 from .roi_align import RoIAlign, roi_align, roi_align_levels
 
 __all__ = [
+    "Matches",
     "Peaks",
     "RoIAlign",
     "decode_boxes",
     "decode_centers",
     "draw_gaussians",
+    "encode_boxes",
+    "grid_anchors",
     "heatmap_peaks",
+    "match_boxes",
     "roi_align",
     "roi_align_levels",
 ]

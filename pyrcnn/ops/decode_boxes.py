@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from ._pairing import pair
 from ._register import input_errors
 
 _op = torch.ops.pyrcnn.decode_boxes.default
+_backward_op = torch.ops.pyrcnn._decode_boxes_backward.default
 
 DELTA_CLIP = math.log(1000 / 16)
 
@@ -19,14 +22,42 @@ DELTA_CLIP = math.log(1000 / 16)
 def decode_boxes(
     deltas: Tensor, anchors: Tensor, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0), clip: float = DELTA_CLIP
 ) -> Tensor:
-    """Apply regression deltas [..., 4] to anchors [..., 4] and return boxes [..., 4] (Ren et al. 2015, eq. 2).
+    """Apply regression deltas to anchors and return the boxes [..., 4] (Ren et al. 2015, eq. 2).
 
-    ``deltas`` are (dx, dy, dw, dh), each divided by its ``weights`` entry; dw and dh are capped at ``clip`` before exp.
+    ``deltas`` [..., 4] are (dx, dy, dw, dh), each divided by its ``weights`` entry; dw and dh are then capped at ``clip``
+    (``math.inf`` for none) before exp, so that no box grows more than 62.5-fold. ``anchors`` [..., 4] are boxes that
+    broadcast to ``deltas``: [M, 4] under [N, M, 4], or [P, 1, 4] under [P, C, 4], without being copied. Any floating
+    dtypes; the result has the promoted one (half deltas and float32 anchors give float32), arithmetic is in float32 or
+    better. Differentiable in both. Raises :class:`pyrcnn.InputError` for shapes that do not fit.
+
+    >>> decode_boxes(torch.tensor([[0.5, 0.0, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 10.0, 20.0]]))
+    tensor([[ 5.,  0., 15., 20.]])
     """
-    boxes = _op(deltas.reshape(-1, 4), anchors.expand(deltas.shape).reshape(-1, 4), list(weights), clip)
-    return boxes.reshape(deltas.shape)
+    deltas, anchors, repeat = pair("deltas", deltas, anchors)
+    return _op(deltas, anchors, repeat, list(weights), clip)
 
 
 @torch.library.register_fake("pyrcnn::decode_boxes")
-def _(deltas: Tensor, anchors: Tensor, weights: list[float], clip: float) -> Tensor:
-    return torch.empty_like(deltas, memory_format=torch.contiguous_format)
+def _(deltas: Tensor, anchors: Tensor, repeat: int, weights: list[float], clip: float) -> Tensor:
+    return anchors.new_empty(deltas.shape)
+
+
+@torch.library.register_fake("pyrcnn::_decode_boxes_backward")
+def _(
+    grad: Tensor, deltas: Tensor, anchors: Tensor, repeat: int, weights: list[float], clip: float, need_anchors: bool
+) -> tuple[Tensor, Tensor]:
+    return deltas.new_empty(deltas.shape), anchors.new_empty(anchors.shape if need_anchors else (0,))
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    deltas, anchors, *ctx.rest = inputs
+    ctx.save_for_backward(deltas, anchors)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    need_anchors = ctx.needs_input_grad[1]
+    to_deltas, to_anchors = _backward_op(grad, *ctx.saved_tensors, *ctx.rest, need_anchors)
+    return to_deltas, to_anchors if need_anchors else None, None, None, None
+
+
+torch.library.register_autograd("pyrcnn::decode_boxes", _backward, setup_context=_setup)

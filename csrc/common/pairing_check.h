@@ -1,0 +1,40 @@
+// The arguments that decode_boxes and encode_boxes share, checked once for both devices.
+#pragma once
+#include "pairing.h"
+#include "tensor.h"
+
+namespace pyrcnn {
+
+using Weights = HeaderOnlyArrayRef<double>;
+
+inline bool is_half_type(const Tensor& t) {
+  return t.scalar_type() == ScalarType::Half || t.scalar_type() == ScalarType::BFloat16;
+}
+
+// Anchors have the rows' dtype; or they are float32 and the rows are float16 or bfloat16.
+inline Pairing check_pairing(const char* name, const Tensor& rows, const Tensor& anchors, int64_t repeat, Weights weights) {
+  check(rows.dim() >= 1 && rows.size(-1) == 4, name, " must be [..., 4], got ", shape(rows));
+  check(anchors.dim() >= 1 && anchors.size(-1) == 4, "anchors must be [..., 4], got ", shape(anchors));
+  const Pairing pairing{rows.numel() / 4, anchors.numel() / 4, repeat};
+  const int64_t period = pairing.anchors * repeat;
+  check(repeat >= 0 && (period == 0 ? pairing.rows == 0 : pairing.rows % period == 0), "anchors ", shape(anchors),
+        " must broadcast to ", name, " ", shape(rows));
+  check(anchors.scalar_type() == rows.scalar_type() || (anchors.scalar_type() == ScalarType::Float && is_half_type(rows)),
+        "anchors must have the dtype of ", name, " or float32, got ", torch::headeronly::toString(anchors.scalar_type()));
+  check_same_device("anchors", anchors, name, rows);
+  check(weights.size() == 4, "weights must be 4 numbers, got ", weights.size());
+  return pairing;
+}
+
+// f(Type<T>{}, Type<TA>{}) with the storage types of the rows and of the anchors.
+template <typename F> void dispatch_pairing(const Tensor& rows, const char* name, const Tensor& anchors, F&& f) {
+  dispatch_floating(rows, name, [&](auto type) {
+    if (anchors.scalar_type() == rows.scalar_type()) {
+      f(type, type);
+    } else if constexpr (sizeof(typename decltype(type)::type) == 2) {
+      f(type, Type<float>{});
+    }
+  });
+}
+
+}  // namespace pyrcnn

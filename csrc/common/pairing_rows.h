@@ -1,0 +1,32 @@
+// The loop over rows that are paired with anchors (pairing.h), in packs. For *_kernel.cpp only, as pack.h.
+#pragma once
+#include "box_pack.h"
+#include "pairing.h"
+
+namespace pyrcnn::PYRCNN_ISA {
+
+// kernel(i) computes one row; pack(i, anchors) lanes_of<C> rows from row i, whose anchors lie one after the other.
+template <typename K, typename F> PYRCNN_HD void paired_rows(const K& kernel, int64_t begin, int64_t end, const F& pack) {
+  using TA = typename K::Anchor;
+  constexpr int lanes = lanes_of<typename K::C>;
+  const Pairing& p = kernel.pairing;
+  int64_t i = begin;
+  while (i < end) {
+    if (p.repeat == 1) {  // a run of rows with consecutive anchors
+      const int64_t anchor = p.anchor_of(i), left = p.anchors - anchor, run = left < end - i ? left : end - i;
+      int64_t j = 0;
+      for (; j + lanes <= run; j += lanes) pack(i + j, kernel.anchors + 4 * (anchor + j));
+      for (; j < run; ++j) kernel(i + j);
+      i += run;
+    } else if (i + lanes <= end) {
+      TA anchors[4 * lanes];
+      for (int j = 0; j < lanes; ++j) memcpy(anchors + 4 * j, kernel.anchors + 4 * p.anchor_of(i + j), 4 * sizeof(TA));
+      pack(i, anchors);
+      i += lanes;
+    } else {
+      kernel(i++);
+    }
+  }
+}
+
+}  // namespace pyrcnn::PYRCNN_ISA

@@ -1,0 +1,49 @@
+// The arguments of encode_boxes and of its gradient, checked once for both devices.
+#pragma once
+#include <tuple>
+
+#include "../common/pairing_check.h"
+#include "encode_boxes.h"
+
+namespace pyrcnn::encode_boxes {
+
+// run(kernel): loops over the rows on one device.
+template <typename Run>
+Tensor forward(const Tensor& boxes, const Tensor& anchors, int64_t repeat, Weights weights, Run&& run) {
+  const Pairing pairing = check_pairing("boxes", boxes, anchors, repeat, weights);
+  const Tensor b = torch::stable::contiguous(boxes), a = torch::stable::contiguous(anchors);
+  Tensor deltas = torch::stable::new_empty(boxes, boxes.sizes(), anchors.scalar_type());
+  dispatch_pairing(boxes, "boxes", anchors, [&](auto type, auto anchor_type) {
+    using T = typename decltype(type)::type;
+    using TA = typename decltype(anchor_type)::type;
+    using C = compute_t<TA>;
+    run(Kernel<T, TA>{data<T>(b), data<TA>(a), mutable_data<TA>(deltas),
+                      {C(weights[0]), C(weights[1]), C(weights[2]), C(weights[3])}, pairing});
+  });
+  return deltas;
+}
+
+// run(kernel): loops over the anchors on one device.
+template <typename Run>
+std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& boxes, const Tensor& anchors, int64_t repeat,
+                                    Weights weights, bool need_anchors, Run&& run) {
+  const Pairing pairing = check_pairing("boxes", boxes, anchors, repeat, weights);
+  check(grad.sizes().equals(boxes.sizes()), "grad must be ", shape(boxes), ", got ", shape(grad));
+  check(grad.scalar_type() == anchors.scalar_type(), "grad must have the dtype of anchors");
+  check_same_device("grad", grad, "boxes", boxes);
+  const Tensor g = torch::stable::contiguous(grad), b = torch::stable::contiguous(boxes);
+  const Tensor a = torch::stable::contiguous(anchors);
+  Tensor to_boxes = torch::stable::new_empty(boxes, boxes.sizes());
+  Tensor to_anchors = need_anchors ? torch::stable::new_empty(anchors, anchors.sizes()) : torch::stable::new_empty(anchors, {0});
+  dispatch_pairing(boxes, "boxes", anchors, [&](auto type, auto anchor_type) {
+    using T = typename decltype(type)::type;
+    using TA = typename decltype(anchor_type)::type;
+    using C = compute_t<TA>;
+    run(Backward<T, TA>{data<TA>(g), data<T>(b), data<TA>(a), mutable_data<T>(to_boxes),
+                        need_anchors ? mutable_data<TA>(to_anchors) : nullptr,
+                        {C(weights[0]), C(weights[1]), C(weights[2]), C(weights[3])}, pairing});
+  });
+  return {to_boxes, to_anchors};
+}
+
+}  // namespace pyrcnn::encode_boxes

@@ -1,0 +1,24 @@
+#include "../common/cuda.cuh"
+#include "encode_boxes_check.h"
+
+namespace pyrcnn::encode_boxes {
+namespace {
+
+Tensor cuda(const Tensor& boxes, const Tensor& anchors, int64_t repeat, Weights weights) {
+  const OnDevice on(boxes);
+  return forward(boxes, anchors, repeat, weights, [&](const auto& kernel) { each(on, kernel.pairing.rows, kernel); });
+}
+
+std::tuple<Tensor, Tensor> cuda_backward(const Tensor& grad, const Tensor& boxes, const Tensor& anchors, int64_t repeat,
+                                         Weights weights, bool need_anchors) {
+  const OnDevice on(boxes);
+  return backward(grad, boxes, anchors, repeat, weights, need_anchors,
+                  [&](const auto& kernel) { each(on, kernel.pairing.anchors, kernel); });
+}
+
+}  // namespace
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) {
+  m.impl("encode_boxes", TORCH_BOX(&cuda));
+  m.impl("_encode_boxes_backward", TORCH_BOX(&cuda_backward));
+}
+}  // namespace pyrcnn::encode_boxes

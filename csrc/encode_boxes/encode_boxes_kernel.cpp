@@ -1,0 +1,25 @@
+// Compiled once per instruction set.
+#include "../common/pairing_rows.h"
+#include "encode_boxes.h"
+
+namespace pyrcnn::encode_boxes::PYRCNN_ISA {
+
+using namespace pyrcnn::PYRCNN_ISA;
+
+template <typename K> void rows(const K& k, int64_t begin, int64_t end) {
+  using C = typename K::C;
+  const Delta<Pack<C>> weights{broadcast(k.weights.x), broadcast(k.weights.y), broadcast(k.weights.w), broadcast(k.weights.h)};
+  paired_rows(k, begin, end, [&](int64_t i, const typename K::Anchor* anchors) {
+    const Delta<Pack<C>> d = encode(load_boxes<C>(k.boxes + 4 * i), load_boxes<C>(anchors), weights);
+    store_boxes<C>(k.deltas + 4 * i, Box<Pack<C>>{d.x, d.y, d.w, d.h});
+  });
+}
+
+template void rows(const Kernel<float, float>&, int64_t, int64_t);
+template void rows(const Kernel<double, double>&, int64_t, int64_t);
+template void rows(const Kernel<Half, Half>&, int64_t, int64_t);
+template void rows(const Kernel<Half, float>&, int64_t, int64_t);
+template void rows(const Kernel<BFloat16, BFloat16>&, int64_t, int64_t);
+template void rows(const Kernel<BFloat16, float>&, int64_t, int64_t);
+
+}  // namespace pyrcnn::encode_boxes::PYRCNN_ISA

@@ -1,0 +1,8 @@
+// The loops of encode_boxes_kernel.cpp, one version per instruction set.
+#pragma once
+#include "../common/cpu.h"
+#include "encode_boxes.h"
+
+namespace pyrcnn::encode_boxes {
+PYRCNN_DECLARE_KERNEL(template <typename K> void, rows, (const K& kernel, int64_t begin, int64_t end))
+}  // namespace pyrcnn::encode_boxes

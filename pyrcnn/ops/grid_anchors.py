@@ -1,0 +1,55 @@
+"""The anchors of whole feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import require
+from ._register import input_errors
+
+_op = torch.ops.pyrcnn.grid_anchors.default
+
+Stride = float | tuple[float, float]
+
+
+def stride_pair(stride: Stride | Sequence[float]) -> tuple[float, float]:
+    """``16`` or ``(16, 8)`` as (down, across)."""
+    if isinstance(stride, (int, float)):
+        return float(stride), float(stride)
+    require(len(stride) == 2, f"strides must be numbers or (down, across) pairs, got {stride}")
+    return float(stride[0]), float(stride[1])
+
+
+@input_errors
+def grid_anchors(
+    feature_sizes: Sequence[tuple[int, int]],
+    strides: Sequence[Stride],
+    cell_anchors: Sequence[Tensor],
+    offset: float = 0.0,
+) -> list[Tensor]:
+    """Place each level's cell anchors on every cell of its feature map: per level [H * W * A, 4], the anchor fastest.
+
+    ``feature_sizes`` are the levels' (H, W), ``strides`` pixels per cell (a number, or down and across), ``cell_anchors``
+    per level [A, 4] boxes around the point (0, 0). Cell (y, x) moves them by ((x + offset) * stride, (y + offset) *
+    stride): 0.0 as torchvision and detectron2 do, 0.5 for the cells' centres. The result has the cell anchors' dtype and
+    device. Raises :class:`pyrcnn.InputError` where the levels' numbers differ.
+
+    >>> grid_anchors([(1, 2)], [16], [torch.tensor([[-8.0, -8.0, 8.0, 8.0]])])
+    [tensor([[-8., -8.,  8.,  8.],
+            [ 8., -8., 24.,  8.]])]
+    """
+    levels = len(cell_anchors)
+    require(len(feature_sizes) == levels, f"feature_sizes must be {levels}, one per level, got {len(feature_sizes)}")
+    require(len(strides) == levels, f"strides must be {levels}, one per level, got {len(strides)}")
+    return [
+        _op(cell, height, width, *stride_pair(stride), offset)
+        for (height, width), stride, cell in zip(feature_sizes, strides, cell_anchors, strict=True)
+    ]
+
+
+@torch.library.register_fake("pyrcnn::grid_anchors")
+def _(cell_anchors: Tensor, height: int, width: int, stride_y: float, stride_x: float, offset: float) -> Tensor:
+    return cell_anchors.new_empty((height * width * cell_anchors.shape[0], 4))
