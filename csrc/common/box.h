@@ -5,8 +5,12 @@
 
 namespace pyrcnn {
 
-template <typename C> struct Box { C x1, y1, x2, y2; };
-template <typename C> struct Delta { C x, y, w, h; };
+template <typename C> struct Box {
+  C x1, y1, x2, y2;
+};
+template <typename C> struct Delta {
+  C x, y, w, h;
+};
 
 template <typename C> PYRCNN_HD C area(const Box<C>& b) { return (b.x2 - b.x1) * (b.y2 - b.y1); }
 

@@ -1,6 +1,6 @@
 // Arrays of boxes [.., 4] as four packs, one per coordinate, and back. For *_kernel.cpp only, as pack.h.
-// The lanes of the four packs are in an order of their own (a 4 x 4 transposition inside each group of four lanes is all
-// that is needed): store_boxes undoes it, and box_order brings one pack of results into the order of the boxes.
+// The lanes of the four packs are in an order of their own (a 4 x 4 transposition inside each group of four lanes is
+// all that is needed): store_boxes undoes it, and box_order brings one pack of results into the order of the boxes.
 #pragma once
 #include <utility>
 
@@ -45,7 +45,8 @@ template <typename C, typename T> PYRCNN_HD void store_boxes(T* to, Box<Pack<C>>
     transpose_fours<C>(b.x1, b.y1, b.x2, b.y2);
     store(to, b.x1), store(to + lanes, b.y1), store(to + 2 * lanes, b.x2), store(to + 3 * lanes, b.y2);
   } else {
-    for (int i = 0; i < lanes; ++i, to += 4) to[0] = T(b.x1[i]), to[1] = T(b.y1[i]), to[2] = T(b.x2[i]), to[3] = T(b.y2[i]);
+    for (int i = 0; i < lanes; ++i, to += 4)
+      to[0] = T(b.x1[i]), to[1] = T(b.y1[i]), to[2] = T(b.x2[i]), to[3] = T(b.y2[i]);
   }
 }
 

@@ -1,5 +1,6 @@
 // Rows [..., 4] that are each paired with one anchor, without copying the anchors: row i belongs to anchor
-// (i / repeat) % anchors. Deltas [N, M, 4] with anchors [M, 4] have repeat 1; deltas [P, C, 4] with anchors [P, 1, 4] have C.
+// (i / repeat) % anchors. Deltas [N, M, 4] with anchors [M, 4] have repeat 1; deltas [P, C, 4] with anchors [P, 1, 4]
+// have C.
 #pragma once
 #include "hd.h"
 

@@ -6,7 +6,8 @@
 namespace pyrcnn::PYRCNN_ISA {
 
 // kernel(i) computes one row; pack(i, anchors) lanes_of<C> rows from row i, whose anchors lie one after the other.
-template <typename K, typename F> PYRCNN_HD void paired_rows(const K& kernel, int64_t begin, int64_t end, const F& pack) {
+template <typename K, typename F>
+PYRCNN_HD void paired_rows(const K& kernel, int64_t begin, int64_t end, const F& pack) {
   using TA = typename K::Anchor;
   constexpr int lanes = lanes_of<typename K::C>;
   const Pairing& p = kernel.pairing;

@@ -1,5 +1,5 @@
-// decode_boxes: deltas [..., 4] and anchors -> boxes [..., 4], and its gradient. One row and one anchor at a time; CPU and
-// CUDA loop over these.
+// decode_boxes: deltas [..., 4] and anchors -> boxes [..., 4], and its gradient. One row and one anchor at a time; CPU
+// and CUDA loop over these.
 #pragma once
 #include "../common/box.h"
 #include "../common/pairing.h"
@@ -27,7 +27,9 @@ template <typename T, typename TA> struct Kernel {
 };
 
 // One axis of the gradient: `low` and `high` are the gradients of x1 and x2 (or y1 and y2).
-template <typename C> struct AxisGradient { C shift, size, low, high; };
+template <typename C> struct AxisGradient {
+  C shift, size, low, high;
+};
 template <typename C> PYRCNN_HD AxisGradient<C> axis_gradient(C low, C high, C shift, C size, C extent, C cap) {
   const C scale = exp_of(size > cap ? cap : size), centre = low + high, half = C(0.5) * (high - low);
   const C to_extent = centre * (shift + C(0.5)) + half * scale;
@@ -54,10 +56,8 @@ template <typename T, typename TA> struct Backward {
         const int64_t i = 4 * pairing.row_of(n, anchor, r);
         const T* d = deltas + i;
         const TA* g = grad + i;
-        const AxisGradient<C> x =
-            axis_gradient(C(g[0]), C(g[2]), C(d[0]) / weights[0], C(d[2]) / weights[2], w, cap);
-        const AxisGradient<C> y =
-            axis_gradient(C(g[1]), C(g[3]), C(d[1]) / weights[1], C(d[3]) / weights[3], h, cap);
+        const AxisGradient<C> x = axis_gradient(C(g[0]), C(g[2]), C(d[0]) / weights[0], C(d[2]) / weights[2], w, cap);
+        const AxisGradient<C> y = axis_gradient(C(g[1]), C(g[3]), C(d[1]) / weights[1], C(d[3]) / weights[3], h, cap);
         T* to = to_deltas + i;
         to[0] = T(x.shift / weights[0]), to[1] = T(y.shift / weights[1]);
         to[2] = T(x.size / weights[2]), to[3] = T(y.size / weights[3]);

@@ -17,8 +17,12 @@ Tensor forward(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weig
     using T = typename decltype(type)::type;
     using TA = typename decltype(anchor_type)::type;
     using C = compute_t<TA>;
-    run(Kernel<T, TA>{data<T>(d), data<TA>(a), mutable_data<TA>(boxes),
-                      {C(weights[0]), C(weights[1]), C(weights[2]), C(weights[3])}, C(clip), pairing});
+    run(Kernel<T, TA>{data<T>(d),
+                      data<TA>(a),
+                      mutable_data<TA>(boxes),
+                      {C(weights[0]), C(weights[1]), C(weights[2]), C(weights[3])},
+                      C(clip),
+                      pairing});
   });
   return boxes;
 }
@@ -34,14 +38,20 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& deltas, co
   const Tensor g = torch::stable::contiguous(grad), d = torch::stable::contiguous(deltas);
   const Tensor a = torch::stable::contiguous(anchors);
   Tensor to_deltas = torch::stable::new_empty(deltas, deltas.sizes());
-  Tensor to_anchors = need_anchors ? torch::stable::new_empty(anchors, anchors.sizes()) : torch::stable::new_empty(anchors, {0});
+  Tensor to_anchors =
+      need_anchors ? torch::stable::new_empty(anchors, anchors.sizes()) : torch::stable::new_empty(anchors, {0});
   dispatch_pairing(deltas, "deltas", anchors, [&](auto type, auto anchor_type) {
     using T = typename decltype(type)::type;
     using TA = typename decltype(anchor_type)::type;
     using C = compute_t<TA>;
-    run(Backward<T, TA>{data<TA>(g), data<T>(d), data<TA>(a), mutable_data<T>(to_deltas),
+    run(Backward<T, TA>{data<TA>(g),
+                        data<T>(d),
+                        data<TA>(a),
+                        mutable_data<T>(to_deltas),
                         need_anchors ? mutable_data<TA>(to_anchors) : nullptr,
-                        {C(weights[0]), C(weights[1]), C(weights[2]), C(weights[3])}, C(clip), pairing});
+                        {C(weights[0]), C(weights[1]), C(weights[2]), C(weights[3])},
+                        C(clip),
+                        pairing});
   });
   return {to_deltas, to_anchors};
 }

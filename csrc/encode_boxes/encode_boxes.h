@@ -25,9 +25,11 @@ template <typename T, typename TA> struct Kernel {
   }
 };
 
-// One axis of the gradient: `shift` and `size` are the gradients of dx and dw (or dy and dh), already times the weights;
-// box and anchor go from *_low to *_high.
-template <typename C> struct AxisGradient { C box_low, box_high, anchor_low, anchor_high; };
+// One axis of the gradient: `shift` and `size` are the gradients of dx and dw (or dy and dh), already times the
+// weights; box and anchor go from *_low to *_high.
+template <typename C> struct AxisGradient {
+  C box_low, box_high, anchor_low, anchor_high;
+};
 template <typename C>
 PYRCNN_HD AxisGradient<C> axis_gradient(C shift, C size, C box_low, C box_high, C anchor_low, C anchor_high) {
   const C extent = anchor_high - anchor_low, centre = C(0.5) * (box_low + box_high - anchor_low - anchor_high);

@@ -17,8 +17,11 @@ Tensor forward(const Tensor& boxes, const Tensor& anchors, int64_t repeat, Weigh
     using T = typename decltype(type)::type;
     using TA = typename decltype(anchor_type)::type;
     using C = compute_t<TA>;
-    run(Kernel<T, TA>{data<T>(b), data<TA>(a), mutable_data<TA>(deltas),
-                      {C(weights[0]), C(weights[1]), C(weights[2]), C(weights[3])}, pairing});
+    run(Kernel<T, TA>{data<T>(b),
+                      data<TA>(a),
+                      mutable_data<TA>(deltas),
+                      {C(weights[0]), C(weights[1]), C(weights[2]), C(weights[3])},
+                      pairing});
   });
   return deltas;
 }
@@ -34,14 +37,19 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& boxes, con
   const Tensor g = torch::stable::contiguous(grad), b = torch::stable::contiguous(boxes);
   const Tensor a = torch::stable::contiguous(anchors);
   Tensor to_boxes = torch::stable::new_empty(boxes, boxes.sizes());
-  Tensor to_anchors = need_anchors ? torch::stable::new_empty(anchors, anchors.sizes()) : torch::stable::new_empty(anchors, {0});
+  Tensor to_anchors =
+      need_anchors ? torch::stable::new_empty(anchors, anchors.sizes()) : torch::stable::new_empty(anchors, {0});
   dispatch_pairing(boxes, "boxes", anchors, [&](auto type, auto anchor_type) {
     using T = typename decltype(type)::type;
     using TA = typename decltype(anchor_type)::type;
     using C = compute_t<TA>;
-    run(Backward<T, TA>{data<TA>(g), data<T>(b), data<TA>(a), mutable_data<T>(to_boxes),
+    run(Backward<T, TA>{data<TA>(g),
+                        data<T>(b),
+                        data<TA>(a),
+                        mutable_data<T>(to_boxes),
                         need_anchors ? mutable_data<TA>(to_anchors) : nullptr,
-                        {C(weights[0]), C(weights[1]), C(weights[2]), C(weights[3])}, pairing});
+                        {C(weights[0]), C(weights[1]), C(weights[2]), C(weights[3])},
+                        pairing});
   });
   return {to_boxes, to_anchors};
 }

@@ -7,8 +7,8 @@ namespace pyrcnn::grid_anchors {
 
 // run(cells, kernel): loops over the cells on one device.
 template <typename Run>
-Tensor forward(const Tensor& cell_anchors, int64_t height, int64_t width, double stride_y, double stride_x, double offset,
-               Run&& run) {
+Tensor forward(const Tensor& cell_anchors, int64_t height, int64_t width, double stride_y, double stride_x,
+               double offset, Run&& run) {
   check(cell_anchors.dim() == 2 && cell_anchors.size(1) == 4, "cell_anchors must be [A, 4], got ", shape(cell_anchors));
   check(height >= 0 && width >= 0, "feature_sizes must not be negative, got (", height, ", ", width, ")");
   const Tensor cell = torch::stable::contiguous(cell_anchors);
@@ -17,7 +17,8 @@ Tensor forward(const Tensor& cell_anchors, int64_t height, int64_t width, double
   dispatch_floating(cell, "cell_anchors", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
-    run(height * width, Kernel<T>{data<T>(cell), mutable_data<T>(anchors), per_cell, width, C(stride_y), C(stride_x), C(offset)});
+    run(height * width,
+        Kernel<T>{data<T>(cell), mutable_data<T>(anchors), per_cell, width, C(stride_y), C(stride_x), C(offset)});
   });
   return anchors;
 }

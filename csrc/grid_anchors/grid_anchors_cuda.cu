@@ -4,7 +4,8 @@
 namespace pyrcnn::grid_anchors {
 namespace {
 
-Tensor cuda(const Tensor& cell_anchors, int64_t height, int64_t width, double stride_y, double stride_x, double offset) {
+Tensor cuda(const Tensor& cell_anchors, int64_t height, int64_t width, double stride_y, double stride_x,
+            double offset) {
   const OnDevice on(cell_anchors);
   return forward(cell_anchors, height, width, stride_y, stride_x, offset,
                  [&](int64_t cells, const auto& kernel) { each(on, cells, kernel); });

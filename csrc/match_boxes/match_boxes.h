@@ -1,4 +1,5 @@
-// match_boxes: every anchor's best ground truth, and what the anchor is to be trained as. The rules, shared by CPU and CUDA.
+// match_boxes: every anchor's best ground truth, and what the anchor is to be trained as. The rules, shared by CPU and
+// CUDA.
 #pragma once
 #include "../common/box.h"
 

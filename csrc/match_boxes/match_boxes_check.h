@@ -16,11 +16,11 @@ struct Sizes {
   bool shared_anchors;
 };
 
-inline Sizes check_arguments(const Tensor& anchors, const Tensor& truths, const MaybeTensor& counts, const MaybeTensor& crowd,
-                             double high, double low, double crowd_threshold) {
+inline Sizes check_arguments(const Tensor& anchors, const Tensor& truths, const MaybeTensor& counts,
+                             const MaybeTensor& crowd, double high, double low, double crowd_threshold) {
   check(truths.dim() == 3 && truths.size(2) == 4, "ground_truth must be [N, G, 4], got ", shape(truths));
-  check((anchors.dim() == 2 || anchors.dim() == 3) && anchors.size(-1) == 4, "anchors must be [M, 4] or [N, M, 4], got ",
-        shape(anchors));
+  check((anchors.dim() == 2 || anchors.dim() == 3) && anchors.size(-1) == 4,
+        "anchors must be [M, 4] or [N, M, 4], got ", shape(anchors));
   const Sizes s{truths.size(0), anchors.size(-2), truths.size(1), anchors.dim() == 2};
   check(s.shared_anchors || anchors.size(0) == s.images, "anchors must be of ", s.images,
         " images as ground_truth is, got ", shape(anchors));
@@ -33,8 +33,8 @@ inline Sizes check_arguments(const Tensor& anchors, const Tensor& truths, const 
     check_same_device("counts", *counts, "ground_truth", truths);
   }
   if (crowd) {
-    check(crowd->dim() == 2 && crowd->size(0) == s.images && crowd->size(1) == s.truths, "crowd must be [", s.images, ", ",
-          s.truths, "], got ", shape(*crowd));
+    check(crowd->dim() == 2 && crowd->size(0) == s.images && crowd->size(1) == s.truths, "crowd must be [", s.images,
+          ", ", s.truths, "], got ", shape(*crowd));
     check(crowd->scalar_type() == ScalarType::Bool, "crowd must be bool");
     check_same_device("crowd", *crowd, "ground_truth", truths);
   }

@@ -1,5 +1,6 @@
-// Two passes over the anchors, in chunks that threads share: every anchor's best ground truth together with every ground
-// truth's best IoU in the chunk; then, only in the chunks where a ground truth has its best, the anchors that it claims.
+// Two passes over the anchors, in chunks that threads share: every anchor's best ground truth together with every
+// ground truth's best IoU in the chunk; then, only in the chunks where a ground truth has its best, the anchors that it
+// claims.
 #include <algorithm>
 #include <limits>
 
@@ -17,8 +18,7 @@ template <typename C> struct Truths {
   std::vector<Truth<C>> boxes, crowds;
 };
 
-template <typename T>
-Truths<compute_t<T>> read_truths(const T* boxes, int64_t count, const bool* crowd) {
+template <typename T> Truths<compute_t<T>> read_truths(const T* boxes, int64_t count, const bool* crowd) {
   using C = compute_t<T>;
   Truths<C> result;
   for (int64_t g = 0; g < count; ++g, boxes += 4) {
@@ -61,7 +61,8 @@ template <typename T> struct Job {
     int64_t best_count = 0;
     for (int64_t n = 0; n < sizes.images; ++n) {
       const int64_t count = counts ? std::clamp<int64_t>(counts[n], 0, sizes.truths) : sizes.truths;
-      truths_of.push_back(read_truths(truths + 4 * n * sizes.truths, count, crowd ? crowd + n * sizes.truths : nullptr));
+      truths_of.push_back(
+          read_truths(truths + 4 * n * sizes.truths, count, crowd ? crowd + n * sizes.truths : nullptr));
       first_best.push_back(best_count);
       best_count += chunks * int64_t(truths_of.back().boxes.size());
     }
@@ -104,14 +105,22 @@ template <typename T> struct Job {
     // without ground truth everything is background, whatever the thresholds
     const C never = std::numeric_limits<C>::infinity();
     const bool none = t.boxes.empty();
-    return {anchors + (sizes.shared_anchors ? 0 : 4 * first), t.boxes.data(), t.crowds.data(), int64_t(t.boxes.size()),
-            int64_t(t.crowds.size()), matches + first, states + first, ious + first, none ? never : high, none ? never : low,
+    return {anchors + (sizes.shared_anchors ? 0 : 4 * first),
+            t.boxes.data(),
+            t.crowds.data(),
+            int64_t(t.boxes.size()),
+            int64_t(t.crowds.size()),
+            matches + first,
+            states + first,
+            ious + first,
+            none ? never : high,
+            none ? never : low,
             crowd_share};
   }
 };
 
-Results cpu(const Tensor& anchors, const Tensor& truths, const MaybeTensor& counts, const MaybeTensor& crowd, double high,
-            double low, bool allow_low_quality, double crowd_threshold) {
+Results cpu(const Tensor& anchors, const Tensor& truths, const MaybeTensor& counts, const MaybeTensor& crowd,
+            double high, double low, bool allow_low_quality, double crowd_threshold) {
   const Sizes sizes = check_arguments(anchors, truths, counts, crowd, high, low, crowd_threshold);
   Results results = allocate(truths, sizes);
   auto& [matches, states, ious] = results;
@@ -120,9 +129,18 @@ Results cpu(const Tensor& anchors, const Tensor& truths, const MaybeTensor& coun
   dispatch_floating(truths, "ground_truth", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
-    Job<T>{sizes, data<T>(a), data<T>(t), counts ? data<int64_t>(c) : nullptr, crowd ? data<bool>(w) : nullptr,
-           mutable_data<int64_t>(matches), mutable_data<int8_t>(states), mutable_data<C>(ious), C(high), C(low),
-           C(crowd_threshold), allow_low_quality}
+    Job<T>{sizes,
+           data<T>(a),
+           data<T>(t),
+           counts ? data<int64_t>(c) : nullptr,
+           crowd ? data<bool>(w) : nullptr,
+           mutable_data<int64_t>(matches),
+           mutable_data<int8_t>(states),
+           mutable_data<C>(ious),
+           C(high),
+           C(low),
+           C(crowd_threshold),
+           allow_low_quality}
         .run();
   });
   return results;

@@ -16,8 +16,9 @@ template <typename C> struct Block {
   Box<C> hull;
 };
 
-// Transposes the anchors and finds the box around them all, by which most of the ground truth is ruled out: anchors come
-// row by row, so a block covers a small part of the picture. A NaN may stay in the hull, which then rules out nothing.
+// Transposes the anchors and finds the box around them all, by which most of the ground truth is ruled out: anchors
+// come row by row, so a block covers a small part of the picture. A NaN may stay in the hull, which then rules out
+// nothing.
 template <typename C, typename T> PYRCNN_HD void load_block(Block<C>& block, const T* anchors) {
   constexpr int lanes = lanes_of<C>;
   Box<Pack<C>> hull = load_boxes<C>(anchors);
