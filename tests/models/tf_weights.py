@@ -61,10 +61,10 @@ def _resnet_layers(model: nn.Module) -> Iterator[str]:
     """Keras numbers layers by depth: a stage's first shortcut stands beside the block's third convolution."""
     modules = dict(model.backbone.named_modules())
     second = "preact" in "".join(modules)
-    yield from ["stem.conv"] if second else ["stem.conv", "stem.norm"]
-    for stage, blocks in enumerate(model.backbone.stages_):
+    yield from ["conv1"] if second else ["conv1.conv", "conv1.norm"]
+    for stage, blocks in enumerate(model.backbone.stages[1:], start=2):
         for block in range(len(blocks)):
-            name = f"stages_.{stage}.{block}."
+            name = f"conv{stage}.{block}."
             if second:
                 yield name + "preact"
             yield from (name + "conv1.conv", name + "conv1.norm", name + "conv2.conv", name + "conv2.norm")

@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from .hourglass import StackedHourglass
 from .mobilenet_v2 import MobileNetV2
+from .resnet_v1 import DEPTHS, ResNetV1
+from .resnet_v2 import ResNetV2
 
 
 class Backbone(Protocol):
@@ -24,7 +28,11 @@ class Backbone(Protocol):
 
 
 BACKBONES: dict[str, Callable[..., Any]] = {
+    "hourglass104": StackedHourglass,
     "mobilenet_v2": MobileNetV2,
+    "resnet50_v1": partial(ResNetV1, DEPTHS[50]),
+    "resnet101_v1": partial(ResNetV1, DEPTHS[101]),
+    "resnet50_v2": partial(ResNetV2, DEPTHS[50]),
 }
 
-__all__ = ["BACKBONES", "Backbone", "MobileNetV2"]
+__all__ = ["BACKBONES", "Backbone", "MobileNetV2", "ResNetV1", "ResNetV2", "StackedHourglass"]

@@ -35,6 +35,7 @@ class CenterNetConfig:
     max_detections: int = 100
     joints: int = 0  # of people's skeletons; 0: boxes only
     keypoint_class: int = 0  # the class that has them
+    clip_keypoints: bool = False  # move joints outside the picture to its border and give them score 0
     neck: str = "fpn"  # "fpn", "deconv" or "none"
     neck_laterals: tuple[int, ...] = (64, 32, 24)  # fpn: channels before each filter, coarse to fine
     neck_widths: tuple[int, ...] = (32, 24, 24)  # channels after each
@@ -42,6 +43,8 @@ class CenterNetConfig:
     separable: bool = True  # depthwise + pointwise convolutions in neck and heads
     head_width: int = 256
     padding: str = "same"  # mobilenet_v2: "same" (TF) or "symmetric" (torchvision's weights)
+    stem: int = 128  # hourglass104: width of the first convolution
+    dims: tuple[int, ...] = (256, 256, 384, 384, 384, 512)  # hourglass104: widths of the nested levels
     norm_eps: float = 1e-3  # of the backbone's batch norms
     norm_momentum: float = 0.0003
     trainable_layers: int | None = None  # train only this many of the backbone's upper stages
@@ -53,6 +56,8 @@ def make_backbone(config: CenterNetConfig) -> Any:
     options: dict[str, Any] = {"norm_eps": config.norm_eps, "norm_momentum": config.norm_momentum}
     if config.backbone == "mobilenet_v2":
         options["padding"] = config.padding
+    if config.backbone == "hourglass104":
+        options |= {"stem": config.stem, "dims": config.dims}
     return BACKBONES[config.backbone](**options)
 
 
