@@ -17,6 +17,12 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
   // suppression
   m.def("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor");
 
+  // whole tails of detectors
+  m.def(
+      "generate_proposals(Tensor[] objectness, Tensor[] deltas, Tensor[] cell_anchors, float[] strides, Tensor "
+      "image_sizes, SymInt pre_nms_top_n, SymInt post_nms_top_n, float nms_threshold, float min_size, float[] weights, "
+      "float clip, float offset) -> (Tensor, Tensor, Tensor)");
+
   // regions of interest
   m.def(
       "roi_align(Tensor[] features, Tensor rois, float[] scales, SymInt output_height, SymInt output_width, "

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "hd.h"
+#include "numbers.h"
 
 namespace pyrcnn {
 
@@ -55,6 +56,22 @@ template <typename F> decltype(auto) dispatch_floating(const Tensor& t, const ch
 // Half and BFloat16 are ours (hd.h), so pointers go through void*.
 template <typename T> const T* data(const Tensor& t) { return static_cast<const T*>(t.const_data_ptr()); }
 template <typename T> T* mutable_data(const Tensor& t) { return static_cast<T*>(t.mutable_data_ptr()); }
+
+// A contiguous tensor of plain numbers, for kernels that read any dtype; keep `t` alive while they run.
+inline Numbers numbers(const Tensor& t, const char* name) {
+  const auto as = [&](NumberKind kind) { return Numbers{t.const_data_ptr(), kind}; };
+  switch (t.scalar_type()) {
+    case ScalarType::Float: return as(NumberKind::kFloat);
+    case ScalarType::Double: return as(NumberKind::kDouble);
+    case ScalarType::Half: return as(NumberKind::kHalf);
+    case ScalarType::BFloat16: return as(NumberKind::kBFloat16);
+    case ScalarType::Int: return as(NumberKind::kInt);
+    case ScalarType::Long: return as(NumberKind::kLong);
+    default: break;
+  }
+  check(false, name, " must be floating, int32 or int64, got ", torch::headeronly::toString(t.scalar_type()));
+  throw std::logic_error("unreachable");
+}
 
 // [N, C, H, W] stored as NHWC. Tensors that are both (C = 1, or H = W = 1) count as NCHW.
 inline bool is_channels_last(const Tensor& t) {

@@ -33,3 +33,11 @@ def input_errors(function: Callable[P, R]) -> Callable[P, R]:
             raise InputError(str(error).partition("\nException raised from")[0]) from None
 
     return checked
+
+
+_no_gradient = torch.library.Library("pyrcnn", "IMPL")
+
+
+def no_gradient(op: str) -> None:
+    """Let autograd pass ``op`` over: its outputs never require grad, whatever its inputs do."""
+    _no_gradient.impl(op, torch.library.fallthrough_kernel, "Autograd")

@@ -1,0 +1,60 @@
+// generate_proposals: one level of the region proposal network's output, and the decoding of one of its anchors.
+// Ren et al. 2015, section 3.1; anchors are computed where they are needed, never stored.
+#pragma once
+#include "../common/box.h"
+#include "../common/numbers.h"
+
+namespace pyrcnn::generate_proposals {
+
+// The anchors of a level are numbered as torchvision flattens them, [height, width, per_cell]: ties go by this index.
+template <typename T> struct Level {
+  using C = compute_t<T>;
+  const T* objectness;
+  const T* deltas;
+  Numbers cell_anchors;  // [per_cell, 4]
+  int64_t height, width, per_cell;
+  int64_t objectness_image;                                     // elements from one image to the next
+  int64_t delta_image, delta_channel, delta_row, delta_column;  // strides
+  C stride_y, stride_x;
+  bool interleaved;  // objectness lies as [height, width, per_cell] (NHWC), else as [per_cell, height, width]
+
+  PYRCNN_HD int64_t cells() const { return height * width; }
+  PYRCNN_HD int64_t anchors() const { return height * width * per_cell; }
+  // Where the objectness of an anchor lies in its image.
+  PYRCNN_HD int64_t position(int64_t index) const {
+    return interleaved ? index : index % per_cell * cells() + index / per_cell;
+  }
+  PYRCNN_HD int64_t index(int64_t position) const {
+    return interleaved ? position : position % cells() * per_cell + position / cells();
+  }
+};
+
+template <typename C> struct Rules {
+  C weights[4];
+  C cap;
+  C offset;
+  C min_size;
+};
+
+template <typename C> struct AnchorDelta {
+  Box<C> anchor;
+  Delta<C> delta;
+};
+
+template <typename T, typename C = compute_t<T>>
+PYRCNN_HD AnchorDelta<C> anchor_delta(const Level<T>& level, const Rules<C>& rules, int64_t image, uint32_t index) {
+  const uint32_t per_cell = uint32_t(level.per_cell), width = uint32_t(level.width);
+  const uint32_t cell = index / per_cell, a = index % per_cell, y = cell / width, x = cell % width;
+  const C shift_x = (C(x) + rules.offset) * level.stride_x, shift_y = (C(y) + rules.offset) * level.stride_y;
+  const T* d = level.deltas + image * level.delta_image + 4 * int64_t(a) * level.delta_channel +
+               int64_t(y) * level.delta_row + int64_t(x) * level.delta_column;
+  const int64_t next = level.delta_channel;
+  return {{shift_x + level.cell_anchors.template at<C>(4 * int64_t(a)),
+           shift_y + level.cell_anchors.template at<C>(4 * int64_t(a) + 1),
+           shift_x + level.cell_anchors.template at<C>(4 * int64_t(a) + 2),
+           shift_y + level.cell_anchors.template at<C>(4 * int64_t(a) + 3)},
+          {C(d[0]) / rules.weights[0], C(d[next]) / rules.weights[1], C(d[2 * next]) / rules.weights[2],
+           C(d[3 * next]) / rules.weights[3]}};
+}
+
+}  // namespace pyrcnn::generate_proposals

@@ -1,0 +1,188 @@
+// One task per image and level: select the best anchors, decode only those, suppress. Then one merge per image.
+#include "../common/select.h"
+#include "../nms/nms_kernel.h"
+#include "generate_proposals_check.h"
+#include "generate_proposals_kernel.h"
+
+namespace pyrcnn::generate_proposals {
+namespace {
+
+constexpr int64_t kBlock = 4096;  // anchors looked at between two chances to raise the bar
+
+// A logit that about `wanted` of the level's anchors reach, a little more rather than less, from a sample; -inf where
+// too few would be spared. A wrong guess costs time, never exactness.
+template <typename T> compute_t<T> guess_bar(const Level<T>& level, const T* values, int64_t wanted) {
+  using C = compute_t<T>;
+  const int64_t total = level.anchors();
+  constexpr C kLowest = std::numeric_limits<C>::lowest();
+  if (total <= 4 * wanted || total <= kBlock) return kLowest;
+  const int64_t size = total > 4 * kBlock ? 2048 : 1024;
+  const double expected = double(wanted) * double(size) / double(total);
+  const int64_t rank = int64_t(expected + 3 * std::sqrt(expected) + 1);
+  C sample[2048];
+  int64_t n = 0;
+  for (uint32_t i = 0; i < size; ++i) {  // multiples of the golden ratio modulo 1 are spread evenly
+    const C value = C(values[int64_t(uint64_t(i * 2654435769u) * uint64_t(total) >> 32)]);
+    if (value >= kLowest && value < std::numeric_limits<C>::infinity()) sample[n++] = value;
+  }
+  if (rank >= n) return kLowest;
+  std::partial_sort(sample, sample + rank + 1, sample + n, std::greater<C>());
+  return sample[rank];
+}
+
+// The best anchors of one level of one image, `top` at most, best first; those with a logit that is not finite are not
+// there. Returns indices and logits.
+template <typename T> class Selection {
+  using C = compute_t<T>;
+  using Item = Ranked<C>;
+
+ public:
+  Selection(const Level<T>& level, int64_t image, int64_t top)
+      : level_(level),
+        values_(level.objectness + image * level.objectness_image),
+        top_(std::min(top, level.anchors())) {
+    if (top_ == 0) return;
+    constexpr C kLowest = std::numeric_limits<C>::lowest();
+    const C bar = guess_bar(level_, values_, top_);
+    scan(bar);
+    if (int64_t(items_.size()) < top_ && bar > kLowest) items_.clear(), scan(kLowest);
+    partition_best(items_.data(), items_.data() + items_.size(), top_);
+    const int64_t n = std::min<int64_t>(top_, int64_t(items_.size()));
+    items_.resize(2 * n);
+    sorted_ = sort_unordered(items_.data(), items_.data() + n, n);
+    for (int64_t i = 0; i < n; ++i) indices.push_back(sorted_[i].index());
+  }
+  C logit(int64_t i) const { return C(values_[level_.position(indices[i])]); }
+
+  std::vector<uint32_t> indices;
+
+ private:
+  void scan(C bar) {
+    const auto at_least = PYRCNN_KERNEL(at_least<T>);
+    const int64_t capacity = 4 * top_ + kBlock;
+    items_.reserve(capacity);
+    full_ = false;
+    uint32_t found[kBlock];
+    // Runs of anchors whose indices are `step` apart: all of an image (NHWC) or one of its planes.
+    const int64_t runs = level_.interleaved ? 1 : level_.per_cell, step = level_.interleaved ? 1 : level_.per_cell;
+    const int64_t length = level_.anchors() / runs;
+    for (int64_t run = 0; run < runs; ++run)
+      for (int64_t begin = 0; begin < length; begin += kBlock) {
+        if (int64_t(items_.size()) + kBlock > capacity) bar = raise(bar);
+        const T* values = values_ + run * length + begin;
+        const int64_t n = at_least(values, std::min(kBlock, length - begin), bar, found);
+        for (int64_t i = 0; i < n; ++i) {
+          const Item item(C(values[found[i]]), uint32_t((begin + found[i]) * step + run));
+          if (!full_ || before(item, worst_)) items_.push_back(item);
+        }
+      }
+  }
+  // Keeps the best top_; from now on an anchor must beat the worst of them.
+  C raise(C bar) {
+    if (int64_t(items_.size()) <= top_) return bar;
+    partition_best(items_.data(), items_.data() + items_.size(), top_);
+    items_.resize(top_);
+    worst_ = items_[top_ - 1];
+    full_ = true;
+    return C(values_[level_.position(worst_.index())]);
+  }
+
+  const Level<T>& level_;
+  const T* values_;
+  int64_t top_;
+  std::vector<Item> items_;
+  Item* sorted_ = nullptr;
+  Item worst_;
+  bool full_ = false;
+};
+
+// What one level contributes to one image, best first.
+template <typename C> struct Kept {
+  std::vector<C> boxes, scores;
+  int64_t count = 0;
+};
+
+template <typename T>
+Kept<compute_t<T>> propose(const Level<T>& level, const Rules<compute_t<T>>& rules, int64_t image, compute_t<T> height,
+                           compute_t<T> width, const Arguments& a) {
+  using C = compute_t<T>;
+  const Selection<T> best(level, image, a.pre_nms_top_n);
+  const int64_t n = int64_t(best.indices.size());
+  Kept<C> result;
+  if (n == 0) return result;
+  const std::unique_ptr<C[]> boxes(new C[4 * n]);
+  const std::unique_ptr<uint32_t[]> ranks(new uint32_t[2 * n]);
+  const int64_t usable = PYRCNN_KERNEL(decode_clip_filter<T>)(level, rules, image, height, width, best.indices.data(),
+                                                              n, boxes.get(), ranks.get());
+  const std::unique_ptr<nms::Tile<C>[]> tiles(new nms::Tile<C>[nms::tiles_for(usable)]);
+  uint32_t* kept = ranks.get() + n;
+  result.count = PYRCNN_KERNEL_OF(nms, greedy<C>)(nms::Candidates<C>{boxes.get(), nullptr, usable}, C(a.nms_threshold),
+                                               a.post_nms_top_n, tiles.get(), kept);
+  result.boxes.resize(4 * result.count);
+  result.scores.resize(ceil_div(result.count, 16) * 16);
+  for (int64_t i = 0; i < result.count; ++i) {
+    std::copy_n(boxes.get() + 4 * int64_t(kept[i]), 4, result.boxes.data() + 4 * i);
+    result.scores[i] = best.logit(ranks[kept[i]]);
+  }
+  PYRCNN_KERNEL(sigmoid<C>)(result.scores.data(), result.count);
+  return result;
+}
+
+// The best of all levels by score; equal scores in the order of the levels.
+template <typename C> int64_t merge(const Kept<C>* levels, int64_t count, int64_t most, C* boxes, C* scores) {
+  int64_t next[kMaxLevels] = {}, n = 0;
+  for (; n < most; ++n) {
+    int64_t best = -1;
+    for (int64_t l = 0; l < count; ++l)
+      if (next[l] < levels[l].count && (best < 0 || levels[l].scores[next[l]] > levels[best].scores[next[best]]))
+        best = l;
+    if (best < 0) break;
+    const int64_t i = next[best]++;
+    std::copy_n(levels[best].boxes.data() + 4 * i, 4, boxes + 4 * n);
+    scores[n] = levels[best].scores[i];
+  }
+  std::fill(boxes + 4 * n, boxes + 4 * most, C{});
+  std::fill(scores + n, scores + most, C{});
+  return n;
+}
+
+template <typename T> void run(const Arguments& a, const Outputs& to) {
+  using C = compute_t<T>;
+  std::vector<Level<T>> levels;
+  double cost = 0;
+  for (int64_t l = 0; l < a.levels; ++l) {
+    levels.push_back(level<T>(a, l));
+    const int64_t anchors = levels.back().anchors();
+    cost += 0.15 * double(anchors) + 80 * double(std::min(anchors, a.pre_nms_top_n));
+  }
+  const Rules<C> common = rules<C>(a);
+  const Numbers sizes = numbers(a.image_sizes, "image_sizes");
+  std::vector<Kept<C>> kept(a.images * a.levels);
+  parallel(a.images * a.levels, cost / double(a.levels), [&](int64_t begin, int64_t end) {
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t image = task / a.levels;
+      kept[task] =
+          propose(levels[task % a.levels], common, image, sizes.at<C>(2 * image), sizes.at<C>(2 * image + 1), a);
+    }
+  });
+  C *boxes = mutable_data<C>(to.boxes), *scores = mutable_data<C>(to.scores);
+  for (int64_t image = 0; image < a.images; ++image)
+    mutable_data<int64_t>(to.counts)[image] =
+        merge(kept.data() + image * a.levels, a.levels, a.post_nms_top_n, boxes + 4 * a.post_nms_top_n * image,
+              scores + a.post_nms_top_n * image);
+}
+
+std::tuple<Tensor, Tensor, Tensor> cpu(const Tensors& objectness, const Tensors& deltas, const Tensors& cell_anchors,
+                                       Reals strides, const Tensor& image_sizes, int64_t pre_nms_top_n,
+                                       int64_t post_nms_top_n, double nms_threshold, double min_size, Reals weights,
+                                       double clip, double offset) {
+  const Arguments a = check_arguments(objectness, deltas, cell_anchors, strides, image_sizes, pre_nms_top_n,
+                                      post_nms_top_n, nms_threshold, min_size, weights, clip, offset);
+  const Outputs to = allocate(a);
+  dispatch_floating(a.objectness[0], "objectness", [&](auto type) { run<typename decltype(type)::type>(a, to); });
+  return {to.boxes, to.scores, to.counts};
+}
+
+}  // namespace
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("generate_proposals", TORCH_BOX(&cpu)); }
+}  // namespace pyrcnn::generate_proposals

@@ -1,0 +1,22 @@
+// The loops of generate_proposals_kernel.cpp, one version per instruction set.
+#pragma once
+#include "../common/cpu.h"
+#include "generate_proposals.h"
+
+namespace pyrcnn::generate_proposals {
+
+// Writes the i in [0, count) with low <= values[i] < inf to `found`, ascending, and returns how many.
+PYRCNN_DECLARE_KERNEL(template <typename T> int64_t, at_least,
+                      (const T* values, int64_t count, compute_t<T> low, uint32_t* found))
+
+// Decodes the anchors indices[0..count) of one image and clips them to it. Boxes that are finite and at least min_size
+// wide and high go to `boxes` [*, 4], and their i to `ranks`; returns how many.
+PYRCNN_DECLARE_KERNEL(template <typename T> int64_t, decode_clip_filter,
+                      (const Level<T>& level, const Rules<compute_t<T>>& rules, int64_t image, compute_t<T> height,
+                       compute_t<T> width, const uint32_t* indices, int64_t count, compute_t<T>* boxes,
+                       uint32_t* ranks))
+
+// In place; `count` is rounded up to a multiple of 16 and that many must exist.
+PYRCNN_DECLARE_KERNEL(template <typename C> void, sigmoid, (C * values, int64_t count))
+
+}  // namespace pyrcnn::generate_proposals
