@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ...errors import require
@@ -17,7 +16,7 @@ from ..labels import default_labels
 from ..layers import float32, freeze_lower
 from ..outputs import PaddedDetections, PaddedPoses, trim
 from ..preprocess import fit_square, load_images, normalize
-from .decode import boxes_at, find_peaks, to_input_pixels
+from .decode import decode_boxes, decode_joints
 from .heads import Heads
 from .targets import box_losses, box_targets, joint_losses, joint_targets, pad_targets, valid_cells
 
@@ -116,11 +115,11 @@ class CenterNet(nn.Module):
         ``pixels`` [N, 3, H, W] normalised, sides multiples of 32; ``sizes`` [N, 2] (h, w) without the padding.
         """
         maps = {name: float32(value) for name, value in self.heads(pixels).items()}
-        scores, labels, ys, xs = find_peaks(maps["heatmap"], self.config.max_detections)
-        boxes = boxes_at(ys, xs, maps["size"], maps["offset"])
-        found = scores > 0
-        boxes = torch.where(found[..., None], to_input_pixels(boxes, sizes, STRIDE), 0.0)
-        return PaddedDetections(boxes, scores, torch.where(found, labels, -1), found.sum(1))
+        config = self.config
+        found, cells = decode_boxes(maps, sizes, STRIDE, config.max_detections)
+        if not config.joints:
+            return found
+        return decode_joints(found, cells, maps, sizes, STRIDE, config.keypoint_class, config.clip_keypoints)
 
     def loss(self, images: Sequence[Any], targets: Sequence[Targets]) -> dict[str, Tensor]:
         """Named losses, already weighted: their sum is what to minimise. Averaged over the stacks."""

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...errors import require
+from ...ops import draw_gaussians
 from ...structures import Targets
 from .decode import gather_cells
 
@@ -97,20 +98,6 @@ def gaussian_sigma(height: Tensor, width: Tensor, min_iou: float = MIN_IOU) -> T
     return (2 * radius.clamp(min=0).floor() + 1) / 6
 
 
-def draw(shape: tuple[int, int, int, int], cells: Tensor, sigmas: Tensor, channels: Tensor, weights: Tensor) -> Tensor:
-    """Gaussians of height 1 at ``cells`` [N, K, 2] (x, y) with ``sigmas`` [N, K] → [N, C, H, W], their maximum.
-
-    ``channels`` [N, K] says in which map; ``weights`` [N, K] scale each.
-    """
-    count, maps, height, width = shape
-    scale = -0.5 / (sigmas * sigmas)
-    ys = (torch.arange(height, device=cells.device) - cells[..., 1:]) ** 2  # [N, K, H]
-    xs = (torch.arange(width, device=cells.device) - cells[..., :1]) ** 2  # [N, K, W]
-    blobs = ((ys[..., :, None] + xs[..., None, :]) * scale[..., None, None]).exp() * weights[..., None, None]
-    index = channels[..., None, None].expand_as(blobs)
-    return sigmas.new_zeros(count, maps, height, width).scatter_reduce(1, index, blobs, "amax")
-
-
 def valid_cells(sizes: Tensor, height: int, width: int, stride: int) -> Tensor:
     """1 where a cell touches the unpadded picture, else 0: [N, 1, H, W]; ``sizes`` [N, 2] (h, w) in input pixels."""
     limit = (sizes / stride).ceil()
@@ -156,7 +143,7 @@ def box_targets(objects: Objects, num_classes: int, height: int, width: int) -> 
     weights = objects.weights * inside
     cells = torch.where(inside[..., None], cells, 0.0)
     sigma = gaussian_sigma(extent[..., 1], extent[..., 0])
-    heatmap = draw((len(cells), num_classes, height, width), cells, sigma, objects.labels, weights)
+    heatmap = draw_gaussians((len(cells), num_classes, height, width), cells, sigma, objects.labels, weights)
     return BoxTargets(heatmap, cells.long(), extent.flip(-1), (centre - cells).flip(-1), weights)
 
 
@@ -219,7 +206,7 @@ def joint_targets(objects: Objects, person: int, height: int, width: int, radius
     cells = points.floor()
     channels = torch.arange(joints, device=cells.device).expand(count, most, joints)
     flat = (count, most * joints)
-    heatmap = draw(
+    heatmap = draw_gaussians(
         (count, joints, height, width),
         cells.reshape(*flat, 2),
         sigma.reshape(flat),
