@@ -1,7 +1,21 @@
 """The operators: torchvision's names with torchvision's behaviour, and what no peer has beside them."""
 
 # boxes
+from .boxes import (
+    box_area,
+    box_convert,
+    box_iou,
+    clip_boxes_to_image,
+    complete_box_iou,
+    distance_box_iou,
+    generalized_box_iou,
+    remove_small_boxes,
+)
 from .decode_boxes import decode_boxes
+
+# layers and losses
+from .layers import FeaturePyramidNetwork, FrozenBatchNorm2d, LastLevelMaxPool
+from .losses import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss, sigmoid_focal_loss
 
 # heat maps
 from .decode_centers import decode_centers
@@ -18,17 +32,32 @@ from .match_boxes import Matches, match_boxes
 from .roi_align import RoIAlign, roi_align, roi_align_levels
 
 __all__ = [
+    "FeaturePyramidNetwork",
+    "FrozenBatchNorm2d",
+    "LastLevelMaxPool",
     "Matches",
     "Peaks",
     "RoIAlign",
+    "box_area",
+    "box_convert",
+    "box_iou",
+    "clip_boxes_to_image",
+    "complete_box_iou",
+    "complete_box_iou_loss",
     "decode_boxes",
     "decode_centers",
+    "distance_box_iou",
+    "distance_box_iou_loss",
     "draw_gaussians",
     "encode_boxes",
+    "generalized_box_iou",
+    "generalized_box_iou_loss",
     "generate_proposals",
     "grid_anchors",
     "heatmap_peaks",
     "match_boxes",
+    "remove_small_boxes",
     "roi_align",
     "roi_align_levels",
+    "sigmoid_focal_loss",
 ]

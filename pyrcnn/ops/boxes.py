@@ -1,0 +1,164 @@
+"""Box arithmetic with torchvision's names, signatures and numbers, in plain torch: nothing here needs native code.
+
+``fmt`` names a box format: ``xyxy`` (two corners), ``xywh`` (a corner and the size) or ``cxcywh`` (the centre and the
+size); torchvision's rotated formats are not offered. Boxes are [..., 4] of any dtype; areas and products are computed in
+float32 or int32 where the dtype is narrower. Bad formats raise :class:`pyrcnn.InputError`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..errors import require
+
+_FORMATS = ("xyxy", "xywh", "cxcywh")
+
+
+def upcast(t: Tensor) -> Tensor:
+    """``t`` in a dtype whose products do not overflow early: at least float32 or int32."""
+    if t.is_floating_point():
+        return t if t.dtype in (torch.float32, torch.float64) else t.float()
+    return t if t.dtype in (torch.int32, torch.int64) else t.int()
+
+
+def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
+    """Convert boxes [..., 4] from one format to another (a copy when they are the same).
+
+    >>> box_convert(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), "xyxy", "cxcywh")
+    tensor([[2., 1., 4., 2.]])
+    """
+    known = in_fmt in _FORMATS and out_fmt in _FORMATS
+    require(known, f"in_fmt and out_fmt must be of {_FORMATS}. Unsupported: {in_fmt!r} to {out_fmt!r}")
+    if in_fmt == out_fmt:
+        return boxes.clone()
+    a, b, c, d = boxes.unbind(-1)
+    if in_fmt == "xywh":
+        c, d = a + c, b + d
+    elif in_fmt == "cxcywh":
+        a, b, c, d = a - 0.5 * c, b - 0.5 * d, a + 0.5 * c, b + 0.5 * d
+    if out_fmt == "xywh":
+        c, d = c - a, d - b
+    elif out_fmt == "cxcywh":
+        a, b, c, d = (a + c) / 2, (b + d) / 2, c - a, d - b
+    return torch.stack((a, b, c, d), dim=-1)
+
+
+def box_area(boxes: Tensor, fmt: str = "xyxy") -> Tensor:
+    """Areas [...] of boxes [..., 4].
+
+    >>> box_area(torch.tensor([[0.0, 0.0, 4.0, 2.0]]))
+    tensor([8.])
+    """
+    require(fmt in _FORMATS, f"fmt must be of {_FORMATS}. Unsupported Bounding Box area for given format {fmt}")
+    a, b, c, d = upcast(boxes).unbind(-1)
+    return (c - a) * (d - b) if fmt == "xyxy" else c * d
+
+
+def _corners(boxes: Tensor, fmt: str) -> tuple[Tensor, Tensor]:
+    """Low and high corners, each [..., 2]."""
+    first, second = boxes[..., :2], boxes[..., 2:]
+    if fmt == "xywh":
+        return first, first + second
+    if fmt == "cxcywh":
+        return first - second / 2, first + second / 2
+    return first, second
+
+
+def _product(size: Tensor) -> Tensor:
+    """The area [...] of sizes [..., 2], none below 0."""
+    w, h = upcast(size).clamp(min=0).unbind(-1)
+    return w * h
+
+
+def _intersection_and_union(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -> tuple[Tensor, Tensor]:
+    """Of every pair: [..., N, M] each."""
+    low1, high1 = _corners(boxes1[..., :, None, :], fmt)
+    low2, high2 = _corners(boxes2[..., None, :, :], fmt)
+    intersection = _product(torch.min(high1, high2) - torch.max(low1, low2))
+    union = box_area(boxes1, fmt)[..., :, None] + box_area(boxes2, fmt)[..., None, :] - intersection
+    return intersection, union
+
+
+def box_iou(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -> Tensor:
+    """Intersection over union [..., N, M] of every box of [..., N, 4] with every box of [..., M, 4]; 0 / 0 is NaN.
+
+    >>> box_iou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[2.0, 0.0, 4.0, 2.0], [4.0, 0.0, 5.0, 2.0]]))
+    tensor([[0.5000, 0.0000]])
+    """
+    require(fmt in _FORMATS, f"fmt must be of {_FORMATS}. Unsupported format {fmt!r}")
+    intersection, union = _intersection_and_union(boxes1, boxes2, fmt)
+    return intersection / union
+
+
+def generalized_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """Generalised IoU [..., N, M] of boxes [..., N, 4] and [..., M, 4] (Rezatofighi et al. 2019): from -1 to 1.
+
+    The IoU less the share of the smallest enclosing box that neither box covers.
+    """
+    intersection, union = _intersection_and_union(boxes1, boxes2)
+    low = torch.min(boxes1[..., :, None, :2], boxes2[..., None, :, :2])
+    high = torch.max(boxes1[..., :, None, 2:], boxes2[..., None, :, 2:])
+    hull = _product(high - low)
+    return intersection / union - (hull - union) / hull
+
+
+def _distance_iou(boxes1: Tensor, boxes2: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """(DIoU, IoU), [..., N, M] each; the boxes are upcast already."""
+    iou = box_iou(boxes1, boxes2)
+    one, two = boxes1[..., :, None, :], boxes2[..., None, :, :]
+    diagonal = upcast(torch.max(one[..., 2:], two[..., 2:]) - torch.min(one[..., :2], two[..., :2])).clamp(min=0)
+    centres = upcast((one[..., :2] + one[..., 2:]) / 2 - (two[..., :2] + two[..., 2:]) / 2)
+    distance = centres[..., 0] ** 2 + centres[..., 1] ** 2
+    return iou - distance / (diagonal[..., 0] ** 2 + diagonal[..., 1] ** 2 + eps), iou
+
+
+def distance_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor:
+    """Distance IoU [..., N, M] of boxes [..., N, 4] and [..., M, 4] (Zheng et al. 2020).
+
+    The IoU less the squared distance of the centres over the squared diagonal (plus ``eps``) of the enclosing box.
+    """
+    return _distance_iou(upcast(boxes1), upcast(boxes2), eps)[0]
+
+
+def aspect_difference(w1: Tensor, h1: Tensor, w2: Tensor, h2: Tensor) -> Tensor:
+    """Zheng et al. 2020, eq. 8: how far the aspect ratios are apart, 0 to 1."""
+    return (4 / math.pi**2) * torch.pow(torch.atan(w1 / h1) - torch.atan(w2 / h2), 2)
+
+
+def complete_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor:
+    """Complete IoU [..., N, M] of boxes [..., N, 4] and [..., M, 4] (Zheng et al. 2020).
+
+    The distance IoU less the weighted difference of the aspect ratios. The weight has no gradient.
+    """
+    boxes1, boxes2 = upcast(boxes1), upcast(boxes2)
+    distance_iou, iou = _distance_iou(boxes1, boxes2, eps)
+    size1 = (boxes1[..., 2:] - boxes1[..., :2])[..., :, None, :]
+    size2 = (boxes2[..., 2:] - boxes2[..., :2])[..., None, :, :]
+    v = aspect_difference(size1[..., 0], size1[..., 1], size2[..., 0], size2[..., 1])
+    with torch.no_grad():
+        alpha = v / (1 - iou + v + eps)
+    return distance_iou - alpha * v
+
+
+def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Clip boxes [..., 4] to an image of ``size`` (height, width).
+
+    >>> clip_boxes_to_image(torch.tensor([[-3.0, 2.0, 9.0, 30.0]]), (20, 8))
+    tensor([[ 0.,  2.,  8., 20.]])
+    """
+    height, width = size
+    x, y = boxes[..., 0::2].clamp(min=0, max=width), boxes[..., 1::2].clamp(min=0, max=height)
+    return torch.stack((x, y), dim=-1).reshape(boxes.shape)
+
+
+def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
+    """Indices [K] int64 of the boxes [M, 4] both of whose sides are at least ``min_size``.
+
+    >>> remove_small_boxes(torch.tensor([[0.0, 0.0, 4.0, 2.0], [0.0, 0.0, 4.0, 4.0]]), 3)
+    tensor([1])
+    """
+    size = boxes[..., 2:] - boxes[..., :2]
+    return torch.where((size >= min_size).all(dim=-1))[0]

@@ -1,0 +1,150 @@
+"""Layers with torchvision's names, signatures, parameter names and numbers, in plain torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import require
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch normalisation of [N, C, H, W] whose statistics and affine parameters are buffers and never change.
+
+    ``num_features`` is C. Loads the state of ``nn.BatchNorm2d``.
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight: Tensor
+        self.bias: Tensor
+        self.running_mean: Tensor
+        self.running_var: Tensor
+        self.register_buffer("weight", torch.ones(num_features))
+        self.register_buffer("bias", torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        state_dict.pop(prefix + "num_batches_tracked", None)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale and shift [N, C, H, W]."""
+        scale = self.weight * (self.running_var + self.eps).rsqrt()  # [C]
+        shift = self.bias - self.running_mean * scale
+        return x * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.weight.shape[0]}, eps={self.eps})"
+
+
+class ExtraFPNBlock(nn.Module):
+    """What may follow a feature pyramid: gets its maps, its inputs and the names, and returns maps and names."""
+
+    def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+        """``results``: the pyramid's maps; ``x``: its inputs; ``names``: those of the inputs. Fine to coarse."""
+        return results, names
+
+
+class LastLevelMaxPool(ExtraFPNBlock):
+    """Adds ``pool``: every second row and column of the coarsest map."""
+
+    def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+        """See :class:`ExtraFPNBlock`."""
+        return [*results, F.max_pool2d(results[-1], kernel_size=1, stride=2)], [*names, "pool"]
+
+
+class LastLevelP6P7(ExtraFPNBlock):
+    """Adds RetinaNet's ``p6`` and ``p7``: strided 3 x 3 convolutions of the coarsest input (or map, if as wide)."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.p6 = nn.Conv2d(in_channels, out_channels, 3, 2, 1)
+        self.p7 = nn.Conv2d(out_channels, out_channels, 3, 2, 1)
+        _initialise(self)
+        self.use_P5 = in_channels == out_channels
+
+    def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
+        """See :class:`ExtraFPNBlock`."""
+        p6 = self.p6(results[-1] if self.use_P5 else x[-1])
+        return [*results, p6, self.p7(F.relu(p6))], [*names, "p6", "p7"]
+
+
+def _initialise(module: nn.Module) -> None:
+    for m in module.modules():
+        if isinstance(m, nn.Conv2d):
+            nn.init.kaiming_uniform_(m.weight, a=1)
+            if m.bias is not None:
+                nn.init.zeros_(m.bias)
+
+
+def _convolution(inputs: int, outputs: int, kernel: int, norm_layer: Callable[..., nn.Module] | None) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=norm_layer is None)]
+    return nn.Sequential(*layers, *([norm_layer(outputs)] if norm_layer else []))
+
+
+class FeaturePyramidNetwork(nn.Module):
+    """A feature pyramid (Lin et al. 2017): a dict of maps, fine to coarse, becomes one of ``out_channels`` each.
+
+    ``in_channels_list``: the inputs' channels. ``extra_blocks``: an :class:`ExtraFPNBlock` that adds coarser maps.
+    ``norm_layer(channels)`` follows every convolution, which then has no bias. Parameters are named as torchvision's
+    (``inner_blocks.0.0.weight``); states of its older naming load too.
+
+    >>> pyramid = FeaturePyramidNetwork([10, 20], 5, LastLevelMaxPool())
+    >>> maps = pyramid({"a": torch.rand(1, 10, 8, 8), "b": torch.rand(1, 20, 4, 4)})
+    >>> {name: tuple(m.shape) for name, m in maps.items()}
+    {'a': (1, 5, 8, 8), 'b': (1, 5, 4, 4), 'pool': (1, 5, 2, 2)}
+    """
+
+    _version = 2
+
+    def __init__(
+        self,
+        in_channels_list: list[int],
+        out_channels: int,
+        extra_blocks: ExtraFPNBlock | None = None,
+        norm_layer: Callable[..., nn.Module] | None = None,
+    ) -> None:
+        super().__init__()
+        require(0 not in in_channels_list, f"in_channels_list must hold no 0, got {in_channels_list}")
+        if extra_blocks is not None and not isinstance(extra_blocks, ExtraFPNBlock):
+            raise TypeError(f"extra_blocks must be an ExtraFPNBlock, got {type(extra_blocks).__name__}")
+        self.inner_blocks = nn.ModuleList(_convolution(c, out_channels, 1, norm_layer) for c in in_channels_list)
+        self.layer_blocks = nn.ModuleList(
+            _convolution(out_channels, out_channels, 3, norm_layer) for _ in in_channels_list
+        )
+        _initialise(self)
+        self.extra_blocks = extra_blocks
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, metadata: Any, *args: Any) -> None:
+        if (metadata.get("version") or 1) < 2:  # each block was a bare convolution
+            for block in ("inner_blocks", "layer_blocks"):
+                for i in range(len(self.inner_blocks)):
+                    for kind in ("weight", "bias"):
+                        old = f"{prefix}{block}.{i}.{kind}"
+                        if old in state_dict:
+                            state_dict[f"{prefix}{block}.{i}.0.{kind}"] = state_dict.pop(old)
+        super()._load_from_state_dict(state_dict, prefix, metadata, *args)
+
+    def forward(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Maps [N, C, H, W] by name, fine to coarse, to the pyramid's maps by the same names."""
+        names, inputs = list(x.keys()), list(x.values())
+        results: list[Tensor] = []
+        above: Tensor | None = None
+        for map_, inner, layer in zip(
+            reversed(inputs), reversed(self.inner_blocks), reversed(self.layer_blocks), strict=True
+        ):
+            inside = inner(map_)
+            if above is not None:
+                inside = inside + F.interpolate(above, size=inside.shape[-2:], mode="nearest")
+            above = inside
+            results.insert(0, layer(inside))
+        if self.extra_blocks is not None:
+            results, names = self.extra_blocks(results, inputs, names)
+        return dict(zip(names, results, strict=False))

@@ -1,0 +1,121 @@
+"""Losses with torchvision's names, signatures and numbers, in plain torch.
+
+The IoU losses compare box with box: ``boxes1`` and ``boxes2`` are [..., 4] ``x1 y1 x2 y2`` of the same shape and give
+[...] losses, in float32 or better. ``reduction`` is ``"none"``, ``"mean"`` (0 for no boxes) or ``"sum"``; anything else
+raises :class:`pyrcnn.InputError`. ``eps`` keeps divisions from 0.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import require
+from .boxes import aspect_difference
+
+_REDUCTIONS = ("none", "mean", "sum")
+
+
+def _check(reduction: str) -> None:
+    require(reduction in _REDUCTIONS, f"reduction must be one of {_REDUCTIONS}. Invalid: {reduction!r}")
+
+
+def _reduced(loss: Tensor, reduction: str) -> Tensor:
+    if reduction == "mean":
+        return loss.mean() if loss.numel() > 0 else 0.0 * loss.sum()
+    return loss.sum() if reduction == "sum" else loss
+
+
+def _float(boxes: Tensor) -> Tensor:
+    return boxes if boxes.dtype in (torch.float32, torch.float64) else boxes.float()
+
+
+def _intersection_and_union(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each pair: [...] each."""
+    size = torch.min(boxes1[..., 2:], boxes2[..., 2:]) - torch.max(boxes1[..., :2], boxes2[..., :2])
+    product = size[..., 0] * size[..., 1]
+    intersection = torch.where((size > 0).all(dim=-1), product, torch.zeros_like(product))
+    w1, h1 = (boxes1[..., 2:] - boxes1[..., :2]).unbind(-1)
+    w2, h2 = (boxes2[..., 2:] - boxes2[..., :2]).unbind(-1)
+    return intersection, w1 * h1 + w2 * h2 - intersection
+
+
+def _hull_size(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
+    size = torch.max(boxes1[..., 2:], boxes2[..., 2:]) - torch.min(boxes1[..., :2], boxes2[..., :2])
+    return size[..., 0], size[..., 1]
+
+
+def generalized_box_iou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
+    """1 - generalised IoU (Rezatofighi et al. 2019): 0 to 2.
+
+    >>> generalized_box_iou_loss(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[2.0, 0.0, 4.0, 2.0]]))
+    tensor([0.5000])
+    """
+    _check(reduction)
+    boxes1, boxes2 = _float(boxes1), _float(boxes2)
+    intersection, union = _intersection_and_union(boxes1, boxes2)
+    w, h = _hull_size(boxes1, boxes2)
+    hull = w * h
+    return _reduced(1 - (intersection / (union + eps) - (hull - union) / (hull + eps)), reduction)
+
+
+def _distance_loss(boxes1: Tensor, boxes2: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """(1 - DIoU, IoU)."""
+    intersection, union = _intersection_and_union(boxes1, boxes2)
+    iou = intersection / (union + eps)
+    w, h = _hull_size(boxes1, boxes2)
+    centres = (boxes1[..., 2:] + boxes1[..., :2]) / 2 - (boxes2[..., :2] + boxes2[..., 2:]) / 2
+    distance = centres[..., 0] ** 2 + centres[..., 1] ** 2
+    return 1 - iou + distance / (w**2 + h**2 + eps), iou
+
+
+def distance_box_iou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
+    """1 - distance IoU (Zheng et al. 2020, eq. 7): 0 to 2.
+
+    >>> distance_box_iou_loss(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[2.0, 0.0, 4.0, 2.0]]))
+    tensor([0.5500])
+    """
+    _check(reduction)
+    return _reduced(_distance_loss(_float(boxes1), _float(boxes2), eps)[0], reduction)
+
+
+def complete_box_iou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
+    """1 - complete IoU (Zheng et al. 2020, eq. 10). The weight of the aspect ratios has no gradient.
+
+    As in torchvision, ``eps`` is that of the weight; the distance IoU within always has 1e-7.
+
+    >>> complete_box_iou_loss(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[0.0, 0.0, 4.0, 2.0]]))
+    tensor([0.])
+    """
+    _check(reduction)
+    boxes1, boxes2 = _float(boxes1), _float(boxes2)
+    loss, iou = _distance_loss(boxes1, boxes2, 1e-7)
+    w1, h1 = (boxes1[..., 2:] - boxes1[..., :2]).unbind(-1)
+    w2, h2 = (boxes2[..., 2:] - boxes2[..., :2]).unbind(-1)
+    v = aspect_difference(w2, h2, w1, h1)
+    with torch.no_grad():
+        alpha = v / (1 - iou + v + eps)
+    return _reduced(loss + alpha * v, reduction)
+
+
+def sigmoid_focal_loss(
+    inputs: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2, reduction: str = "none"
+) -> Tensor:
+    """The focal loss (Lin et al. 2017) of logits ``inputs`` against ``targets`` 0 to 1 of the same shape, any shape.
+
+    ``alpha`` weighs positives against negatives (-1: no weights), ``gamma`` turns easy examples down.
+
+    >>> sigmoid_focal_loss(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0]))
+    tensor([0.0433, 0.1300])
+    """
+    require(
+        0 <= alpha <= 1 or alpha == -1, f"alpha must be in [0, 1], or -1 for no weights. Invalid alpha value: {alpha}"
+    )
+    _check(reduction)
+    p = torch.sigmoid(inputs)
+    p_t = p * targets + (1 - p) * (1 - targets)
+    loss = F.binary_cross_entropy_with_logits(inputs, targets, reduction="none") * (1 - p_t) ** gamma
+    if alpha >= 0:
+        loss = (alpha * targets + (1 - alpha) * (1 - targets)) * loss
+    return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss
