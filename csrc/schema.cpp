@@ -33,6 +33,12 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
   m.def(
       "_roi_align_rois_backward(Tensor grad, Tensor[] features, Tensor rois, float[] scales, int sampling_ratio, "
       "bool aligned, float canonical_size, int canonical_level) -> Tensor");
+  m.def(
+      "roi_pool(Tensor input, Tensor rois, float spatial_scale, SymInt output_height, SymInt output_width, "
+      "bool with_argmax) -> (Tensor, Tensor)");
+  m.def(
+      "_roi_pool_backward(Tensor grad, Tensor argmax, Tensor rois, SymInt images, SymInt height, SymInt width, "
+      "bool channels_last) -> Tensor");
 
   // heat maps
   m.def("heatmap_peaks(Tensor heatmap, SymInt k, int kernel, bool sigmoid, float tolerance, bool per_class) -> (Tensor, Tensor, Tensor, Tensor)");

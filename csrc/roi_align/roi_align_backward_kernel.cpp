@@ -1,5 +1,5 @@
 // Compiled once per instruction set.
-#include "../common/pack.h"
+#include "../common/tile.h"
 #include "roi_align_taps.h"
 
 namespace pyrcnn::roi_align::PYRCNN_ISA {
@@ -9,11 +9,8 @@ using namespace pyrcnn::PYRCNN_ISA;  // packs
 template <typename T>
 void read_grad(const T* grad, int64_t bins, int64_t bin_stride, int64_t channels, int64_t channel_stride,
                compute_t<T>* scratch) {
-  using C = compute_t<T>;
-  for (int64_t b = 0; b < bins; ++b) {
-    for (int64_t c = 0; c < channels; ++c) scratch[b * kBlock + c] = C(grad[b * bin_stride + c * channel_stride]);
-    for (int64_t c = channels; c < kBlock; ++c) scratch[b * kBlock + c] = C(0);
-  }
+  if (channel_stride == 1) pixels_to_tile(grad, bin_stride, channels, bins, scratch);
+  else planes_to_tile(grad, channel_stride, channels, bins, scratch);
 }
 
 template <typename C>
@@ -41,13 +38,8 @@ void spread(const Taps<C>& taps, const C* scratch, int64_t width, int64_t first,
 template <typename T>
 void write_pixels(const compute_t<T>* tile, int64_t pixels, int64_t pixel_stride, int64_t channels,
                   int64_t channel_stride, T* to) {
-  if (channel_stride == 1) {
-    for (int64_t i = 0; i < pixels; ++i)
-      for (int64_t c = 0; c < channels; ++c) to[i * pixel_stride + c] = T(tile[i * kBlock + c]);
-  } else {
-    for (int64_t c = 0; c < channels; ++c)
-      for (int64_t i = 0; i < pixels; ++i) to[c * channel_stride + i * pixel_stride] = T(tile[i * kBlock + c]);
-  }
+  if (channel_stride == 1) tile_to_pixels(tile, pixels, channels, to, pixel_stride);
+  else tile_to_planes(tile, pixels, channels, to, channel_stride);
 }
 
 #define PYRCNN_INSTANTIATE(T)                                                           \

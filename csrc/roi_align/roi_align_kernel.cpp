@@ -1,5 +1,5 @@
 // Compiled once per instruction set.
-#include "../common/pack.h"
+#include "../common/tile.h"
 #include "roi_align_taps.h"
 
 namespace pyrcnn::roi_align::PYRCNN_ISA {
@@ -64,12 +64,8 @@ void pool_nhwc(const Taps<compute_t<T>>& taps, const T* image, int64_t width, in
 template <typename T>
 void gather_rows(const T* planes, int64_t height, int64_t width, int64_t channels, int64_t first, int64_t last,
                  T* tile) {
-  const int64_t end = last * width;
-  for (int64_t at = first * width; at < end; ++at) {
-    T* to = tile + at * kBlock;
-    for (int64_t c = 0; c < channels; ++c) to[c] = planes[c * height * width + at];
-    for (int64_t c = channels; c < kBlock; ++c) to[c] = T(0.0f);
-  }
+  planes_to_tile(planes + first * width, height * width, channels, (last - first) * width,
+                 tile + first * width * kBlock);
 }
 
 template <typename T>
@@ -77,8 +73,7 @@ void pool_tile(const Taps<compute_t<T>>& taps, const T* tile, int64_t width, int
                T* out) {
   pool(taps, tile, width, kBlock, kBlock, scratch, kBlock);
   const int64_t bins = int64_t(taps.bins_y) * taps.bins_x;
-  for (int64_t c = 0; c < channels; ++c)
-    for (int64_t b = 0; b < bins; ++b) out[c * bins + b] = T(scratch[b * kBlock + c]);
+  tile_to_planes(scratch, bins, channels, out, bins);
 }
 
 #define PYRCNN_INSTANTIATE(T)                                                           \

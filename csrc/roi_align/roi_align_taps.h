@@ -1,12 +1,10 @@
 // What a RoI reads on one axis, merged: pixel and weight, computed once per RoI and shared by all its channels.
 // Interpolation is separable, so a bin is the sum over its taps in y and x of weight_y * weight_x * pixel.
 #pragma once
+#include "../common/block.h"
 #include "roi_align.h"
 
 namespace pyrcnn::roi_align {
-
-// Channels that a CPU task handles at a time where it must reorder NCHW: two 64-byte lines of floats per pixel.
-constexpr int kBlock = 32;
 
 template <typename C> struct Tap {
   int32_t pixel;

@@ -29,6 +29,7 @@ from .heatmap_peaks import Peaks, heatmap_peaks
 from .match_boxes import Matches, match_boxes
 
 # regions of interest
+from .roi_pool import RoIPool, roi_pool
 from .roi_align import RoIAlign, roi_align, roi_align_levels
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Matches",
     "Peaks",
     "RoIAlign",
+    "RoIPool",
     "box_area",
     "box_convert",
     "box_iou",
@@ -59,5 +61,6 @@ __all__ = [
     "remove_small_boxes",
     "roi_align",
     "roi_align_levels",
+    "roi_pool",
     "sigmoid_focal_loss",
 ]

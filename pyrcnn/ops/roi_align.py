@@ -9,30 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import require
+from ._regions import as_rois, is_channels_last, memory_format, pair
 from ._register import input_errors
 
 _op = torch.ops.pyrcnn.roi_align.default
 _backward_op = torch.ops.pyrcnn._roi_align_backward.default
 _rois_backward_op = torch.ops.pyrcnn._roi_align_rois_backward.default
-
-
-def _pair(size: int | Sequence[int]) -> tuple[int, int]:
-    if isinstance(size, int | torch.SymInt):
-        return size, size
-    require(len(size) in (1, 2), f"output_size must be one or two integers, got {size!r}")
-    return size[0], size[-1]
-
-
-def as_rois(boxes: Tensor | Sequence[Tensor]) -> Tensor:
-    """RoIs [K, 5] (image index, x1, y1, x2, y2) from themselves or from one tensor of boxes [L, 4] per image."""
-    if isinstance(boxes, Tensor):
-        require(boxes.dim() == 2 and boxes.shape[1] == 5, f"boxes must be [K, 5], got {list(boxes.shape)}")
-        return boxes
-    require(len(boxes) > 0, "boxes must hold one tensor per image, got an empty list")
-    for b in boxes:
-        require(b.dim() == 2 and b.shape[1] == 4, f"boxes must be [L, 4] per image, got {list(b.shape)}")
-    index = [b.new_full((b.shape[0], 1), i) for i, b in enumerate(boxes)]
-    return torch.cat([torch.cat(index), torch.cat(list(boxes))], dim=1)
 
 
 @input_errors
@@ -66,7 +48,7 @@ def roi_align(
     >>> roi_align(torch.ones(1, 8, 32, 32), torch.tensor([[0, 4.0, 4, 20, 20]]), 7, 0.5).shape
     torch.Size([1, 8, 7, 7])
     """
-    height, width = _pair(output_size)
+    height, width = pair(output_size)
     return _op([input], as_rois(boxes), [spatial_scale], height, width, sampling_ratio, aligned, 224.0, 4)
 
 
@@ -92,7 +74,7 @@ def roi_align_levels(
     >>> roi_align_levels(pyramid, torch.tensor([[0, 4.0, 4, 20, 20]]), 7, [1 / 4, 1 / 8, 1 / 16]).shape
     torch.Size([1, 8, 7, 7])
     """
-    height, width = _pair(output_size)
+    height, width = pair(output_size)
     return _op(
         list(features),
         rois,
@@ -130,20 +112,6 @@ class RoIAlign(nn.Module):
         )
 
 
-def _is_channels_last(features: Sequence[Tensor]) -> bool:
-    """The memory format of the result: the native code's rule, see ``common_layout`` in roi_align_check.h."""
-    for t in features:
-        if not t.is_contiguous() and t.is_contiguous(memory_format=torch.channels_last):
-            return True
-        if t.is_contiguous() and t.shape[1] > 1 and t.shape[2] * t.shape[3] > 1:
-            return False
-    return False
-
-
-def _format(channels_last: bool) -> torch.memory_format:
-    return torch.channels_last if channels_last else torch.contiguous_format
-
-
 @torch.library.register_fake("pyrcnn::roi_align")
 def _(
     features: list[Tensor],
@@ -166,7 +134,7 @@ def _(
         size,
         dtype=features[0].dtype,
         device=features[0].device,
-        memory_format=_format(_is_channels_last(features)),
+        memory_format=memory_format(is_channels_last(features)),
     )
 
 
@@ -186,7 +154,10 @@ def _(
 ) -> list[Tensor]:
     return [
         torch.empty(
-            (images, grad.shape[1], h, w), dtype=grad.dtype, device=grad.device, memory_format=_format(channels_last)
+            (images, grad.shape[1], h, w),
+            dtype=grad.dtype,
+            device=grad.device,
+            memory_format=memory_format(channels_last),
         )
         for h, w in zip(heights, widths, strict=True)
     ]
@@ -212,7 +183,7 @@ def _setup_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(rois, *(features if ctx.rois_need_grad else ()))
     ctx.sizes = ([t.shape[2] for t in features], [t.shape[3] for t in features], features[0].shape[0])
     ctx.settings = (scales, *rest)
-    ctx.channels_last = _is_channels_last(features)
+    ctx.channels_last = is_channels_last(features)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:

@@ -1,0 +1,58 @@
+// RoIPool (Girshick 2015; Ren et al. 2015): a RoI rounded to whole cells of the feature map, cut into bins that may
+// overlap by a cell, and the maximum of each. The geometry, for both devices, in torchvision's arithmetic.
+#pragma once
+#include "../common/hd.h"
+
+namespace pyrcnn::roi_pool {
+
+struct Shape {
+  int64_t channels;
+  int32_t height, width, bins_y, bins_x;
+};
+
+struct Cells {
+  int32_t first, last;
+};  // [first, last)
+
+// One axis of a RoI: bin p covers the cells from start + floor(p * bin) to start + ceil((p + 1) * bin).
+template <typename C> struct Axis {
+  int64_t start;
+  C bin;
+};
+
+// Rounds half away from zero. Beyond 2^30 no feature map reaches, so clamping there changes nothing but overflow.
+template <typename C> PYRCNN_HD int64_t cell_of(C coordinate) {
+  const C limit = C(1 << 30), rounded = round(coordinate);
+  return rounded > -limit ? (rounded < limit ? int64_t(rounded) : int64_t(1) << 30) : -(int64_t(1) << 30);
+}
+
+template <typename C> PYRCNN_HD Axis<C> axis(C from, C to, C scale, int32_t bins) {
+  const int64_t start = cell_of(from * scale), extent = cell_of(to * scale) - start + 1;
+  return {start, C(extent > 1 ? extent : 1) / C(bins)};
+}
+
+template <typename C> PYRCNN_HD Cells cells(const Axis<C>& a, int32_t p, int32_t size) {
+  const int64_t first = a.start + int64_t(floor(C(p) * a.bin)), last = a.start + int64_t(ceil(C(p + 1) * a.bin));
+  return {int32_t(clamp(first, int64_t(0), int64_t(size))), int32_t(clamp(last, int64_t(0), int64_t(size)))};
+}
+
+// NaN wins, as in torch.nn.functional.max_pool2d; otherwise the first of equal values does.
+template <typename C> PYRCNN_HD bool replaces(C value, C best) { return value > best || value != value; }
+
+template <typename C> struct Region {
+  bool finite;    // false: a coordinate is NaN or infinite, and the result 0
+  bool in_batch;  // false: the batch index is no image
+  int64_t image;
+  Axis<C> y, x;
+};
+
+// `roi` is (batch index, x1, y1, x2, y2) in pixels of the image.
+template <typename C>
+PYRCNN_HD Region<C> region(const C* roi, int64_t images, C scale, int32_t bins_y, int32_t bins_x) {
+  if (!(roi[0] >= C(0) && roi[0] < C(images))) return {};
+  bool finite = true;
+  for (int i = 1; i < 5; ++i) finite = finite && roi[i] * scale - roi[i] * scale == C(0);
+  return {finite, true, int64_t(roi[0]), axis(roi[2], roi[4], scale, bins_y), axis(roi[1], roi[3], scale, bins_x)};
+}
+
+}  // namespace pyrcnn::roi_pool

@@ -1,0 +1,118 @@
+// Compiled once per instruction set.
+#include "../common/tile.h"
+#include "roi_pool.h"
+
+namespace pyrcnn::roi_pool::PYRCNN_ISA {
+
+using namespace pyrcnn::PYRCNN_ISA;  // packs
+
+namespace {
+
+// `packs` packs of channels of one bin: the largest value, and where it is (y * width + x) if `argmax` is not null.
+template <int packs, bool with_argmax, typename T>
+PYRCNN_HD void bin_packs(Cells rows, Cells columns, const T* from, int64_t width, int64_t pixel, T* out,
+                         int32_t* argmax) {
+  using C = compute_t<T>;
+  constexpr int lanes = lanes_of<C>;
+  Pack<C> best[packs];
+  Mask<C> where[packs];
+  for (int k = 0; k < packs; ++k) {
+    best[k] = broadcast(C(-HUGE_VAL));
+    where[k] = Mask<C>{} + int32_t(rows.first * width + columns.first);
+  }
+  for (int64_t y = rows.first; y < rows.last; ++y) {
+    for (int64_t x = columns.first; x < columns.last; ++x) {
+      const T* at = from + (y * width + x) * pixel;
+      for (int k = 0; k < packs; ++k) {
+        const Pack<C> value = load(at + k * lanes);
+        const Mask<C> better = (value > best[k]) | (value != value);
+        best[k] = better ? value : best[k];
+        if constexpr (with_argmax) where[k] = better ? Mask<C>{} + int32_t(y * width + x) : where[k];
+      }
+    }
+  }
+  for (int k = 0; k < packs; ++k) {
+    store(out + k * lanes, best[k]);
+    if constexpr (with_argmax) {
+      for (int i = 0; i < lanes; ++i) argmax[k * lanes + i] = int32_t(where[k][i]);
+    }
+  }
+}
+
+template <typename T>
+PYRCNN_HD void bin_channel(Cells rows, Cells columns, const T* from, int64_t width, int64_t pixel, T* out,
+                           int32_t* argmax) {
+  using C = compute_t<T>;
+  C best = C(-HUGE_VAL);
+  int64_t where = rows.first * width + columns.first;
+  for (int64_t y = rows.first; y < rows.last; ++y)
+    for (int64_t x = columns.first; x < columns.last; ++x) {
+      const C value = C(from[(y * width + x) * pixel]);
+      if (replaces(value, best)) best = value, where = y * width + x;
+    }
+  *out = T(best);
+  if (argmax) *argmax = int32_t(where);
+}
+
+// Every channel of every bin; a pixel is `pixel` values, an output bin `out_bin` values wide.
+template <bool with_argmax, typename T>
+PYRCNN_HD void pool(const Region<compute_t<T>>& r, const Shape& s, const T* image, int64_t pixel, int64_t channels,
+                    int64_t out_bin, T* out, int32_t* argmax) {
+  constexpr int lanes = lanes_of<compute_t<T>>, packs = 4;
+  for (int32_t p = 0; p < s.bins_y; ++p) {
+    const Cells rows = cells(r.y, p, s.height);
+    for (int32_t q = 0; q < s.bins_x; ++q, out += out_bin, argmax += with_argmax ? out_bin : 0) {
+      const Cells columns = cells(r.x, q, s.width);
+      if (!r.finite || rows.last <= rows.first || columns.last <= columns.first) {
+        for (int64_t c = 0; c < channels; ++c) out[c] = T(compute_t<T>(0));
+        for (int64_t c = 0; with_argmax && c < channels; ++c) argmax[c] = -1;
+        continue;
+      }
+      int64_t c = 0;
+      for (; c + packs * lanes <= channels; c += packs * lanes)
+        bin_packs<packs, with_argmax>(rows, columns, image + c, s.width, pixel, out + c,
+                                      argmax + (with_argmax ? c : 0));
+      for (; c + lanes <= channels; c += lanes)
+        bin_packs<1, with_argmax>(rows, columns, image + c, s.width, pixel, out + c, argmax + (with_argmax ? c : 0));
+      for (; c < channels; ++c)
+        bin_channel(rows, columns, image + c, s.width, pixel, out + c, with_argmax ? argmax + c : nullptr);
+    }
+  }
+}
+
+}  // namespace
+
+template <typename T>
+void pool_nhwc(const Region<compute_t<T>>& r, const Shape& s, const T* image, T* out, int32_t* argmax) {
+  if (argmax) pool<true>(r, s, image, s.channels, s.channels, s.channels, out, argmax);
+  else pool<false>(r, s, image, s.channels, s.channels, s.channels, out, argmax);
+}
+
+template <typename T> void load_tile(const T* planes, int64_t pixels, int64_t count, T* tile) {
+  planes_to_tile(planes, pixels, count, pixels, tile);
+}
+
+template <typename T>
+void pool_tile(const Region<compute_t<T>>& r, const Shape& s, const T* tile, int64_t count, T* scratch,
+               int32_t* indices, T* out, int32_t* argmax) {
+  const int64_t bins = int64_t(s.bins_y) * s.bins_x;
+  if (argmax) {
+    pool<true>(r, s, tile, kBlock, kBlock, kBlock, scratch, indices);
+    tile_to_planes(indices, bins, count, argmax, bins);
+  } else {
+    pool<false>(r, s, tile, kBlock, kBlock, kBlock, scratch, argmax);
+  }
+  tile_to_planes(scratch, bins, count, out, bins);
+}
+
+#define PYRCNN_INSTANTIATE(T)                                                                 \
+  template void pool_nhwc(const Region<compute_t<T>>&, const Shape&, const T*, T*, int32_t*); \
+  template void load_tile(const T*, int64_t, int64_t, T*);                                    \
+  template void pool_tile(const Region<compute_t<T>>&, const Shape&, const T*, int64_t, T*, int32_t*, T*, int32_t*);
+PYRCNN_INSTANTIATE(float)
+PYRCNN_INSTANTIATE(double)
+PYRCNN_INSTANTIATE(Half)
+PYRCNN_INSTANTIATE(BFloat16)
+#undef PYRCNN_INSTANTIATE
+
+}  // namespace pyrcnn::roi_pool::PYRCNN_ISA

@@ -1,0 +1,45 @@
+"""What RoIAlign's and RoIPool's wrappers share: their arguments and the memory format of their results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import require
+
+
+def pair(size: int | Sequence[int]) -> tuple[int, int]:
+    """``output_size`` as (height, width)."""
+    if isinstance(size, int | torch.SymInt):
+        return size, size
+    require(len(size) in (1, 2), f"output_size must be one or two integers, got {size!r}")
+    return size[0], size[-1]
+
+
+def as_rois(boxes: Tensor | Sequence[Tensor]) -> Tensor:
+    """RoIs [K, 5] (image index, x1, y1, x2, y2) from themselves or from one tensor of boxes [L, 4] per image."""
+    if isinstance(boxes, Tensor):
+        require(boxes.dim() == 2 and boxes.shape[1] == 5, f"boxes must be [K, 5], got {list(boxes.shape)}")
+        return boxes
+    require(len(boxes) > 0, "boxes must hold one tensor per image, got an empty list")
+    for b in boxes:
+        require(b.dim() == 2 and b.shape[1] == 4, f"boxes must be [L, 4] per image, got {list(b.shape)}")
+    index = [b.new_full((b.shape[0], 1), i) for i, b in enumerate(boxes)]
+    return torch.cat([torch.cat(index), torch.cat(list(boxes))], dim=1)
+
+
+def is_channels_last(features: Sequence[Tensor]) -> bool:
+    """The memory format of the result: the native code's rule, ``common_layout`` of roi_align_check.h."""
+    for t in features:
+        if not t.is_contiguous() and t.is_contiguous(memory_format=torch.channels_last):
+            return True
+        if t.is_contiguous() and t.shape[1] > 1 and t.shape[2] * t.shape[3] > 1:
+            return False
+    return False
+
+
+def memory_format(channels_last: bool) -> torch.memory_format:
+    """The format by its name in torch."""
+    return torch.channels_last if channels_last else torch.contiguous_format

@@ -1,0 +1,101 @@
+"""RoIPool (Girshick 2015): the maximum of a feature map in the bins of each region."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import require
+from ._regions import as_rois, is_channels_last, memory_format, pair
+from ._register import input_errors
+
+_op = torch.ops.pyrcnn.roi_pool.default
+_backward_op = torch.ops.pyrcnn._roi_pool_backward.default
+
+
+@input_errors
+def roi_pool(
+    input: Tensor,
+    boxes: Tensor | Sequence[Tensor],
+    output_size: int | Sequence[int],
+    spatial_scale: float = 1.0,
+) -> Tensor:
+    """Take the maximum of ``input`` in the bins of each RoI, rounded to whole cells; torchvision's ``roi_pool``.
+
+    Args:
+        input: feature map [N, C, H, W]; float32, float64, float16 or bfloat16; NCHW and NHWC are read natively.
+        boxes: RoIs [K, 5] (image index, x1, y1, x2, y2), or a list with one tensor of boxes [L, 4] per image, in pixels
+            of the image. They may have a wider dtype than ``input``; coordinates are never rounded to half precision.
+        output_size: bins per RoI, one number or (height, width).
+        spatial_scale: feature cells per image pixel, for example 1 / 16.
+
+    Returns:
+        [K, C, height, width] in the dtype and memory format of ``input``. Bins outside the map, and RoIs with a
+        coordinate that is NaN or infinite, are 0. A NaN in ``input`` wins, as in ``max_pool2d``.
+
+    The gradient reaches ``input``, at the place of the maximum (the first of equals); rounded coordinates have none.
+    Raises :class:`pyrcnn.InputError` on bad shapes and dtypes and, on the CPU, on an image index out of range; on CUDA
+    such a RoI gives zeros, because an error would have to wait for the device.
+
+    >>> roi_pool(torch.ones(1, 8, 32, 32), torch.tensor([[0, 4.0, 4, 20, 20]]), 7, 0.5).shape
+    torch.Size([1, 8, 7, 7])
+    """
+    height, width = pair(output_size)
+    with_argmax = input.requires_grad and torch.is_grad_enabled()
+    return _op(input, as_rois(boxes), spatial_scale, height, width, with_argmax)[0]
+
+
+class RoIPool(nn.Module):
+    """:func:`roi_pool` as a module."""
+
+    def __init__(self, output_size: int | Sequence[int], spatial_scale: float) -> None:
+        super().__init__()
+        self.output_size = output_size
+        self.spatial_scale = spatial_scale
+
+    def forward(self, input: Tensor, rois: Tensor | Sequence[Tensor]) -> Tensor:
+        """``input`` [N, C, H, W] and RoIs (see :func:`roi_pool`) to [K, C, height, width]."""
+        return roi_pool(input, rois, self.output_size, self.spatial_scale)
+
+    def extra_repr(self) -> str:
+        """The arguments, for ``print(model)``."""
+        return f"output_size={self.output_size}, spatial_scale={self.spatial_scale}"
+
+
+@torch.library.register_fake("pyrcnn::roi_pool")
+def _(
+    input: Tensor, rois: Tensor, spatial_scale: float, output_height: int, output_width: int, with_argmax: bool
+) -> tuple[Tensor, Tensor]:
+    require(input.dim() == 4, f"input must be [N, C, H, W], got {list(input.shape)}")
+    require(rois.dim() == 2 and rois.shape[1] == 5, f"rois must be [K, 5], got {list(rois.shape)}")
+    size = (rois.shape[0], input.shape[1], output_height, output_width)
+    layout = memory_format(is_channels_last([input]))
+    out = torch.empty(size, dtype=input.dtype, device=input.device, memory_format=layout)
+    if not with_argmax:
+        return out, torch.empty(0, dtype=torch.int32, device=input.device)
+    return out, torch.empty(size, dtype=torch.int32, device=input.device, memory_format=layout)
+
+
+@torch.library.register_fake("pyrcnn::_roi_pool_backward")
+def _(grad: Tensor, argmax: Tensor, rois: Tensor, images: int, height: int, width: int, channels_last: bool) -> Tensor:
+    size = (images, grad.shape[1], height, width)
+    return torch.empty(size, dtype=grad.dtype, device=grad.device, memory_format=memory_format(channels_last))
+
+
+def _setup_forward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+    input, rois, *_, ctx.with_argmax = inputs
+    ctx.mark_non_differentiable(output[1])
+    ctx.save_for_backward(output[1], rois)
+    ctx.size = (input.shape[0], input.shape[2], input.shape[3], is_channels_last([input]))
+
+
+def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
+    require(ctx.with_argmax, "with_argmax must be True for roi_pool to have a gradient")
+    argmax, rois = ctx.saved_tensors
+    return _backward_op(grad, argmax, rois, *ctx.size), None, None, None, None, None
+
+
+torch.library.register_autograd("pyrcnn::roi_pool", _backward, setup_context=_setup_forward)
