@@ -8,6 +8,7 @@ from torch import nn
 
 from ..errors import require
 from .centernet import CenterNet, CenterNetConfig
+from .faster_rcnn import FasterRCNN, FasterRCNNConfig
 from .presets import FAMILIES, PRESETS, Config, changed
 from .saved import load, metadata
 
@@ -31,4 +32,15 @@ def from_config(config: Config) -> nn.Module:
     return FAMILIES[type(config)](config)
 
 
-__all__ = ["PRESETS", "CenterNet", "CenterNetConfig", "build", "from_config", "load", "metadata", "names"]
+__all__ = [
+    "PRESETS",
+    "CenterNet",
+    "CenterNetConfig",
+    "FasterRCNN",
+    "FasterRCNNConfig",
+    "build",
+    "from_config",
+    "load",
+    "metadata",
+    "names",
+]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..errors import InputError, require
 
@@ -130,6 +132,57 @@ def fit_square(images: Sequence[Tensor], size: int) -> tuple[Tensor, Tensor, Ten
     return pixels, torch.tensor(sizes, device=pixels.device), torch.tensor(scales, device=pixels.device)
 
 
+def shorter_side(height: int, width: int, shorter: int, longer: int) -> tuple[int, int]:
+    """torchvision's size: the shorter side becomes ``shorter`` unless the longer would exceed ``longer``, floored."""
+    scale = min(shorter / min(height, width), longer / max(height, width))
+    return max(math.floor(height * scale), 1), max(math.floor(width * scale), 1)
+
+
+def shorter_side_rounded(height: int, width: int, shorter: int, longer: int) -> tuple[int, int]:
+    """detectron2's size: as :func:`shorter_side`, rounded to the nearest."""
+    scale = shorter / min(height, width)
+    if max(height, width) * scale > longer:
+        scale = longer / max(height, width)
+    return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
+
+
+def resize_half_pixel(image: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear resize of [3, H, W] with half-pixel centres and no antialiasing (torchvision's detectors, OpenCV)."""
+    return F.interpolate(image[None], (height, width), mode="bilinear", align_corners=False)[0]
+
+
+def resize_antialiased(image: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear resize of [3, H, W] whose filter widens when it shrinks, as Pillow's (detectron2)."""
+    return F.interpolate(image[None], (height, width), mode="bilinear", align_corners=False, antialias=True)[0]
+
+
+RESIZES = {
+    "torchvision": (shorter_side, resize_half_pixel),
+    "detectron2": (shorter_side_rounded, resize_antialiased),
+    "paper": (shorter_side_rounded, resize_half_pixel),
+}
+
+
+def fit_sides(
+    images: Sequence[Tensor], shorter: int, longer: int, resize: str, convention: str, multiple: int = 32
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Each picture resized by its shorter side and normalised, then zeros at the bottom and right to one common size.
+
+    ``resize`` is a name of ``RESIZES``, ``convention`` one of ``NORMALIZATIONS``; both sides become multiples of
+    ``multiple``. Returns pixels [N, 3, H, W], sizes [N, 2] of the pictures in it, scales [N, 2] (y, x), new per old.
+    """
+    require(resize in RESIZES, f"resize must be one of {list(RESIZES)}, got {resize!r}")
+    new_size, resampled = RESIZES[resize]
+    sizes = [new_size(*image.shape[-2:], shorter, longer) for image in images]
+    scales = [(new[0] / i.shape[-2], new[1] / i.shape[-1]) for new, i in zip(sizes, images, strict=True)]
+    height, width = (-(-max(side) // multiple) * multiple for side in zip(*sizes, strict=True))
+    pixels = images[0].new_zeros((len(images), 3, height, width), dtype=torch.float32)
+    for target, image, (new_height, new_width) in zip(pixels, images, sizes, strict=True):
+        normalized = normalize(to_255(image), convention)
+        target[:, :new_height, :new_width] = resampled(normalized, new_height, new_width)
+    return pixels, torch.tensor(sizes, device=pixels.device), torch.tensor(scales, device=pixels.device)
+
+
 # ---- normalising (0..255 in RGB → what the network was trained on) ---------------------------------------------------
 
 
@@ -159,11 +212,29 @@ def normalize_imagenet(pixels: Tensor) -> Tensor:
     return (pixels / 255 - mean) / _channels((0.229, 0.224, 0.225), pixels)
 
 
+def normalize_zoo_rgb(pixels: Tensor) -> Tensor:
+    """RGB less the ImageNet mean, not scaled (TF's Faster R-CNN)."""
+    return pixels - _channels((123.68, 116.779, 103.939), pixels)
+
+
+def normalize_detectron2(pixels: Tensor) -> Tensor:
+    """BGR less the mean that detectron2's models were trained with, not scaled."""
+    return pixels.flip(-3) - _channels((103.53, 116.28, 123.675), pixels)
+
+
+def normalize_paper(pixels: Tensor) -> Tensor:
+    """BGR less the mean of Faster R-CNN's authors, not scaled."""
+    return pixels.flip(-3) - _channels((102.9801, 115.9465, 122.7717), pixels)
+
+
 NORMALIZATIONS = {
     "unit": normalize_unit,
     "caffe": normalize_caffe,
     "extremenet": normalize_extremenet,
     "imagenet": normalize_imagenet,
+    "zoo_rgb": normalize_zoo_rgb,
+    "detectron2": normalize_detectron2,
+    "paper": normalize_paper,
 }
 
 

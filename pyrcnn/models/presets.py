@@ -9,9 +9,13 @@ from torch import nn
 
 from ..errors import require
 from .centernet import CenterNet, CenterNetConfig
+from .faster_rcnn import FasterRCNN, FasterRCNNConfig, RoIConfig, RPNConfig
 
-Config = CenterNetConfig
-FAMILIES: dict[type, type[nn.Module]] = {CenterNetConfig: CenterNet}  # which class builds which configuration
+Config = CenterNetConfig | FasterRCNNConfig
+FAMILIES: dict[type, type[nn.Module]] = {  # which class builds which configuration
+    CenterNetConfig: CenterNet,
+    FasterRCNNConfig: FasterRCNN,
+}
 
 # CenterNet (Zhou et al. 2019) as in the TF2 model zoo; see CenterNetConfig for what they have in common
 _hourglass = CenterNetConfig(
@@ -46,6 +50,27 @@ def _with_people(config: CenterNetConfig) -> CenterNetConfig:
     return replace(config, joints=17, clip_keypoints=True)
 
 
+# The "C4" detectors: one level with 15 anchors per cell, and ResNet's last stage as the RoI head
+_c4 = FasterRCNNConfig(
+    fpn_channels=0,
+    rpn=RPNConfig(sizes=((32, 64, 128, 256, 512),), before_nms=(12000, 6000)),
+    roi=RoIConfig(resolution=14, head="conv5"),
+)
+
+
+def _detectron2(config: FasterRCNNConfig) -> FasterRCNNConfig:
+    """Its pictures, stride placement, unrounded anchors, RoIAlign and L1 losses."""
+    return replace(
+        config,
+        num_classes=80,
+        stride_in_1x1=True,
+        resize="detectron2",
+        normalization="detectron2",
+        rpn=replace(config.rpn, anchors="detectron2", min_size=0, beta=0),
+        roi=replace(config.roi, aligned=True, sampling_ratio=0, min_size=0, beta=0),
+    )
+
+
 PRESETS: dict[str, Config] = {
     "centernet_hg104_512": _hourglass,
     "centernet_hg104_512_kpts": _with_people(_hourglass),
@@ -58,6 +83,40 @@ PRESETS: dict[str, Config] = {
     "centernet_resnet50_v2_512_kpts": _with_people(_resnet_v2),
     "centernet_mobilenet_v2_fpn_512": _mobilenet,
     "centernet_mobilenet_v2_fpn_512_kpts": replace(_mobilenet, num_classes=1, joints=17),
+    # Faster R-CNN with torchvision's numerics
+    "faster_rcnn_mobilenet_v2_fpn": FasterRCNNConfig(backbone="mobilenet_v2", norm="batch"),
+    "faster_rcnn_resnet50_fpn": FasterRCNNConfig(),
+    "faster_rcnn_resnet50_fpn_v2": FasterRCNNConfig(
+        norm="batch",
+        fpn_norm=True,
+        rpn=RPNConfig(convs=2),
+        roi=RoIConfig(convs=4, fcs=1),
+    ),
+    "faster_rcnn_resnet101_fpn": FasterRCNNConfig(backbone="resnet101"),
+    "faster_rcnn_resnet50_c4": _c4,
+    "faster_rcnn_resnet101_c4": replace(_c4, backbone="resnet101"),
+    "faster_rcnn_resnet50_fpn_detectron2": _detectron2(FasterRCNNConfig(rpn=RPNConfig(after_nms=(1000, 1000)))),
+    "faster_rcnn_resnet50_c4_detectron2": _detectron2(_c4),
+    # the paper (Ren et al. 2015), 07+12 training on Pascal VOC
+    "faster_rcnn_vgg16": FasterRCNNConfig(
+        backbone="vgg16",
+        num_classes=20,
+        fpn_channels=0,
+        min_size=600,
+        max_size=1000,
+        resize="paper",
+        normalization="paper",
+        trainable_layers=3,
+        rpn=RPNConfig(
+            sizes=((128, 256, 512),),
+            anchors="paper",
+            before_nms=(12000, 6000),
+            after_nms=(2000, 300),
+            min_size=16,
+            drop_outside=True,
+        ),
+        roi=RoIConfig(pool="max", width=4096, dropout=0.5, nms_threshold=0.3, samples=128, beta=1.0),
+    ),
 }
 
 

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from .hourglass import StackedHourglass
 from .mobilenet_v2 import MobileNetV2
+from .resnet import ResNet
 from .resnet_v1 import DEPTHS, ResNetV1
 from .resnet_v2 import ResNetV2
+from .vgg import VGG16
 
 
 class Backbone(Protocol):
@@ -30,9 +32,12 @@ class Backbone(Protocol):
 BACKBONES: dict[str, Callable[..., Any]] = {
     "hourglass104": StackedHourglass,
     "mobilenet_v2": MobileNetV2,
+    "resnet50": partial(ResNet, 50),
+    "resnet101": partial(ResNet, 101),
     "resnet50_v1": partial(ResNetV1, DEPTHS[50]),
     "resnet101_v1": partial(ResNetV1, DEPTHS[101]),
     "resnet50_v2": partial(ResNetV2, DEPTHS[50]),
+    "vgg16": VGG16,
 }
 
-__all__ = ["BACKBONES", "Backbone", "MobileNetV2", "ResNetV1", "ResNetV2", "StackedHourglass"]
+__all__ = ["BACKBONES", "VGG16", "Backbone", "MobileNetV2", "ResNet", "ResNetV1", "ResNetV2", "StackedHourglass"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from ..layers import ConvNorm, Norm, batch_norm, glorot_uniform
@@ -46,7 +48,9 @@ class InvertedResidual(nn.Module):
 
 
 class MobileNetV2(nn.Module):
-    """Maps of 24, 32, 64 and 1280 channels at strides 4, 8, 16 and 32.
+    """Maps of 24, 32, 64 and 1280 channels at strides 4, 8, 16 and 32; with other ``taps``, those blocks' widths.
+
+    ``top`` False leaves the last 1x1 convolution (320 to 1280 channels) out: the stride-32 map then has 320 channels.
 
     ``padding`` "same" with ``norm_eps`` 1e-3 and pixels x / 127.5 - 1 is Keras' network, "symmetric" with 1e-5 and
     ImageNet's mean and deviation is torchvision's: weights trained for one lose accuracy in the other.
@@ -55,9 +59,18 @@ class MobileNetV2(nn.Module):
     Keras' ``block_B`` (0: ``expanded_conv``) and torchvision's ``features.{B + 1}``.
     """
 
-    def __init__(self, padding: str = "same", norm_eps: float = 1e-3, norm_momentum: float = 0.0003):
+    def __init__(
+        self,
+        padding: str = "same",
+        norm_eps: float = 1e-3,
+        norm_momentum: float = 0.0003,
+        taps: Sequence[int] = TAPS,
+        top: bool = True,
+    ):
         super().__init__()
-        self.channels, self.strides = [24, 32, 64, 1280], [4, 8, 16, 32]
+        self.taps = tuple(taps)
+        self.channels = [*(BLOCKS[tap][0] for tap in self.taps), 1280 if top else 320]
+        self.strides = [4, 8, 16, 32]
         norm = batch_norm(norm_eps, norm_momentum)
         self.stem = ConvNorm(3, 32, 3, 2, norm=norm, act=nn.ReLU6, padding=padding)
         self.blocks = nn.ModuleList()
@@ -65,7 +78,7 @@ class MobileNetV2(nn.Module):
         for index, (outputs, stride) in enumerate(BLOCKS):
             self.blocks.append(InvertedResidual(inputs, outputs, stride, 6 if index else 1, norm, padding))
             inputs = outputs
-        self.last = ConvNorm(inputs, 1280, 1, norm=norm, act=nn.ReLU6)
+        self.last = ConvNorm(inputs, 1280, 1, norm=norm, act=nn.ReLU6) if top else nn.Identity()
         glorot_uniform(self)
 
     @property
@@ -76,11 +89,11 @@ class MobileNetV2(nn.Module):
         return [nn.ModuleList(part) for part in parts]
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """[N, 3, H, W] → [N, 24, H/4, W/4], [N, 32, H/8, W/8], [N, 64, H/16, W/16], [N, 1280, H/32, W/32]."""
+        """[N, 3, H, W] → per level [N, channels[i], H / strides[i], W / strides[i]], finest first."""
         x = self.stem(x)
         levels = []
         for index, block in enumerate(self.blocks):
             x = block(x)
-            if index in TAPS:
+            if index in self.taps:
                 levels.append(x)
         return [*levels, self.last(x)]

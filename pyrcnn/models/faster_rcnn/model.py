@@ -1,0 +1,133 @@
+"""Faster R-CNN (Ren, He, Girshick, Sun 2015): image → features → proposals → pooled regions → classes and boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import require
+from ...structures import Detections, Targets
+from ..backbones import BACKBONES
+from ..backbones.pyramid import Plain, Pyramid, freeze_norms
+from ..backbones.resnet import ResNetStyle, stage
+from ..labels import default_labels
+from ..layers import freeze_lower
+from ..outputs import PaddedDetections, trim
+from ..preprocess import fit_sides, load_images
+from .roi_head import RoIConfig, RoIHead
+from .rpn import RPN, RPNConfig
+from .targets import pad_targets, roi_losses, sample_proposals
+
+
+@dataclass(frozen=True)
+class FasterRCNNConfig:
+    """Everything that defines a Faster R-CNN; plain values only, so that a weights file can carry it."""
+
+    backbone: str = "resnet50"  # a name of BACKBONES
+    num_classes: int = 90  # without background
+    norm: str = "frozen"  # the backbone's batch norms: "frozen" (statistics and scales fixed) or "batch"
+    norm_eps: float = 1e-5
+    stride_in_1x1: bool = False  # ResNet: MSRA's stride placement instead of torchvision's
+    top: bool = True  # MobileNetV2: with its last 1×1 convolution, 320 to 1280 channels
+    fpn_channels: int = 256  # 0: no pyramid, the last feature map alone
+    fpn_norm: bool = False  # batch norm in the pyramid
+    fpn_extra: bool = True  # one coarser level, for proposals only, by subsampling the last
+    min_size: int = 800  # pictures' shorter side in network pixels …
+    max_size: int = 1333  # … unless the longer one would exceed this
+    resize: str = "torchvision"  # a name of preprocess.RESIZES
+    normalization: str = "imagenet"  # a name of preprocess.NORMALIZATIONS
+    trainable_layers: int | None = None  # train only this many of the backbone's upper stages
+    rpn: RPNConfig = field(default_factory=RPNConfig)
+    roi: RoIConfig = field(default_factory=RoIConfig)
+
+
+def make_backbone(config: FasterRCNNConfig) -> tuple[Any, nn.Module | None]:
+    """The backbone with its pyramid, and ResNet's last stage apart where that is the RoI head."""
+    require(config.backbone in BACKBONES, f"backbone must be one of {', '.join(BACKBONES)}, got {config.backbone!r}")
+    require(config.norm in ("frozen", "batch"), f"norm must be frozen or batch, got {config.norm!r}")
+    options: dict[str, Any] = {}
+    conv5 = None
+    if config.backbone.startswith("resnet"):
+        style = ResNetStyle(config.stride_in_1x1, eps=config.norm_eps)
+        options = {"style": style}
+        if config.roi.head == "conv5":
+            options["taps"] = (3,)
+            conv5 = stage(4, int(config.backbone.removeprefix("resnet")), style)
+    elif config.backbone == "mobilenet_v2":
+        options = {"padding": "symmetric", "norm_eps": config.norm_eps, "norm_momentum": 0.1,
+                   "taps": (2, 5, 12), "top": config.top}  # fmt: skip
+    body = BACKBONES[config.backbone](**options)
+    if config.norm == "frozen":
+        for module in (body, conv5):
+            if module is not None:
+                freeze_norms(module)
+    if config.fpn_channels:
+        return Pyramid(body, config.fpn_channels, config.fpn_norm, config.fpn_extra), conv5
+    return Plain(body), conv5
+
+
+class FasterRCNN(nn.Module):
+    """Ren et al., 2015: a network proposes boxes, a second one looks at each and says what it is.
+
+    Modules: ``backbone`` (``backbone.body``, ``backbone.fpn``), ``rpn.head``, ``roi.head``, ``roi.predictor``; inside
+    them torchvision's parameter names.
+    """
+
+    def __init__(self, config: FasterRCNNConfig):
+        super().__init__()
+        self.config = config
+        self.backbone, conv5 = make_backbone(config)
+        channels, strides = self.backbone.channels[-1], self.backbone.strides
+        self.rpn = RPN(config.rpn, channels, strides)
+        pooled = strides[:-1] if config.fpn_channels and config.fpn_extra else strides
+        self.roi = RoIHead(config.roi, channels, pooled, config.num_classes, conv5)
+        self.classes, self.category_ids = default_labels(config.num_classes)
+        freeze_lower(self.backbone.stages, config.trainable_layers)
+
+    def forward(self, images: Sequence[Any], targets: Sequence[Targets] | None = None) -> Any:
+        """Pictures → list of :class:`Detections`; with ``targets`` → dict of losses, whatever the mode."""
+        return self.predict(images) if targets is None else self.loss(images, targets)
+
+    def predict(self, images: Sequence[Any]) -> list[Detections]:
+        """Detections in each picture's own pixels."""
+        if len(images) == 0:
+            return []
+        pixels, sizes, scales = self.preprocess(images)  # [N, 3, H, W], [N, 2], [N, 2]
+        return trim(self.predict_padded(pixels, sizes), sizes, scales)
+
+    def preprocess(self, images: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures → normalised pixels [N, 3, H, W], sizes [N, 2] (h, w) in them, scales [N, 2] (y, x) new per old."""
+        parameter = next(self.parameters())
+        c = self.config
+        loaded = [image.to(parameter.device) for image in load_images(images)]
+        pixels, sizes, scales = fit_sides(loaded, c.min_size, c.max_size, c.resize, c.normalization)
+        return pixels.to(parameter.dtype), sizes, scales
+
+    def predict_padded(self, pixels: Tensor, sizes: Tensor) -> PaddedDetections:
+        """Fixed shapes, no host synchronisation: the part that compiles, exports and is captured as one CUDA graph.
+
+        ``pixels`` [N, 3, H, W] normalised, sides multiples of 32; ``sizes`` [N, 2] (h, w) of the pictures in it.
+        """
+        features = self.backbone(pixels)  # per level [N, C, H, W]
+        proposals, _, counts = self.rpn.propose(features, sizes, *pixels.shape[-2:])  # [N, P, 4], [N, P], [N]
+        logits, deltas = self.roi(features, proposals)  # [N, P, classes + 1], [N, P, 4 * classes]
+        return self.roi.detect(logits, deltas, proposals, counts, sizes)
+
+    def proposals(self, pixels: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The first stage alone: boxes [N, P, 4], scores [N, P], counts [N]."""
+        return self.rpn.propose(self.backbone(pixels), sizes, *pixels.shape[-2:])
+
+    def loss(self, images: Sequence[Any], targets: Sequence[Targets]) -> dict[str, Tensor]:
+        """Named losses, already weighted: their sum is what to minimise."""
+        require(len(images) == len(targets), f"targets must be one per image, got {len(targets)} for {len(images)}")
+        pixels, sizes, scales = self.preprocess(images)
+        truth = pad_targets(targets, scales)
+        features = self.backbone(pixels)
+        rpn, proposals, counts = self.rpn.loss(features, sizes, *pixels.shape[-2:], truth)
+        with torch.no_grad():
+            sample = sample_proposals(proposals, counts, truth, self.config.roi)
+        return rpn | roi_losses(*self.roi(features, sample.boxes), sample, self.config.roi)

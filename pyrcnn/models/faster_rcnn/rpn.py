@@ -1,0 +1,196 @@
+"""The region proposal network: anchors, head, the boxes it proposes, its losses (Ren et al. 2015, section 3.1)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...errors import require
+from ...ops import generate_proposals, grid_anchors
+from ..layers import float32
+from .targets import PaddedTargets, rpn_losses
+
+
+@dataclass(frozen=True)
+class RPNConfig:
+    """The proposal network. Pairs are (training, inference)."""
+
+    sizes: tuple[tuple[float, ...], ...] = ((32,), (64,), (128,), (256,), (512,))  # anchors' sides, pixels, per level
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width; "tensorflow" anchors: width / height
+    anchors: str = "torchvision"  # a name of ANCHORS
+    channels: int = 0  # of the 3×3 convolutions; 0: as many as the features have
+    convs: int = 1
+    activation: str = "relu"  # or "relu6"
+    weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)  # of the box code
+    clip: float = math.log(1000 / 16)  # largest dw, dh
+    before_nms: tuple[int, int] = (2000, 1000)  # per level
+    after_nms: tuple[int, int] = (2000, 1000)  # over all levels
+    nms_threshold: float = 0.7
+    min_size: float = 1e-3  # smaller proposals are dropped, network pixels
+    foreground: float = 0.7  # IoU from which an anchor is an object
+    background: float = 0.3  # IoU below which it is background
+    drop_outside: bool = False  # do not learn from anchors that leave the image
+    samples: int = 256  # anchors learnt from, per image
+    positives: float = 0.5  # at most this share of them objects
+    beta: float = 1 / 9  # where smooth L1 turns linear; 0: L1
+    box_weight: float = 1.0
+
+
+def torchvision_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
+    """[A, 4], size fastest, corners rounded to whole pixels."""
+    ratio = torch.tensor(ratios, dtype=torch.float32).sqrt()  # sqrt(h / w)
+    side = torch.tensor(sizes, dtype=torch.float32)
+    height = (ratio[:, None] * side).flatten()
+    width = ((1 / ratio)[:, None] * side).flatten()
+    return (torch.stack([-width, -height, width, height], 1) / 2).round()
+
+
+def detectron2_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
+    """[A, 4], ratio fastest, not rounded."""
+    shapes = [(math.sqrt(size**2 / ratio), ratio) for size in sizes for ratio in ratios]  # width, height / width
+    return torch.tensor([(-w / 2, -r * w / 2, w / 2, r * w / 2) for w, r in shapes])
+
+
+def paper_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
+    """[A, 4], size fastest: the boxes of the authors' code, which stretches a rounded 16×16 cell.
+
+    There a box ends at its last pixel, here just behind it: x2 and y2 are larger by 1, widths and decoded boxes the
+    same. The cell's centre is 7.5 in their pixels, 8 in continuous ones.
+    """
+    shapes = []
+    for ratio in ratios:
+        width = round(math.sqrt(16 * 16 / ratio))
+        height = round(width * ratio)
+        shapes += [(width * size / 16, height * size / 16) for size in sizes]
+    return torch.tensor([(8 - w / 2, 8 - h / 2, 8 + w / 2, 8 + h / 2) for w, h in shapes])
+
+
+def tensorflow_anchors(sizes: Sequence[float], ratios: Sequence[float]) -> Tensor:
+    """[A, 4], size fastest, ratios are width / height, not rounded."""
+    shapes = [(size * math.sqrt(ratio), size / math.sqrt(ratio)) for ratio in ratios for size in sizes]
+    return torch.tensor([(-w / 2, -h / 2, w / 2, h / 2) for w, h in shapes])
+
+
+ANCHORS: dict[str, Callable[[Sequence[float], Sequence[float]], Tensor]] = {
+    "torchvision": torchvision_anchors,
+    "detectron2": detectron2_anchors,
+    "paper": paper_anchors,
+    "tensorflow": tensorflow_anchors,
+}
+
+
+class RPNHead(nn.Module):
+    """3×3 convolutions, then 1×1 for an objectness logit and four deltas per anchor; shared by all levels.
+
+    One logit per anchor: a softmax over (background, object) is the sigmoid of their difference.
+    """
+
+    def __init__(self, channels: int, width: int, anchors: int, convs: int, activation: str):
+        super().__init__()
+        self.activation = {"relu": F.relu, "relu6": F.relu6}[activation]
+        self.conv = nn.ModuleList(nn.Conv2d(width if i else channels, width, 3, padding=1) for i in range(convs))
+        self.cls_logits = nn.Conv2d(width, anchors, 1)
+        self.bbox_pred = nn.Conv2d(width, 4 * anchors, 1)
+        for layer in [*self.conv, self.cls_logits, self.bbox_pred]:
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Per level [N, C, H, W]: logits [N, A, H, W] and deltas [N, 4A, H, W] (dx, dy, dw, dh of anchor 0, 1, …)."""
+        logits, deltas = [], []
+        for x in features:
+            for conv in self.conv:
+                x = self.activation(conv(x))
+            logits.append(self.cls_logits(x))
+            deltas.append(self.bbox_pred(x))
+        return logits, deltas
+
+
+class RPN(nn.Module):
+    """Anchors on every cell of every level, judged and refined by one small network."""
+
+    def __init__(self, config: RPNConfig, channels: int, strides: Sequence[int]):
+        super().__init__()
+        require(config.anchors in ANCHORS, f"anchors must be one of {', '.join(ANCHORS)}, got {config.anchors!r}")
+        require(len(config.sizes) == len(strides), f"sizes must be one per level ({len(strides)}), got {config.sizes}")
+        self.config = config
+        self.strides = tuple(strides)
+        for level, cell in enumerate(self.make_cells()):
+            self.register_buffer(f"cell{level}", cell, persistent=False)
+        count = len(config.sizes[0]) * len(config.ratios)
+        self.head = RPNHead(channels, config.channels or channels, count, config.convs, config.activation)
+
+    @property
+    def cells(self) -> list[Tensor]:
+        """Per level the anchors [A, 4] of the cell at the origin."""
+        return [self.get_buffer(f"cell{level}") for level in range(len(self.strides))]
+
+    def make_cells(self) -> list[Tensor]:
+        """:attr:`cells` computed afresh."""
+        return [ANCHORS[self.config.anchors](sizes, self.config.ratios) for sizes in self.config.sizes]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> RPN:
+        """Whatever dtype the network takes, the anchors stay float32; they also survive the meta device."""
+        super()._apply(fn, recurse)
+        for level, cell in enumerate(self.make_cells()):
+            setattr(self, f"cell{level}", cell.to(self.head.bbox_pred.weight.device))
+        return self
+
+    def spacing(self, features: Sequence[Tensor], height: int, width: int) -> list[tuple[int, int]]:
+        """Per level the distance (y, x) between anchors, for pixels of ``height`` × ``width``.
+
+        torchvision divides the image by the map: 61 instead of 64 where a level of 12.5 cells was rounded up to 13.
+        """
+        if self.config.anchors == "torchvision":
+            return [(height // f.shape[-2], width // f.shape[-1]) for f in features]
+        return [(stride, stride) for stride in self.strides]
+
+    def propose(
+        self, features: Sequence[Tensor], sizes: Tensor, height: int, width: int
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The best boxes [N, P, 4] with scores [N, P] and counts [N]; pixels are ``height`` × ``width``."""
+        logits, deltas = self.head(features)
+        return self.select(logits, deltas, sizes, self.spacing(features, height, width), training=False)
+
+    def select(
+        self, logits: list[Tensor], deltas: list[Tensor], sizes: Tensor, spacing: list[tuple[int, int]], training: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Decode the head's outputs, keep the best of each level, drop overlaps: as :meth:`propose` returns."""
+        c = self.config
+        return generate_proposals(
+            [float32(x.detach()) for x in logits],
+            [float32(x.detach()) for x in deltas],
+            self.cells,
+            spacing,
+            sizes,
+            c.before_nms[0 if training else 1],
+            c.after_nms[0 if training else 1],
+            c.nms_threshold,
+            min_size=c.min_size,
+            weights=c.weights,
+            clip=c.clip,
+        )
+
+    def loss(
+        self, features: Sequence[Tensor], sizes: Tensor, height: int, width: int, targets: PaddedTargets
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Losses, and the proposals [N, P, 4] and counts [N] that the RoI head learns from (without gradient)."""
+        logits, deltas = self.head(features)
+        spacing = self.spacing(features, height, width)
+        anchors = torch.cat(grid_anchors([f.shape[-2:] for f in features], spacing, self.cells))
+        losses = rpn_losses(
+            torch.cat([x.permute(0, 2, 3, 1).flatten(1) for x in logits], 1),
+            torch.cat([x.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4)) for x in deltas], 1),
+            anchors,
+            targets,
+            sizes,
+            self.config,
+        )
+        proposals, _, counts = self.select(logits, deltas, sizes, spacing, training=True)
+        return losses, proposals, counts
