@@ -41,9 +41,20 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
       "bool channels_last) -> Tensor");
 
   // heat maps
-  m.def("heatmap_peaks(Tensor heatmap, SymInt k, int kernel, bool sigmoid, float tolerance, bool per_class) -> (Tensor, Tensor, Tensor, Tensor)");
-  m.def("decode_centers(Tensor ys, Tensor xs, Tensor size, Tensor offset, float stride, bool clamp_size, bool clip) -> Tensor");
-  m.def("draw_gaussians(Tensor centers, Tensor sigmas, Tensor classes, Tensor? weights, SymInt channels, SymInt height, SymInt width, bool channels_last) -> Tensor");
+  m.def(
+      "heatmap_peaks(Tensor heatmap, SymInt k, int kernel, bool sigmoid, float tolerance, bool per_class) -> "
+      "(Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "decode_centers(Tensor ys, Tensor xs, Tensor size, Tensor offset, float stride, bool clamp_size, bool clip) -> "
+      "Tensor");
+  m.def(
+      "match_keypoints(Tensor ys, Tensor xs, Tensor heatmap, Tensor regression, Tensor offset, Tensor? boxes, "
+      "float stride, Tensor? image_sizes, int candidates, int kernel, bool sigmoid, float tolerance, int ranking, "
+      "float distance_offset, float[] spreads, float score_threshold, float box_scale, float max_distance, "
+      "float unmatched_score) -> (Tensor, Tensor)");
+  m.def(
+      "draw_gaussians(Tensor centers, Tensor sigmas, Tensor classes, Tensor? weights, SymInt channels, SymInt height, "
+      "SymInt width, bool channels_last) -> Tensor");
 
   // training
 

@@ -9,6 +9,13 @@ namespace pyrcnn::heatmap_peaks {
 PYRCNN_HD float sigmoid(float x) { return 1.0f / (1.0f + exp_of(-x)); }
 PYRCNN_HD double sigmoid(double x) { return 1.0 / (1.0 + exp_of(-x)); }
 
+// A value below which no score reaches `score`: the margin covers the rounding of sigmoid, its inverse and C.
+template <typename C> PYRCNN_HD C floor_of(C score, bool logits) {
+  if (!logits) return score;
+  const double p = double(score) * (1 - 4e-5);
+  return C(::log(p / (1 - p)));
+}
+
 // Ranked by score, then by cell and class: rank = (y * width + x) * channels + class. Scores are positive.
 template <typename C> struct Candidate {
   C score;

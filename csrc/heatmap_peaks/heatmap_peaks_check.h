@@ -10,6 +10,7 @@ struct Options {
   bool sigmoid;
   double tolerance;
   bool per_class;
+  double lowest = 0;  // peaks of a lower score need not be found
 };
 
 // scores in the compute type; classes, ys and xs int64; all [N, k], or [N, C, k] when each class has its own k.

@@ -26,7 +26,7 @@ template <typename T> struct Search {
   std::vector<int64_t> counts;      // [maps, parts, lists]
   std::vector<C> floors;
 
-  Search(const Map<T>& map, int64_t k, int64_t maps, int64_t lists)
+  Search(const Map<T>& map, int64_t k, int64_t maps, int64_t lists, double lowest_score)
       : map(map), k(k), maps(maps), lists(lists), cells(map.channels * map.height * map.width) {
     const int64_t threads = torch::stable::get_num_threads();
     parts = std::clamp(ceil_div(threads, maps), int64_t{1}, ceil_div(cells, kCellsWorthAPart));
@@ -35,7 +35,8 @@ template <typename T> struct Search {
     floors_per_part = lists + kMostLanes;
     items.resize(maps * parts * lists * capacity);
     counts.resize(maps * parts * lists, 0);
-    const C lowest = map.logits ? -std::numeric_limits<C>::infinity() : std::numeric_limits<C>::denorm_min();
+    C lowest = map.logits ? -std::numeric_limits<C>::infinity() : std::numeric_limits<C>::denorm_min();
+    if (lowest_score > 0) lowest = floor_of(C(lowest_score), map.logits);
     floors.resize(maps * parts * floors_per_part, lowest);
   }
 
@@ -74,7 +75,7 @@ template <typename T> void run(const Tensor& dense_maps, const Options& o, Peaks
   const int64_t classes = map.channels, images = dense_maps.size(0);
   const bool planes = o.per_class && !map.channels_last;  // NCHW: each channel is a map of its own
   if (planes) map.channels = 1;
-  Search<T> search(map, o.k, planes ? images * classes : images, o.per_class && !planes ? classes : 1);
+  Search<T> search(map, o.k, planes ? images * classes : images, o.per_class && !planes ? classes : 1, o.lowest);
   parallel(search.maps * search.parts, double(search.cells) / double(search.parts) * kNanosecondsPerCell,
            [&](int64_t begin, int64_t end) {
              for (int64_t i = begin; i < end; ++i) search.scan_part(i);

@@ -8,13 +8,6 @@ namespace {
 
 constexpr int kUnroll = 4;
 
-// A value below which no score reaches `score`: the margin covers the rounding of sigmoid, its inverse and C.
-template <typename C> PYRCNN_HD C floor_of(C score, bool logits) {
-  if (!logits) return score;
-  const double p = double(score) * (1 - 4e-5);
-  return C(::log(p / (1 - p)));
-}
-
 template <typename T> PYRCNN_HD void visit(const Scan<T>& part, int64_t position) {
   using C = compute_t<T>;
   const int64_t list = part.lists == 1 ? 0 : position % part.lists;

@@ -27,6 +27,7 @@ from .generate_proposals import generate_proposals
 from .grid_anchors import grid_anchors
 from .heatmap_peaks import Peaks, heatmap_peaks
 from .match_boxes import Matches, match_boxes
+from .match_keypoints import match_keypoints
 
 # regions of interest
 from .roi_pool import RoIPool, roi_pool
@@ -58,6 +59,7 @@ __all__ = [
     "grid_anchors",
     "heatmap_peaks",
     "match_boxes",
+    "match_keypoints",
     "remove_small_boxes",
     "roi_align",
     "roi_align_levels",

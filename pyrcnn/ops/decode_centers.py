@@ -23,16 +23,16 @@ def decode_centers(
     """Boxes [N, k, 4] (x1 y1 x2 y2, input pixels) of the objects centred in the cells ``ys``, ``xs`` [N, k] (int64).
 
     The centre is the cell plus ``offset`` [N, 2, H, W] (y, x); ``size`` [N, 2, H, W] is (height, width); both are in
-    cells, and the box is multiplied by ``stride`` (Zhou et al. 2019, section 4). Only k columns of the maps are read, in
-    whatever memory format they are.
+    cells, and the box is multiplied by ``stride`` (Zhou et al. 2019, section 4). Only k columns of the maps are read,
+    in whatever memory format they are.
 
     Args:
         clamp_size: take negative sizes as 0.
         clip: clip the boxes to the map, that is to [0, H] x [0, W] cells.
 
     Returns:
-        float32 boxes (float64 for float64 maps), differentiable in ``size`` and ``offset``. A cell outside the map gives
-        an all-zero box.
+        float32 boxes (float64 for float64 maps), differentiable in ``size`` and ``offset``. A cell outside the map
+        gives an all-zero box.
 
     Example:
         >>> cell = torch.tensor([[1]])

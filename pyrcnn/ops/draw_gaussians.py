@@ -24,12 +24,12 @@ def draw_gaussians(
 ) -> Tensor:
     """Draw every object as a Gaussian into its class's map (Zhou et al. 2019, "Objects as Points", section 3).
 
-    ``out[n, c, y, x]`` is the maximum over the objects of image n and class c of ``weight * exp(-d² / (2 sigma²))``, and at
-    least 0; d is the distance from (x, y) to the cell that holds the centre, so that cell itself is exactly ``weight``.
+    ``out[n, c, y, x]`` is the maximum over the objects of image n and class c of ``weight * exp(-d² / (2 sigma²))``,
+    and at least 0; d is the distance from (x, y) to the cell that holds the centre, so that cell itself is exactly ``weight``.
 
     Args:
         shape: (N, C, H, W) of the maps.
-        centers: [N, G, 2], x and y in cells of the map; floored here. Centres outside the map reach into it all the same.
+        centers: [N, G, 2], x and y in cells of the map; floored here. Centres outside the map reach into it too.
         sigmas: [N, G], in cells.
         classes: [N, G] int64. An object of a class outside 0..C-1 is not drawn: pad with -1.
         weights: [N, G] or None for 1.

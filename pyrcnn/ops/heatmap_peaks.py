@@ -45,8 +45,8 @@ def heatmap_peaks(
         per_class: return the ``k`` best peaks of every class rather than the ``k`` best over all classes.
 
     Returns:
-        ``Peaks(scores, classes, ys, xs)``, each [N, k] ([N, C, k] with ``per_class``), in descending order of score, ties
-        by (y, x, class). Scores are float32 (float64 for float64 maps) and differentiable; the rest is int64. Missing
+        ``Peaks(scores, classes, ys, xs)``, each [N, k] ([N, C, k] with ``per_class``), in descending order of score,
+        ties by (y, x, class). Scores are float32 (float64 for float64 maps) and differentiable; the rest is int64. Missing
         peaks have score, class, y and x 0 (with ``per_class`` they keep their class).
 
     Example:

@@ -1,0 +1,135 @@
+// match_keypoints: every detection's joints, each regressed from the detection's centre and then moved to the best peak
+// of the joint's own map, if one is near enough (Zhou et al. 2019, section 4, with the rules of TensorFlow's
+// CenterNet).
+#pragma once
+#include "../common/box.h"
+#include "../common/exp.h"
+
+namespace pyrcnn::match_keypoints {
+
+// How candidates are ranked; the last three score them by closeness too.
+enum class Ranking { kDistance, kScoreByDistance, kScoreByScaledDistance, kGaussian };
+
+struct Strides {
+  int64_t n, c, y, x;
+};
+
+PYRCNN_HD float root(float x) { return ::sqrtf(x); }
+PYRCNN_HD double root(double x) { return ::sqrt(x); }
+
+// The radius of a box of this size as the reference draws it (its quadratics keep CenterNet's division by 2 instead of
+// by 2a), and from it the deviation of the Gaussian.
+template <typename C> PYRCNN_HD C half_root(C a, C b, C c) { return (root(b * b - C(4) * a * c) - b) / C(2); }
+template <typename C> PYRCNN_HD C sigma_of(C height, C width) {
+  const C overlap = C(0.7), sum = height + width, area = height * width;
+  const C first = half_root(C(1), -sum, area * (C(1) - overlap) / (C(1) + overlap));
+  const C second = half_root(C(4), C(-2) * sum, (C(1) - overlap) * area);
+  const C third = half_root(C(4) * overlap, C(2) * overlap * sum, (overlap - C(1)) * area);
+  return (C(2) * ::floor(higher(lower(lower(first, second), third), C(0))) + C(1)) / C(6);
+}
+
+template <typename C> struct Rules {
+  Ranking ranking;
+  C distance_offset, score_threshold, box_scale, max_distance, unmatched_score;
+};
+
+// What one joint of one detection looks for; all in cells.
+template <typename C> struct Search {
+  C y, x;                    // regressed
+  Box<C> area;               // a candidate must lie in it and within `reach`
+  C reach, addend, falloff;  // rank = score / (distance + addend), or score * exp(falloff * distance^2)
+};
+
+template <typename C> PYRCNN_HD Search<C> search(C y, C x, const Box<C>* box, C spread, const Rules<C>& rules) {
+  constexpr C kFar = C(1e30);
+  Search<C> s{y, x, {-kFar, -kFar, kFar, kFar}, kFar, rules.distance_offset, C(0)};
+  if (box == nullptr) return s;
+  const C h = box->y2 - box->y1, w = box->x2 - box->x1;
+  const C center_y = (box->y1 + box->y2) / C(2), center_x = (box->x1 + box->x2) / C(2);
+  const C half_h = h * rules.box_scale / C(2), half_w = w * rules.box_scale / C(2);
+  s.area = {center_x - half_w, center_y - half_h, center_x + half_w, center_y + half_h};
+  s.reach = rules.max_distance * higher(s.area.y2 - s.area.y1, s.area.x2 - s.area.x1);
+  if (rules.ranking == Ranking::kScoreByScaledDistance) s.addend = rules.distance_offset * higher(h, w);
+  if (rules.ranking == Ranking::kGaussian) {
+    const C sigma = sigma_of(h, w) * spread;
+    s.falloff = C(-0.5) / (sigma * sigma);
+  }
+  return s;
+}
+
+template <typename C> PYRCNN_HD C rank(const Search<C>& s, Ranking ranking, C distance, C score) {
+  if (ranking == Ranking::kDistance) return -distance;
+  if (ranking == Ranking::kGaussian) return score * exp_of(s.falloff * (distance * distance));
+  return score / (distance + s.addend);
+}
+
+template <typename C> struct Joint {
+  C y, x, score;
+};
+
+// The joint when candidate (y, x, score) ranked first with `rank` and `nearest` is the distance to the nearest one.
+template <typename C>
+PYRCNN_HD Joint<C> settle(const Search<C>& s, const Rules<C>& rules, Joint<C> candidate, C rank, C nearest) {
+  if (rules.ranking == Ranking::kGaussian) candidate.score = rank;
+  const bool accepted = candidate.score >= rules.score_threshold && candidate.y >= s.area.y1 &&
+                        candidate.y <= s.area.y2 && candidate.x >= s.area.x1 && candidate.x <= s.area.x2 &&
+                        nearest <= s.reach;
+  if (accepted) return candidate;
+  return {s.y, s.x, rules.unmatched_score};
+}
+
+// The tensors of one call.
+template <typename T> struct Maps {
+  using C = compute_t<T>;
+  const int64_t *ys, *xs;        // detections [N, K]
+  const T *regression, *offset;  // [N, 2J, H, W] and [N, 2J or 2, H, W], (y, x) pairs
+  const C* boxes;                // [N, K, 4] in input pixels, or null
+  const C* image_sizes;          // [N, 2] (h, w), or null: joints are clipped to it, and those outside lose their score
+  const C* spreads;              // [J] or null
+  const C* candidate_scores;     // [N, J, M], descending
+  const int64_t *candidate_ys, *candidate_xs;
+  C *keypoints, *scores;  // [N, K, J, 2] (x, y) and [N, K, J]
+  Strides of_regression, of_offset;
+  int64_t detections, joints, candidates, height, width;
+  C stride;
+  bool own_offsets;  // a pair of offsets per joint
+  Rules<C> rules;
+
+  PYRCNN_HD Search<C> search_of(int64_t n, int64_t detection, int64_t joint) const {
+    const int64_t i = n * detections + detection, y = ys[i], x = xs[i];
+    const bool inside = y >= 0 && y < height && x >= 0 && x < width;
+    C dy = C(0), dx = C(0);
+    if (inside) {
+      const T* r = regression + n * of_regression.n + y * of_regression.y + x * of_regression.x;
+      dy = C(r[2 * joint * of_regression.c]), dx = C(r[(2 * joint + 1) * of_regression.c]);
+    }
+    Box<C> box{};
+    if (boxes != nullptr)
+      box = {boxes[4 * i] / stride, boxes[4 * i + 1] / stride, boxes[4 * i + 2] / stride, boxes[4 * i + 3] / stride};
+    return search(C(y) + dy, C(x) + dx, boxes == nullptr ? nullptr : &box, spreads == nullptr ? C(1) : spreads[joint],
+                  rules);
+  }
+
+  // Candidate `m` of a joint; of score 0 if it does not count.
+  PYRCNN_HD Joint<C> candidate(int64_t n, int64_t joint, int64_t m) const {
+    const int64_t i = (n * joints + joint) * candidates + m, y = candidate_ys[i], x = candidate_xs[i];
+    const C score = candidate_scores[i];
+    if (!(score >= rules.score_threshold && score > 0)) return {C(0), C(0), C(0)};
+    const T* o = offset + n * of_offset.n + y * of_offset.y + x * of_offset.x;
+    const int64_t first = own_offsets ? 2 * joint : 0;
+    return {C(y) + C(o[first * of_offset.c]), C(x) + C(o[(first + 1) * of_offset.c]), score};
+  }
+
+  PYRCNN_HD void write(int64_t n, int64_t detection, int64_t joint, Joint<C> found) const {
+    C y = found.y * stride, x = found.x * stride, score = found.score;
+    if (image_sizes != nullptr) {
+      const C h = image_sizes[2 * n], w = image_sizes[2 * n + 1];
+      if (!(y >= 0 && y <= h && x >= 0 && x <= w)) score = C(0);
+      y = clamp(y, C(0), h), x = clamp(x, C(0), w);
+    }
+    const int64_t to = (n * detections + detection) * joints + joint;
+    keypoints[2 * to] = x, keypoints[2 * to + 1] = y, scores[to] = score;
+  }
+};
+
+}  // namespace pyrcnn::match_keypoints

@@ -1,0 +1,11 @@
+// The loop of match_keypoints_kernel.cpp, one version per instruction set.
+#pragma once
+#include "../common/cpu.h"
+#include "match_keypoints.h"
+
+namespace pyrcnn::match_keypoints {
+
+// All detections of joint `joint` of image `n`. `scratch` holds 4 * (candidates + 16) numbers.
+PYRCNN_DECLARE_KERNEL(template <typename T> void, match,
+                      (const Maps<T>& maps, int64_t n, int64_t joint, compute_t<T>* scratch))
+}  // namespace pyrcnn::match_keypoints
