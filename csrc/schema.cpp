@@ -23,6 +23,11 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
       "image_sizes, SymInt pre_nms_top_n, SymInt post_nms_top_n, float nms_threshold, float min_size, float[] weights, "
       "float clip, float offset) -> (Tensor, Tensor, Tensor)");
 
+  m.def(
+      "roi_detections(Tensor class_logits, Tensor box_deltas, Tensor proposals, Tensor counts, Tensor image_sizes, "
+      "float score_threshold, float nms_threshold, SymInt max_detections, float[] weights, float clip, float min_size, "
+      "bool background_first, SymInt max_per_class) -> (Tensor, Tensor, Tensor, Tensor)");
+
   // regions of interest
   m.def(
       "roi_align(Tensor[] features, Tensor rois, float[] scales, SymInt output_height, SymInt output_width, "

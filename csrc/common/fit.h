@@ -4,6 +4,11 @@
 
 namespace pyrcnn {
 
+template <typename C> struct AnchorDelta {
+  Box<C> anchor;
+  Delta<C> delta;  // already divided by the coder's weights
+};
+
 // Clips `box` to the image; true (a mask for packs) if it was finite and what is left is at least min_size wide and
 // high. The comparisons are positive, so a NaN size keeps nothing.
 template <typename C> PYRCNN_HD auto fit(Box<C>& box, C height, C width, C min_size) {

@@ -1,7 +1,7 @@
 // generate_proposals: one level of the region proposal network's output, and the decoding of one of its anchors.
 // Ren et al. 2015, section 3.1; anchors are computed where they are needed, never stored.
 #pragma once
-#include "../common/box.h"
+#include "../common/fit.h"
 #include "../common/numbers.h"
 
 namespace pyrcnn::generate_proposals {
@@ -34,11 +34,6 @@ template <typename C> struct Rules {
   C cap;
   C offset;
   C min_size;
-};
-
-template <typename C> struct AnchorDelta {
-  Box<C> anchor;
-  Delta<C> delta;
 };
 
 template <typename T, typename C = compute_t<T>>

@@ -117,7 +117,7 @@ Kept<compute_t<T>> propose(const Level<T>& level, const Rules<compute_t<T>>& rul
   const std::unique_ptr<nms::Tile<C>[]> tiles(new nms::Tile<C>[nms::tiles_for(usable)]);
   uint32_t* kept = ranks.get() + n;
   result.count = PYRCNN_KERNEL_OF(nms, greedy<C>)(nms::Candidates<C>{boxes.get(), nullptr, usable}, C(a.nms_threshold),
-                                               a.post_nms_top_n, tiles.get(), kept);
+                                                  a.post_nms_top_n, tiles.get(), kept);
   result.boxes.resize(4 * result.count);
   result.scores.resize(ceil_div(result.count, 16) * 16);
   for (int64_t i = 0; i < result.count; ++i) {

@@ -1,6 +1,5 @@
 // Compiled once per instruction set.
-#include "../common/fit.h"
-#include "../common/pack.h"
+#include "../common/fit_rows.h"
 #include "generate_proposals.h"
 
 namespace pyrcnn::generate_proposals::PYRCNN_ISA {
@@ -25,36 +24,12 @@ template <typename T> int64_t at_least(const T* values, int64_t count, compute_t
   return n;
 }
 
-// Anchors are gathered one by one and decoded a pack at a time.
 template <typename T>
 int64_t decode_clip_filter(const Level<T>& level, const Rules<compute_t<T>>& rules, int64_t image, compute_t<T> height,
                            compute_t<T> width, const uint32_t* indices, int64_t count, compute_t<T>* boxes,
                            uint32_t* ranks) {
-  using C = compute_t<T>;
-  constexpr int kWide = lanes_of<C>;
-  int64_t n = 0;
-  for (int64_t i = 0; i < count; i += kWide) {
-    const int some = int(count - i < kWide ? count - i : kWide);
-    C in[8][kWide] = {};
-    for (int lane = 0; lane < some; ++lane) {
-      const AnchorDelta<C> one = anchor_delta(level, rules, image, indices[i + lane]);
-      in[0][lane] = one.anchor.x1, in[1][lane] = one.anchor.y1, in[2][lane] = one.anchor.x2,
-      in[3][lane] = one.anchor.y2;
-      in[4][lane] = one.delta.x, in[5][lane] = one.delta.y, in[6][lane] = one.delta.w, in[7][lane] = one.delta.h;
-    }
-    const Box<Pack<C>> anchor{load(in[0]), load(in[1]), load(in[2]), load(in[3])};
-    Box<Pack<C>> box =
-        decode(anchor, Delta<Pack<C>>{load(in[4]), load(in[5]), load(in[6]), load(in[7])}, broadcast(rules.cap));
-    const Mask<C> usable = fit(box, broadcast(height), broadcast(width), broadcast(rules.min_size));
-    C out[4][kWide];
-    store(out[0], box.x1), store(out[1], box.y1), store(out[2], box.x2), store(out[3], box.y2);
-    for (uint32_t word = bits(usable) & ((1u << some) - 1); word != 0; word &= word - 1, ++n) {
-      const int lane = __builtin_ctz(word);
-      for (int side = 0; side < 4; ++side) boxes[4 * n + side] = out[side][lane];
-      ranks[n] = uint32_t(i + lane);
-    }
-  }
-  return n;
+  const auto fetch = [&](int64_t i) { return anchor_delta(level, rules, image, indices[i]); };
+  return decode_and_fit(count, fetch, rules.cap, height, width, rules.min_size, boxes, ranks);
 }
 
 template <typename C> void sigmoid(C* values, int64_t count) {

@@ -51,11 +51,12 @@ template <typename T> struct Candidates {
 };
 
 // Groups never suppress each other. Group g's kept boxes go to tiles[first_tile[g]...], which must hold all its
-// candidates; kept[g] counts them and starts at 0.
+// candidates; kept[g] counts them and starts at 0. A group that has kept `most` takes no more.
 struct Groups {
   const uint32_t* of;  // group of candidate i
   const int64_t* first_tile;
   uint32_t* kept;
+  uint32_t most = UINT32_MAX;  // of one group
 };
 
 }  // namespace pyrcnn::nms

@@ -74,6 +74,7 @@ PYRCNN_HD int64_t visit(const Candidates<T>& candidates, const Groups* groups, C
     const Candidate<C> candidate{on_all_lanes(box), broadcast(bound), broadcast(area), thresholds};
     Tile<C>* of_group = kGroups ? tiles + groups->first_tile[groups->of[i]] : tiles;
     const int64_t rivals = kGroups ? groups->kept[groups->of[i]] : count;
+    if (kGroups && rivals >= int64_t(groups->most)) continue;
     if (suppressed<kScreen>(candidate, of_group, tiles_for(rivals))) continue;
     keep(of_group, rivals, box, bound);
     if (kGroups) ++groups->kept[groups->of[i]];

@@ -32,6 +32,7 @@ from .match_keypoints import match_keypoints
 # regions of interest
 from .roi_pool import RoIPool, roi_pool
 from .roi_align import RoIAlign, roi_align, roi_align_levels
+from .roi_detections import roi_detections
 
 __all__ = [
     "FeaturePyramidNetwork",
@@ -63,6 +64,7 @@ __all__ = [
     "remove_small_boxes",
     "roi_align",
     "roi_align_levels",
+    "roi_detections",
     "roi_pool",
     "sigmoid_focal_loss",
 ]

@@ -1,0 +1,42 @@
+// roi_detections: the output of a RoI head, and the decoding of one of its boxes. A candidate is a pair of a row (a
+// proposal) and a class, numbered row * classes + class: ties go by this number.
+#pragma once
+#include "../common/fit.h"
+#include "../common/numbers.h"
+
+namespace pyrcnn::roi_detections {
+
+template <typename C> struct Head {
+  Numbers deltas;     // [images, rows, delta_width]
+  Numbers proposals;  // [images, rows, 4]
+  int64_t rows, classes, delta_width;
+  int64_t delta_first, delta_step;  // class c's deltas begin at delta_first + c * delta_step
+  C weights[4];
+  C cap, min_size;
+};
+
+template <typename C> PYRCNN_HD AnchorDelta<C> anchor_delta(const Head<C>& head, int64_t image, uint32_t candidate) {
+  const uint32_t classes = uint32_t(head.classes);
+  const int64_t row = image * head.rows + candidate / classes;
+  const int64_t d = row * head.delta_width + head.delta_first + head.delta_step * int64_t(candidate % classes);
+  const Numbers &p = head.proposals, &deltas = head.deltas;
+  return {{p.at<C>(4 * row), p.at<C>(4 * row + 1), p.at<C>(4 * row + 2), p.at<C>(4 * row + 3)},
+          {deltas.at<C>(d) / head.weights[0], deltas.at<C>(d + 1) / head.weights[1],
+           deltas.at<C>(d + 2) / head.weights[2], deltas.at<C>(d + 3) / head.weights[3]}};
+}
+
+// Which candidates of a row may pass. With m the greatest logit and s the sum of exp(logit - m), which is 1 or more, a
+// score above the threshold needs logit > m + log(threshold): rows where no class gets there need no exp at all.
+template <typename C> struct Cut {
+  C threshold, log_threshold;
+  PYRCNN_HD bool hopeless(C foreground, C most) const {
+    return threshold > C{} && !(foreground > most + log_threshold - C(0.001));
+  }
+  // Every exp(logit - m) whose score may pass is greater than this.
+  PYRCNN_HD C bound(C sum) const { return threshold * sum * (threshold > C{} ? C(0.999999) : C(1.000001)); }
+};
+
+// The 16 partial sums of a row are added in one order on every machine.
+constexpr int kSums = 16;
+
+}  // namespace pyrcnn::roi_detections

@@ -1,0 +1,142 @@
+// Two steps: find the candidates, block of rows by block of rows; then, per image, visit them by descending score and
+// stop at max_detections. Boxes that are never visited are never decoded, nor is their order ever known.
+#include "../common/select.h"
+#include "../nms/nms_kernel.h"
+#include "roi_detections_check.h"
+#include "roi_detections_kernel.h"
+
+namespace pyrcnn::roi_detections {
+namespace {
+
+constexpr int64_t kRows = 32;    // rows in a block
+constexpr int64_t kFirst = 512;  // candidates visited before more are sorted
+
+template <typename C> using Items = std::vector<Ranked<C>>;
+
+// The candidates of each block of rows: found[image * blocks + block].
+template <typename T> std::vector<Items<compute_t<T>>> find(const Arguments& a, const int64_t* valid, int64_t blocks) {
+  using C = compute_t<T>;
+  const Cut<C> limit = cut<C>(a);
+  const int64_t classes = a.columns - 1;
+  std::vector<Items<C>> found(a.images * blocks);
+  parallel(a.images * blocks, double(kRows * a.columns) * 1.0, [&](int64_t begin, int64_t end) {
+    const std::unique_ptr<C[]> work(new C[ceil_div(a.columns, kSums) * kSums + kRows * classes]);
+    const std::unique_ptr<uint32_t[]> numbers(new uint32_t[kRows * classes]);
+    C* scores = work.get() + ceil_div(a.columns, kSums) * kSums;
+    const auto scan = PYRCNN_KERNEL(scan<T>);
+    for (int64_t task = begin; task < end; ++task) {
+      const int64_t image = task / blocks, row = task % blocks * kRows;
+      const int64_t rows = std::min(kRows, valid[image] - row);
+      if (rows <= 0) continue;
+      const T* logits = data<T>(a.class_logits) + (image * a.rows + row) * a.columns;
+      const int64_t n = scan(logits, rows, a.columns, a.background, limit, uint32_t(row * classes), work.get(),
+                             numbers.get(), scores);
+      found[task].reserve(n);
+      for (int64_t i = 0; i < n; ++i) found[task].emplace_back(scores[i], numbers[i]);
+    }
+  });
+  return found;
+}
+
+template <typename C> struct Image {
+  int64_t index;
+  C height, width;
+  C *boxes, *scores;
+  int64_t* labels;
+};
+
+// The tiles of each class: enough for all its candidates, of which it keeps `most` at most.
+template <typename C> std::vector<int64_t> first_tiles(const Items<C>& items, int64_t classes, int64_t most) {
+  std::vector<int64_t> first(classes + 1, 0);
+  int64_t row = 0;                       // the first candidate of the current row
+  for (const Ranked<C>& item : items) {  // ascending, so no division is needed
+    while (item.index() >= row + classes) row += classes;
+    ++first[item.index() - row];
+  }
+  int64_t sum = 0;
+  for (int64_t& n : first) sum += nms::tiles_for(std::min(std::exchange(n, sum), most));
+  return first;
+}
+
+template <typename C> int64_t detect(const Head<C>& head, const Arguments& a, Items<C>& items, const Image<C>& to) {
+  const int64_t classes = head.classes, total = int64_t(items.size());
+  if (total == 0 || a.max_detections == 0) return 0;
+  const int64_t most = std::min(a.max_per_class, a.max_detections);
+  const std::vector<int64_t> first = first_tiles(items, classes, most);
+  const std::unique_ptr<nms::Tile<C>[]> tiles(new nms::Tile<C>[first.back()]);
+  std::vector<uint32_t> kept_of_class(classes, 0);
+  int64_t kept = 0, begin = 0;
+  for (int64_t size = kFirst; begin < total && kept < a.max_detections; size *= 4) {
+    const int64_t n = std::min(size, total - begin);
+    partition_best(items.data() + begin, items.data() + total, n);
+    Items<C> scratch(n);
+    const Ranked<C>* sorted = sort_unordered(items.data() + begin, scratch.data(), n);
+    const std::unique_ptr<C[]> boxes(new C[4 * n]);
+    const std::unique_ptr<uint32_t[]> words(new uint32_t[4 * n]);
+    uint32_t *candidates = words.get(), *ranks = candidates + n, *labels = ranks + n, *chosen = labels + n;
+    for (int64_t i = 0; i < n; ++i) candidates[i] = sorted[i].index();
+    const int64_t usable =
+        PYRCNN_KERNEL(decode_clip_filter<C>)(head, to.index, to.height, to.width, candidates, n, boxes.get(), ranks);
+    for (int64_t i = 0; i < usable; ++i) labels[i] = candidates[ranks[i]] % uint32_t(classes);
+    const nms::Groups groups{labels, first.data(), kept_of_class.data(), uint32_t(std::min<int64_t>(most, UINT32_MAX))};
+    const int64_t more =
+        PYRCNN_KERNEL_OF(nms, greedy_grouped<C>)(nms::Candidates<C>{boxes.get(), nullptr, usable}, groups,
+                                                 C(a.nms_threshold), a.max_detections - kept, tiles.get(), chosen);
+    for (int64_t i = 0; i < more; ++i, ++kept) {
+      std::copy_n(boxes.get() + 4 * int64_t(chosen[i]), 4, to.boxes + 4 * kept);
+      to.scores[kept] = score_of(sorted[ranks[chosen[i]]].key());
+      to.labels[kept] = labels[chosen[i]];
+    }
+    begin += n;
+  }
+  return kept;
+}
+
+template <typename T> void run(const Arguments& a, const Outputs& to) {
+  using C = compute_t<T>;
+  const Head<C> common = head<C>(a);
+  const Numbers sizes = numbers(a.image_sizes, "image_sizes"), counts = numbers(a.counts, "counts");
+  std::vector<int64_t> valid(a.images);
+  for (int64_t i = 0; i < a.images; ++i) valid[i] = clamp<int64_t>(counts.at<int64_t>(i), 0, a.rows);
+  const int64_t blocks = ceil_div(a.rows, kRows);
+  std::vector<Items<C>> found = find<T>(a, valid.data(), blocks);
+  C *boxes = mutable_data<C>(to.boxes), *scores = mutable_data<C>(to.scores);
+  int64_t* labels = mutable_data<int64_t>(to.labels);
+  int64_t total = 0;
+  for (const Items<C>& some : found) total += int64_t(some.size());
+  const double cost = a.images == 0 ? 0 : 30e3 + 10 * double(total) / double(a.images);
+  parallel(a.images, cost, [&](int64_t begin, int64_t end) {
+    for (int64_t image = begin; image < end; ++image) {
+      Items<C> items;
+      for (int64_t b = 0; b < blocks; ++b) {
+        Items<C>& some = found[image * blocks + b];
+        items.insert(items.end(), some.begin(), some.end());
+      }
+      const int64_t at = image * a.max_detections;
+      const Image<C> here{image,      sizes.at<C>(2 * image), sizes.at<C>(2 * image + 1), boxes + 4 * at, scores + at,
+                          labels + at};
+      const int64_t n = detect(common, a, items, here), d = a.max_detections;
+      std::fill(here.boxes + 4 * n, here.boxes + 4 * d, C{});
+      std::fill(here.scores + n, here.scores + d, C{});
+      std::fill(here.labels + n, here.labels + d, int64_t{-1});
+      mutable_data<int64_t>(to.counts)[image] = n;
+    }
+  });
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> cpu(const Tensor& class_logits, const Tensor& box_deltas,
+                                               const Tensor& proposals, const Tensor& counts, const Tensor& image_sizes,
+                                               double score_threshold, double nms_threshold, int64_t max_detections,
+                                               Reals weights, double clip, double min_size, bool background_first,
+                                               int64_t max_per_class) {
+  const Arguments a =
+      check_arguments(class_logits, box_deltas, proposals, counts, image_sizes, score_threshold, nms_threshold,
+                      max_detections, weights, clip, min_size, background_first, max_per_class);
+  const Outputs to = allocate(a);
+  dispatch_floating(a.class_logits, "class_logits", [&](auto type) { run<typename decltype(type)::type>(a, to); });
+  return {to.boxes, to.scores, to.labels, to.counts};
+}
+
+}  // namespace
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("roi_detections", TORCH_BOX(&cpu)); }
+}  // namespace pyrcnn::roi_detections
