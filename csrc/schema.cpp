@@ -16,6 +16,10 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
         "bool allow_low_quality, float crowd_threshold) -> (Tensor, Tensor, Tensor)");
   // suppression
   m.def("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor");
+  m.def("batched_nms(Tensor boxes, Tensor scores, Tensor idxs, float iou_threshold) -> Tensor");
+  m.def(
+      "nms_padded(Tensor boxes, Tensor scores, float iou_threshold, SymInt max_output, Tensor? groups, "
+      "float score_threshold, Tensor? valid) -> (Tensor, Tensor)");
 
   // whole tails of detectors
   m.def(

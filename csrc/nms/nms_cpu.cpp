@@ -1,23 +1,25 @@
 #include "../common/sort.h"
+#include "grouping.h"
 #include "nms_check.h"
 #include "nms_kernel.h"
 
 namespace pyrcnn::nms {
 namespace {
 
-Tensor nms_cpu(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
-  check_boxes(boxes, scores);
+template <typename T> std::unique_ptr<T[]> scratch(int64_t count) { return std::unique_ptr<T[]>(new T[count]); }
+
+Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
+  check_nms(boxes, scores);
   const int64_t n = boxes.size(0);
   const Tensor b = torch::stable::contiguous(boxes), s = torch::stable::contiguous(scores);
   return dispatch_floating(boxes, "boxes", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
-    const std::unique_ptr<uint32_t[]> order(new uint32_t[2 * n]);
-    uint32_t* kept = order.get() + n;
+    const auto order = scratch<uint32_t>(n), kept = scratch<uint32_t>(n);
+    const auto tiles = scratch<Tile<C>>(tiles_for(n));
     sort_descending(data<T>(s), n, order.get());
-    const std::unique_ptr<Tile<C>[]> tiles(new Tile<C>[tiles_for(n)]);
-    const int64_t count =
-        PYRCNN_KERNEL(greedy<T>)(Candidates<T>{data<T>(b), order.get(), n}, C(iou_threshold), n, tiles.get(), kept);
+    const int64_t count = PYRCNN_KERNEL(greedy<T>)(Candidates<T>{data<T>(b), order.get(), n}, C(iou_threshold), n,
+                                                   tiles.get(), kept.get());
     Tensor indices = torch::stable::new_empty(boxes, {count}, ScalarType::Long);
     int64_t* to = mutable_data<int64_t>(indices);
     for (int64_t i = 0; i < count; ++i) to[i] = order[kept[i]];
@@ -25,6 +27,120 @@ Tensor nms_cpu(const Tensor& boxes, const Tensor& scores, double iou_threshold) 
   });
 }
 
+// Where each group's items begin, and the end; in units of `size` of a group.
+template <typename F> std::vector<int64_t> begins(const std::vector<uint32_t>& sizes, const F& size) {
+  std::vector<int64_t> result(sizes.size() + 1);
+  for (size_t g = 0; g < sizes.size(); ++g) result[g + 1] = result[g] + size(sizes[g]);
+  return result;
+}
+
+// Nanoseconds for a segment of `n` candidates, half of which stay.
+double suppression_cost(double n) { return n * (20 + 0.05 * n); }
+
+// Each group is a segment of its own, in score order; what stays is then read off in the order of all scores.
+Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs, double iou_threshold) {
+  const Tensor values = check_batched_nms(boxes, scores, idxs);
+  const int64_t n = boxes.size(0);
+  const Tensor b = torch::stable::contiguous(boxes), s = torch::stable::contiguous(scores);
+  return dispatch_floating(boxes, "boxes", [&](auto type) {
+    using T = typename decltype(type)::type;
+    using C = compute_t<T>;
+    const auto order = scratch<uint32_t>(n), rows = scratch<uint32_t>(n), ranks = scratch<uint32_t>(n);
+    sort_descending(data<T>(s), n, order.get());
+    const Grouping groups(data<int64_t>(values), order.get(), n);
+    const auto first = begins(groups.sizes, [](uint32_t size) { return int64_t(size); });
+    const auto first_tile = begins(groups.sizes, [](uint32_t size) { return tiles_for(size); });
+    const int64_t group_count = int64_t(groups.sizes.size());
+    std::vector<int64_t> next(first);
+    for (int64_t i = 0; i < n; ++i) {
+      const int64_t at = next[groups.of[i]]++;
+      rows[at] = order[i], ranks[at] = uint32_t(i);
+    }
+    const auto tiles = scratch<Tile<C>>(first_tile[group_count]);
+    const auto kept = scratch<uint32_t>(n);
+    std::vector<uint8_t> stays(n);
+    const auto suppress = PYRCNN_KERNEL(greedy<T>);
+    parallel(group_count, suppression_cost(double(n) / double(group_count)), [&](int64_t begin, int64_t end) {
+      for (int64_t g = begin; g < end; ++g) {
+        const int64_t size = groups.sizes[g];
+        const int64_t count = suppress(Candidates<T>{data<T>(b), rows.get() + first[g], size}, C(iou_threshold), size,
+                                       tiles.get() + first_tile[g], kept.get() + first[g]);
+        for (int64_t i = 0; i < count; ++i) stays[ranks[first[g] + kept[first[g] + i]]] = 1;
+      }
+    });
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; ++i) count += stays[i];
+    Tensor indices = torch::stable::new_empty(boxes, {count}, ScalarType::Long);
+    int64_t* to = mutable_data<int64_t>(indices);
+    for (int64_t i = 0; i < n; ++i)
+      if (stays[i]) *to++ = order[i];
+    return indices;
+  });
+}
+
+// One image of nms_padded. Groups share one walk in score order, so that it can stop at max_output.
+template <typename T>
+int64_t one_image(const T* boxes, const T* scores, const int64_t* groups, int64_t valid, compute_t<T> iou_threshold,
+                  compute_t<T> score_threshold, int64_t max_output, int64_t* indices) {
+  using C = compute_t<T>;
+  const auto items = scratch<Ranked<C>>(2 * valid);
+  int64_t n = 0;
+  for (int64_t i = 0; i < valid; ++i)
+    if (C(scores[i]) > score_threshold) items[n++] = Ranked<C>(C(scores[i]), uint32_t(i));
+  const Ranked<C>* sorted = sort_ranked(items.get(), items.get() + valid, n);
+  const auto rows = scratch<uint32_t>(n), kept = scratch<uint32_t>(n);
+  for (int64_t i = 0; i < n; ++i) rows[i] = sorted[i].index();
+
+  const Candidates<T> candidates{boxes, rows.get(), n};
+  int64_t count = 0;
+  if (groups == nullptr) {
+    const auto tiles = scratch<Tile<C>>(tiles_for(std::min(n, max_output)));
+    count = PYRCNN_KERNEL(greedy<T>)(candidates, iou_threshold, max_output, tiles.get(), kept.get());
+  } else {
+    const Grouping grouping(groups, rows.get(), n);
+    // Tile 0 is shared by the groups of one: what they write there is never read.
+    const auto tiles_of = [&](uint32_t size) { return size == 1 ? 0 : tiles_for(std::min(int64_t(size), max_output)); };
+    std::vector<int64_t> first_tile = begins(grouping.sizes, tiles_of);
+    for (size_t g = 0; g < grouping.sizes.size(); ++g) first_tile[g] = grouping.sizes[g] == 1 ? 0 : first_tile[g] + 1;
+    const auto tiles = scratch<Tile<C>>(first_tile.back() + 1);
+    std::vector<uint32_t> kept_of(grouping.sizes.size());
+    count = PYRCNN_KERNEL(greedy_grouped<T>)(candidates, Groups{grouping.of.data(), first_tile.data(), kept_of.data()},
+                                             iou_threshold, max_output, tiles.get(), kept.get());
+  }
+  for (int64_t i = 0; i < count; ++i) indices[i] = rows[kept[i]];
+  std::fill(indices + count, indices + max_output, int64_t{-1});
+  return count;
+}
+
+std::tuple<Tensor, Tensor> nms_padded(const Tensor& boxes, const Tensor& scores, double iou_threshold,
+                                      int64_t max_output, const std::optional<Tensor>& groups, double score_threshold,
+                                      const std::optional<Tensor>& valid) {
+  const Padded p = check_nms_padded(boxes, scores, max_output, groups, valid);
+  dispatch_floating(boxes, "boxes", [&](auto type) {
+    using T = typename decltype(type)::type;
+    using C = compute_t<T>;
+    const T *b = data<T>(p.boxes), *s = data<T>(p.scores);
+    const int64_t* group_values = groups ? data<int64_t>(p.groups) : nullptr;
+    const int64_t* valid_counts = valid ? data<int64_t>(p.valid) : nullptr;
+    int64_t *indices = mutable_data<int64_t>(p.indices), *counts = mutable_data<int64_t>(p.counts);
+    const double cost = suppression_cost(double(std::min(p.rows, 4 * max_output)));
+    parallel(p.images, cost, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t rows = valid_counts ? std::clamp<int64_t>(valid_counts[i], 0, p.rows) : p.rows;
+        counts[i] = one_image(b + 4 * i * p.rows, s + i * p.rows, group_values ? group_values + i * p.rows : nullptr,
+                              rows, C(iou_threshold), C(score_threshold), max_output, indices + i * max_output);
+      }
+    });
+  });
+  return {p.indices, p.counts};
+}
+
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("nms", TORCH_BOX(&nms_cpu)); }
+
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) {
+  m.impl("nms", TORCH_BOX(&nms));
+  m.impl("batched_nms", TORCH_BOX(&batched_nms));
+  m.impl("nms_padded", TORCH_BOX(&nms_padded));
+}
+
 }  // namespace pyrcnn::nms

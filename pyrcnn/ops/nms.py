@@ -1,0 +1,166 @@
+"""Greedy non-maximum suppression: torchvision's two functions, and one of fixed shape for whole batches."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..errors import require
+from ._register import input_errors
+
+_nms = torch.ops.pyrcnn.nms.default
+_batched_nms = torch.ops.pyrcnn.batched_nms.default
+_nms_padded = torch.ops.pyrcnn.nms_padded.default
+
+
+@input_errors
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Keep the boxes that no better kept box overlaps by more than ``iou_threshold``; the twin of torchvision's ``nms``.
+
+    Boxes are visited by descending score (ties by lower index, NaN scores first, as ``torch.sort`` has it); a box is
+    dropped when its IoU with a box kept before exceeds the threshold. On every device IoU is
+    ``inter / (area_a + area_b - inter)`` in float32 (float64 for float64 boxes) with every operation rounded on its own,
+    and the threshold is rounded to that type: a pair exactly at the threshold stays, and so does one whose IoU is NaN
+    (two boxes without area, or a NaN in a box). torchvision's own devices differ there: its CPU compares with the
+    unrounded threshold, its GPU multiplies by the threshold instead of dividing.
+
+    Args:
+        boxes: [M, 4] (x1, y1, x2, y2), float32, float64, float16 or bfloat16; M < 2^31.
+        scores: [M], of the same dtype.
+        iou_threshold: overlap above which the lower-scoring box is dropped.
+
+    Returns:
+        [M'] int64: indices of the kept boxes by descending score. M' depends on the data, so on CUDA the call waits for
+        the device once; :func:`nms_padded` never does.
+
+    Raises:
+        InputError: for wrong shapes, dtypes or devices.
+
+    Example:
+        >>> boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [1.0, 0.0, 11.0, 10.0], [20.0, 0.0, 30.0, 10.0]])
+        >>> nms(boxes, torch.tensor([0.8, 0.9, 0.7]), 0.5)
+        tensor([1, 2])
+    """
+    return _nms(boxes, scores, iou_threshold)
+
+
+@input_errors
+def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    """:func:`nms` among the boxes of each category; boxes of different categories never suppress each other.
+
+    The result is that of :func:`nms` per category, always: categories are told apart by their numbers, not by shifting
+    coordinates, which loses precision on large images. For a fixed output shape see :func:`nms_padded`.
+
+    Args:
+        boxes: [M, 4] (x1, y1, x2, y2), float32, float64, float16 or bfloat16; M < 2^31.
+        scores: [M], of the same dtype.
+        idxs: [M] category of each box: any integers, negative, sparse and huge ones included. Floating-point numbers are
+            accepted too, equal ones being one category.
+        iou_threshold: overlap above which the lower-scoring box is dropped.
+
+    Returns:
+        [M'] int64: indices of the kept boxes by descending score, ties by lower index.
+
+    Raises:
+        InputError: for wrong shapes, dtypes or devices.
+
+    Example:
+        >>> boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [1.0, 0.0, 11.0, 10.0], [0.0, 0.0, 10.0, 10.0]])
+        >>> batched_nms(boxes, torch.tensor([0.8, 0.9, 0.7]), torch.tensor([0, 0, 1]), 0.5)
+        tensor([1, 2])
+    """
+    if scores is None or idxs is None:  # torchvision lets them be None where there are no boxes
+        require(boxes.numel() == 0, f"{'scores' if scores is None else 'idxs'} must be a tensor, got None")
+        return torch.empty(0, dtype=torch.int64, device=boxes.device)
+    if idxs.is_floating_point():
+        idxs = (idxs.double() + 0.0).view(torch.int64)  # + 0.0 turns -0 into 0
+    return _batched_nms(boxes, scores, idxs, iou_threshold)
+
+
+@input_errors
+def nms_padded(
+    boxes: Tensor,
+    scores: Tensor,
+    iou_threshold: float,
+    max_output: int,
+    groups: Tensor | None = None,
+    score_threshold: float = -math.inf,
+    valid: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Suppression in a batch of images with an output of fixed shape: no host synchronisation, CUDA-graph capturable.
+
+    In each image the boxes among the first ``valid`` whose score exceeds ``score_threshold`` are visited by descending
+    score (ties by lower index) under the rule of :func:`nms`, until ``max_output`` are kept. Boxes of different ``groups``
+    never suppress each other.
+
+    Args:
+        boxes: [N, K, 4] (x1, y1, x2, y2), float32, float64, float16 or bfloat16; K < 2^31.
+        scores: [N, K], of the same dtype. A NaN passes no threshold.
+        iou_threshold: overlap above which the lower-scoring box is dropped.
+        max_output: how many boxes an image may keep.
+        groups: [N, K] integers, one group per box; None: one group per image.
+        score_threshold: a box is considered when its score is strictly greater (rounded to float32, or float64).
+        valid: [N] integers, how many leading boxes of each image count, clamped to 0..K; None: all.
+
+    Returns:
+        indices [N, max_output] int64 by descending score, padded with -1, and counts [N] int64.
+
+    Raises:
+        InputError: for wrong shapes, dtypes or devices.
+
+    Example:
+        >>> boxes = torch.tensor([[[0.0, 0.0, 10.0, 10.0], [1.0, 0.0, 11.0, 10.0], [20.0, 0.0, 30.0, 10.0]]])
+        >>> nms_padded(boxes, torch.tensor([[0.8, 0.9, 0.7]]), 0.5, max_output=4)
+        (tensor([[ 1,  2, -1, -1]]), tensor([2]))
+    """
+    return _nms_padded(boxes, scores, iou_threshold, max_output, groups, score_threshold, valid)
+
+
+def _check(boxes: Tensor, scores: Tensor, batched: bool) -> None:
+    wanted = "[N, K, 4]" if batched else "[M, 4]"
+    require(boxes.dim() == 2 + batched and boxes.shape[-1] == 4, f"boxes must be {wanted}, got {list(boxes.shape)}")
+    require(
+        scores.shape == boxes.shape[:-1],
+        f"scores must have one number per box of {list(boxes.shape)}, got {list(scores.shape)}",
+    )
+    require(scores.dtype == boxes.dtype, f"scores must have the dtype of boxes, {boxes.dtype}, got {scores.dtype}")
+
+
+def _as_many_as_are_kept(boxes: Tensor) -> Tensor:
+    return boxes.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
+
+
+@torch.library.register_fake("pyrcnn::nms")
+def _(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    _check(boxes, scores, batched=False)
+    return _as_many_as_are_kept(boxes)
+
+
+@torch.library.register_fake("pyrcnn::batched_nms")
+def _(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+    _check(boxes, scores, batched=False)
+    require(idxs.shape == scores.shape, f"idxs must be {list(scores.shape)} as scores are, got {list(idxs.shape)}")
+    return _as_many_as_are_kept(boxes)
+
+
+@torch.library.register_fake("pyrcnn::nms_padded")
+def _(
+    boxes: Tensor,
+    scores: Tensor,
+    iou_threshold: float,
+    max_output: int,
+    groups: Tensor | None,
+    score_threshold: float,
+    valid: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    _check(boxes, scores, batched=True)
+    images = boxes.shape[0]
+    return boxes.new_empty(images, max_output, dtype=torch.int64), boxes.new_empty(images, dtype=torch.int64)
+
+
+# Under autocast boxes and scores may come in different widths; as in torchvision they are brought to float32.
+for _name in ("pyrcnn::nms", "pyrcnn::batched_nms", "pyrcnn::nms_padded"):
+    for _device in ("cpu", "cuda"):
+        torch.library.register_autocast(_name, _device, torch.float32)
