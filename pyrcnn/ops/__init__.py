@@ -29,6 +29,9 @@ from .heatmap_peaks import Peaks, heatmap_peaks
 from .match_boxes import Matches, match_boxes
 from .match_keypoints import match_keypoints
 
+# suppression
+from .nms import batched_nms, nms, nms_padded
+
 # regions of interest
 from .roi_pool import RoIPool, roi_pool
 from .roi_align import RoIAlign, roi_align, roi_align_levels
@@ -42,6 +45,7 @@ __all__ = [
     "Peaks",
     "RoIAlign",
     "RoIPool",
+    "batched_nms",
     "box_area",
     "box_convert",
     "box_iou",
@@ -61,6 +65,8 @@ __all__ = [
     "heatmap_peaks",
     "match_boxes",
     "match_keypoints",
+    "nms",
+    "nms_padded",
     "remove_small_boxes",
     "roi_align",
     "roi_align_levels",

@@ -17,11 +17,11 @@ _nms_padded = torch.ops.pyrcnn.nms_padded.default
 
 @input_errors
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Keep the boxes that no better kept box overlaps by more than ``iou_threshold``; the twin of torchvision's ``nms``.
+    """Keep the boxes that no better kept box overlaps by more than ``iou_threshold``: torchvision's ``nms``.
 
     Boxes are visited by descending score (ties by lower index, NaN scores first, as ``torch.sort`` has it); a box is
     dropped when its IoU with a box kept before exceeds the threshold. On every device IoU is
-    ``inter / (area_a + area_b - inter)`` in float32 (float64 for float64 boxes) with every operation rounded on its own,
+    ``inter / (area_a + area_b - inter)`` in float32 (float64 for float64 boxes), every operation rounded on its own,
     and the threshold is rounded to that type: a pair exactly at the threshold stays, and so does one whose IoU is NaN
     (two boxes without area, or a NaN in a box). torchvision's own devices differ there: its CPU compares with the
     unrounded threshold, its GPU multiplies by the threshold instead of dividing.
@@ -56,8 +56,8 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     Args:
         boxes: [M, 4] (x1, y1, x2, y2), float32, float64, float16 or bfloat16; M < 2^31.
         scores: [M], of the same dtype.
-        idxs: [M] category of each box: any integers, negative, sparse and huge ones included. Floating-point numbers are
-            accepted too, equal ones being one category.
+        idxs: [M] category of each box: any integers, negative, sparse and huge ones included. Floating-point numbers
+            are accepted too, equal ones being one category.
         iou_threshold: overlap above which the lower-scoring box is dropped.
 
     Returns:
@@ -92,8 +92,8 @@ def nms_padded(
     """Suppression in a batch of images with an output of fixed shape: no host synchronisation, CUDA-graph capturable.
 
     In each image the boxes among the first ``valid`` whose score exceeds ``score_threshold`` are visited by descending
-    score (ties by lower index) under the rule of :func:`nms`, until ``max_output`` are kept. Boxes of different ``groups``
-    never suppress each other.
+    score (ties by lower index) under the rule of :func:`nms`, until ``max_output`` are kept. Boxes of different
+    ``groups`` never suppress each other.
 
     Args:
         boxes: [N, K, 4] (x1, y1, x2, y2), float32, float64, float16 or bfloat16; K < 2^31.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -11,8 +12,8 @@ from pyrcnn import ops
 from tests.cases import Inputs, OpCase, Shape, change
 from tests.reference import nms as reference
 
-# Corners are whole numbers below 64 and the threshold is 1/2, so float32 and float64 decide every pair alike, exact ties
-# included; scores come in 32 steps, so there are many equal ones.
+# Corners are whole numbers below 64 and the threshold is 1/2, so float32 and float64 decide every pair alike, exact
+# ties included; scores come in 32 steps, so there are many equal ones.
 THRESHOLD = 0.5
 
 
@@ -68,7 +69,8 @@ def hostile_rows(generator: torch.Generator, device: torch.device, dtype: torch.
 def hostile(generator: torch.Generator, device: torch.device, dtype: torch.dtype) -> list[Inputs]:
     boxes, scores = hostile_rows(generator, device, dtype)
     return [
-        {"boxes": boxes, "scores": scores, "iou_threshold": t} for t in (0.5, 0.0, -1.0, 2.0, math.nan, math.inf, -math.inf)
+        {"boxes": boxes, "scores": scores, "iou_threshold": t}
+        for t in (0.5, 0.0, -1.0, 2.0, math.nan, math.inf, -math.inf)
     ]
 
 
@@ -86,6 +88,11 @@ def hostile_padded(generator: torch.Generator, device: torch.device, dtype: torc
         for s in (0.2, math.nan, math.inf)
         for v in ([-5, 2**62], [100, 101], [0, 1])
     ]
+
+
+def given(name: str, size: tuple[int, ...], dtype: torch.dtype) -> Callable[[Inputs], Inputs]:
+    """Adds an argument that the first shape does without."""
+    return lambda inputs: {**inputs, name: torch.zeros(size, dtype=dtype, device=inputs["boxes"].device)}
 
 
 BAD_ROWS = (
@@ -178,12 +185,14 @@ CASES = [
         bad=(
             *BAD_ROWS,
             ("negative output", change(max_output=-1), "max_output"),
-            ("groups of one image", change(groups=lambda s: torch.zeros(90, dtype=torch.int64)), "groups"),
-            ("real groups", change(groups=lambda s: torch.zeros(2, 90)), "groups"),
-            ("valid for three", change(valid=lambda s: torch.zeros(3, dtype=torch.int64)), "valid"),
-            ("real valid", change(valid=lambda s: torch.zeros(2)), "valid"),
+            ("groups of one image", given("groups", (90,), torch.int64), "groups"),
+            ("real groups", given("groups", (2, 90), torch.float32), "groups"),
+            ("valid for three", given("valid", (3,), torch.int64), "valid"),
+            ("real valid", given("valid", (2,), torch.float32), "valid"),
         ),
         hostile=hostile_padded,
-        bytes=lambda shape, dtype: shape["images"] * (shape["boxes"] * (5 * dtype.itemsize + 8) + 8 * shape["max_output"]),
+        bytes=lambda shape, dtype: (
+            shape["images"] * (shape["boxes"] * (5 * dtype.itemsize + 8) + 8 * shape["max_output"])
+        ),
     ),
 ]
