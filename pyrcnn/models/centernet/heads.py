@@ -9,6 +9,18 @@ from ..layers import conv3x3, glorot_uniform
 
 CLASS_BIAS = -2.19  # sigmoid(-2.19) = 0.1: focal loss starts where most cells are background (Lin et al. 2017)
 
+# COCO's joints: the deviations of their Gaussians as multiples of the box's
+JOINT_DEVIATIONS = (
+    0.26, 0.25, 0.25, 0.35, 0.35, 0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.89, 0.89, 0.89, 0.89,
+)  # fmt: skip
+
+
+def joint_deviations(joints: int) -> tuple[float, ...]:
+    """COCO's deviations for its 17 joints; for another skeleton the mean of them for each."""
+    if joints == len(JOINT_DEVIATIONS):
+        return JOINT_DEVIATIONS
+    return (sum(JOINT_DEVIATIONS) / len(JOINT_DEVIATIONS),) * joints
+
 
 def head_channels(num_classes: int, joints: int) -> dict[str, int]:
     """Head name → channels. Pairs are (height, width) or (y, x), in cells; per joint (y0, x0, y1, x1, …)."""

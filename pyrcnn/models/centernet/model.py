@@ -16,7 +16,7 @@ from ..labels import default_labels
 from ..layers import float32, freeze_lower
 from ..outputs import PaddedDetections, PaddedPoses, trim
 from ..preprocess import fit_square, load_images, normalize
-from .decode import decode_boxes, decode_joints
+from .decode import decode
 from .heads import Heads
 from .targets import box_losses, box_targets, joint_losses, joint_targets, pad_targets, valid_cells
 
@@ -35,6 +35,8 @@ class CenterNetConfig:
     joints: int = 0  # of people's skeletons; 0: boxes only
     keypoint_class: int = 0  # the class that has them
     clip_keypoints: bool = False  # move joints outside the picture to its border and give them score 0
+    keypoint_ranking: str = "distance"  # how candidates are chosen: see ops.match_keypoints
+    keypoint_rescoring: bool = False  # multiply a person's score by the mean of the joints'
     neck: str = "fpn"  # "fpn", "deconv" or "none"
     neck_laterals: tuple[int, ...] = (64, 32, 24)  # fpn: channels before each filter, coarse to fine
     neck_widths: tuple[int, ...] = (32, 24, 24)  # channels after each
@@ -60,6 +62,11 @@ def make_backbone(config: CenterNetConfig) -> Any:
     return BACKBONES[config.backbone](**options)
 
 
+def size_divisor(config: CenterNetConfig) -> int:
+    """What the sides of the network's input must be divisible by."""
+    return STRIDE * 2 ** (len(config.dims) - 1) if config.backbone == "hourglass104" else 32
+
+
 def make_neck(config: CenterNetConfig, channels: Sequence[int]) -> Any:
     """The neck that ``config.neck`` names, for a backbone of these channels."""
     require(config.neck in ("fpn", "deconv", "none"), f"neck must be fpn, deconv or none, got {config.neck!r}")
@@ -80,6 +87,9 @@ class CenterNet(nn.Module):
 
     def __init__(self, config: CenterNetConfig):
         super().__init__()
+        divisor = size_divisor(config)
+        fits = config.input_size > 0 and config.input_size % divisor == 0
+        require(fits, f"input_size must be a multiple of {divisor}, got {config.input_size}")
         self.config = config
         self.backbone = make_backbone(config)
         self.neck = make_neck(config, self.backbone.channels)
@@ -112,14 +122,20 @@ class CenterNet(nn.Module):
     def predict_padded(self, pixels: Tensor, sizes: Tensor) -> PaddedDetections | PaddedPoses:
         """Fixed shapes, no host synchronisation: the part that compiles, exports and is captured as one CUDA graph.
 
-        ``pixels`` [N, 3, H, W] normalised, sides multiples of 32; ``sizes`` [N, 2] (h, w) without the padding.
+        ``pixels`` [N, 3, H, W] normalised, sides multiples of 32 (Hourglass: 128); ``sizes`` [N, 2] (h, w) unpadded.
         """
         maps = {name: float32(value) for name, value in self.heads(pixels).items()}
         config = self.config
-        found, cells = decode_boxes(maps, sizes, STRIDE, config.max_detections)
-        if not config.joints:
-            return found
-        return decode_joints(found, cells, maps, sizes, STRIDE, config.keypoint_class, config.clip_keypoints)
+        return decode(
+            maps,
+            sizes,
+            STRIDE,
+            config.max_detections,
+            person=config.keypoint_class,
+            clip=config.clip_keypoints,
+            ranking=config.keypoint_ranking,
+            rescored=config.keypoint_rescoring,
+        )
 
     def loss(self, images: Sequence[Any], targets: Sequence[Targets]) -> dict[str, Tensor]:
         """Named losses, already weighted: their sum is what to minimise. Averaged over the stacks."""

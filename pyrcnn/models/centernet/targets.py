@@ -16,6 +16,7 @@ from ...errors import require
 from ...ops import draw_gaussians
 from ...structures import Targets
 from .decode import gather_cells
+from .heads import joint_deviations
 
 MIN_IOU = 0.7  # a box shifted by the radius still overlaps the object this much
 NEIGHBOURS = 3  # joints are learnt at every cell this near to the centre or to the joint
@@ -23,11 +24,6 @@ WEIGHTS = {
     "heatmap": 1.0, "size": 0.1, "offset": 1.0,
     "keypoint_heatmap": 1.0, "keypoint_regression": 0.1, "keypoint_offset": 1.0,
 }  # fmt: skip
-
-# COCO's joints: their Gaussians' deviations as multiples of the box's
-JOINT_DEVIATIONS = (
-    0.26, 0.25, 0.25, 0.35, 0.35, 0.79, 0.79, 0.72, 0.72, 0.62, 0.62, 1.07, 1.07, 0.89, 0.89, 0.89, 0.89,
-)  # fmt: skip
 
 
 class Objects(NamedTuple):
@@ -180,13 +176,6 @@ class JointTargets(NamedTuple):
     offset_weights: Tensor
 
 
-def joint_deviations(joints: int, device: torch.device) -> Tensor:
-    """COCO's deviations for its 17 joints; for another skeleton the mean of them for each."""
-    if joints == len(JOINT_DEVIATIONS):
-        return torch.tensor(JOINT_DEVIATIONS, device=device)
-    return torch.full((joints,), sum(JOINT_DEVIATIONS) / len(JOINT_DEVIATIONS), device=device)
-
-
 def neighbours(radius: int, device: torch.device) -> Tensor:
     """The cells within ``radius`` of the origin: [P, 2] (x, y), 29 for radius 3."""
     line = torch.arange(-radius, radius + 1, device=device, dtype=torch.float32)
@@ -201,7 +190,7 @@ def joint_targets(objects: Objects, person: int, height: int, width: int, radius
     weights = ((visibility > 0) & (objects.labels == person)[..., None]) * objects.weights[..., None]  # [N, G, J]
     low, high = objects.boxes[..., :2], objects.boxes[..., 2:]
     sigma = gaussian_sigma(high[..., 1] - low[..., 1], high[..., 0] - low[..., 0])[..., None]
-    sigma = sigma * joint_deviations(joints, sigma.device)
+    sigma = sigma * sigma.new_tensor(joint_deviations(joints))
 
     cells = points.floor()
     channels = torch.arange(joints, device=cells.device).expand(count, most, joints)
