@@ -22,7 +22,7 @@ from .structures import Detections
 
 BOX_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 KEYPOINT_NAMES = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
-_COCO_JOINTS = 17  # pycocotools knows the tolerances of COCO's person only
+COCO_JOINTS = 17  # pycocotools knows the tolerances of COCO's person only
 
 Results = list[dict[str, Any]]
 
@@ -33,27 +33,32 @@ def coco(model_or_detections: Any, dataset: CocoDataset | str | Path, *, keypoin
     """COCO's numbers: 12 for boxes (``AP AP50 … ARl``), 10 for ``keypoints``; -1 where there is no ground truth.
 
     ``model_or_detections``: a model, a list of :class:`~pyrcnn.Detections` in the data set's order (boxes in pixels of
-    the pictures), a list of COCO result dictionaries, or the path of a results file. ``dataset``: a data set, or the path
-    of an annotation file when no model has to run. Labels are written as the model's ``category_ids``, or the data set's
-    when it has none. ``sigmas`` are the keypoints' tolerances (None: COCO's 17). ``progress(done, of)`` is called after
-    each batch of pictures.
+    the pictures), a list of COCO result dictionaries, or the path of a results file. ``dataset``: a data set, or the
+    path of an annotation file when no model has to run. Labels are written as the model's ``category_ids``, or the data
+    set's when it has none. ``sigmas`` are the keypoints' tolerances (None: COCO's 17). ``progress(done, of)`` is
+    called after each batch of pictures.
     """
-    if isinstance(model_or_detections, nn.Module):
-        require(isinstance(dataset, CocoDataset), "dataset must be a data set (data.coco) when a model has to run")
-        results = predict(model_or_detections, dataset, batch_size=batch_size, progress=progress)  # type: ignore[arg-type]
-    elif isinstance(model_or_detections, (str, Path)):
+    if isinstance(model_or_detections, (str, Path)):
         results = _read(model_or_detections, "detections", list)
+    elif isinstance(model_or_detections, nn.Module):
+        results = predict(model_or_detections, _pictures(dataset), batch_size=batch_size, progress=progress)
     else:
         results = list(model_or_detections)
         if results and isinstance(results[0], Detections):
-            require(isinstance(dataset, CocoDataset), "dataset must be a data set (data.coco) for a list of Detections")
-            require(
-                len(results) == len(dataset), f"detections must be one per picture, {len(dataset)}, got {len(results)}"
-            )  # type: ignore[arg-type]
-            pairs = zip(dataset.records, results, strict=True)  # type: ignore[union-attr]
-            results = [r for record, d in pairs for r in to_results(d, record.image_id, dataset.category_ids)]  # type: ignore[union-attr]
+            results = _as_results(results, _pictures(dataset))
     truth = dataset.ground_truth() if isinstance(dataset, CocoDataset) else _read(dataset, "annotations", dict)
     return score(truth, results, keypoints=keypoints, sigmas=sigmas)
+
+
+def _pictures(dataset: Any) -> CocoDataset:
+    require(isinstance(dataset, CocoDataset), f"dataset must be a data set (data.coco), got {type(dataset).__name__}")
+    return dataset
+
+
+def _as_results(detections: list[Detections], dataset: CocoDataset) -> Results:
+    require(len(detections) == len(dataset), f"detections must be {len(dataset)}, one a picture, got {len(detections)}")
+    pairs = zip(dataset.records, detections, strict=True)
+    return [r for record, found in pairs for r in to_results(found, record.image_id, dataset.category_ids)]
 
 
 def predict(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 1,
@@ -130,7 +135,7 @@ def _check(truth: Mapping[str, Any], results: Results, kind: str, sigmas: Sequen
     if kind == "keypoints":
         count = next((len(a["keypoints"]) // 3 for a in truth["annotations"] if a.get("keypoints")), None)
         require(count is not None, "annotations hold no keypoints")
-        expected = _COCO_JOINTS if sigmas is None else len(sigmas)
+        expected = COCO_JOINTS if sigmas is None else len(sigmas)
         require(count == expected, f"sigmas must be one per keypoint, {count}, got {expected}")
 
 

@@ -29,8 +29,8 @@ def collate(items: Sequence[tuple[Tensor, Targets]]) -> Batch:
 class BatchOrder(Sampler[list[tuple[int, int]]]):
     """Endless batches of (epoch, index), shuffled anew each epoch, from batch number ``start`` on.
 
-    ``groups`` (one number per item) keeps a batch within one group, so that wide and tall pictures are not padded to one
-    another; what is left over of the groups at the end of an epoch is batched together. Batches are always full: fewer
+    ``groups`` (one number per item) keeps a batch within one group, so that wide pictures are not padded to tall
+    ones; what is left over of the groups at the end of an epoch is batched together. Batches are always full: fewer
     than a batch's items are dropped, others each epoch, and a data set smaller than a batch is repeated to fill it.
     """
 

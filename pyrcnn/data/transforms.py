@@ -1,8 +1,8 @@
 """Augmentation: picture and :class:`~pyrcnn.Targets` change together.
 
-A transform is a frozen dataclass called as ``transform(picture, targets, generator)`` with a [3, H, W] uint8 picture; it
-returns the changed pair and never writes into its input. Everything random comes from ``generator``, so the same seed
-gives the same pictures in any process. A box that a crop cuts keeps its visible part when that part is at least
+A transform is a frozen dataclass called as ``transform(picture, targets, generator)`` with a [3, H, W] uint8 picture;
+it returns the changed pair and never writes into its input. Everything random comes from ``generator``, so that one
+seed gives the same pictures in any process. A box that a crop cuts keeps its visible part when that part is at least
 ``min_visible`` of it and goes otherwise; keypoints outside the picture become unlabelled.
 """
 
@@ -158,9 +158,9 @@ class RandomCrop:
 class ScaleJitter:
     """Zoom by a factor between ``low`` and ``high`` (uniform in its logarithm) and keep the picture's size.
 
-    Above 1 a part is cut out and enlarged, below 1 the picture shrinks and lies somewhere on a canvas of ``fill``: crop,
-    resize and pad in one resampling. ``size`` (height, width) makes the result that large instead, the picture fitted
-    into it, which saves the model its own resize.
+    Above 1 a part is cut out and enlarged, below 1 the picture shrinks and lies somewhere on a canvas of ``fill``:
+    crop, resize and pad in one resampling. ``size`` (height, width) is the result's size instead, with the picture
+    fitted into it, which saves the model its own resize.
     """
 
     low: float = 0.7

@@ -1,0 +1,234 @@
+"""One run of training: steps, scores, checkpoints, and a clean end when it is interrupted."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import checkpoints, evaluate
+from ..data import CocoDataset, aspect_groups, batches
+from ..errors import InputError, require
+from . import state as files
+from .config import TrainConfig
+from .memory import keep_freed_memory
+from .progress import Log
+from .schedule import Average, make_optimizer, set_rate
+
+
+@dataclass(frozen=True)
+class Result:
+    """The last validation ``scores`` (empty without validation data), the ``best`` AP; its files."""
+
+    steps: int
+    scores: dict[str, float]
+    best: float | None
+    best_file: Path | None
+    last_file: Path | None
+
+
+class Run:
+    """The moving parts of one call of :func:`pyrcnn.train.fit`."""
+
+    def __init__(
+        self, model: nn.Module, train_data: Any, val_data: CocoDataset | None, config: TrainConfig, quiet: bool
+    ):
+        self.model, self.train_data, self.val_data = model, train_data, val_data
+        self.config, self.quiet = config, quiet
+        self.device = torch.device(config.device)
+        self.out = _folder(config.out) if config.out else None
+        self.checkpoint = self.out / "checkpoint.pt" if self.out else None
+        self.step, self.best, self.scores = 0, None, {}  # type: tuple[int, float | None, dict[str, float]]
+        self.interrupted: int | None = None
+        self.sums: dict[str, Tensor] = {}
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        torch.manual_seed(config.seed)
+        model.to(self.device)
+        if config.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.optimizer = make_optimizer(model, config)
+        self.average = Average(model, config.ema) if config.ema else None
+        self.identity = files.identity(config, model, len(train_data))
+        resumed = self._resumed()
+        groups = aspect_groups(train_data) if config.group_by_aspect and isinstance(train_data, CocoDataset) else None
+        self.batches, per_epoch = batches(
+            train_data, config.batch_size, config.augment, seed=config.seed, workers=config.workers, groups=groups,
+            start=self.step * config.accumulate,
+        )  # fmt: skip
+        self.steps_per_epoch = per_epoch / config.accumulate
+        self.steps = max(1, round(config.epochs * self.steps_per_epoch))
+        if resumed is not None:
+            files.set_random_state(resumed["random"])
+
+    def go(self) -> Result:
+        """Train to the end, or until interrupted."""
+        config = self.config
+        every = max(1, round(config.evaluate_every * self.steps_per_epoch)) if config.evaluate_every else self.steps
+        saved = time.monotonic()
+        self._train_mode()
+        with self._signals(), Log(self.out and self.out / "metrics.jsonl", self.steps, self.step, self.quiet) as log:
+            while self.step < self.steps:
+                learning_rate = self._update()
+                log.advance(self.step)
+                last = self.step == self.steps
+                if self.step % config.log_every == 0 or last:
+                    log.losses(self.step, self.epoch, learning_rate, self._means())
+                if self.val_data is not None and (self.step % every == 0 or last):
+                    log.scores(self.step, self.epoch, *self._evaluate())
+                due = time.monotonic() - saved >= config.checkpoint_minutes * 60
+                if due or last or self.interrupted is not None:
+                    self._save()
+                    saved = time.monotonic()
+                if self.interrupted is not None and not last:
+                    where = f"; {self.checkpoint} continues it with resume=True" if self.checkpoint else ""
+                    raise KeyboardInterrupt(f"stopped after step {self.step} of {self.steps}{where}")
+        if self.average:
+            self.average.swap(self.model)
+        self.model.eval()
+        last_file = self.out / "last.safetensors" if self.out else None
+        if last_file:
+            checkpoints.save(self.model, last_file)
+        best_file = self.out / "best.safetensors" if self.out and self.best is not None else None
+        return Result(self.step, self.scores, self.best, best_file, last_file)
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the data so far."""
+        return self.step / self.steps_per_epoch
+
+    def _update(self) -> float:
+        """One step: forward and backward of ``accumulate`` batches, then one update. Returns the learning rate."""
+        config = self.config
+        learning_rate = set_rate(self.optimizer, self.step, self.steps, config)
+        for _ in range(config.accumulate):
+            pictures, targets = next(self.batches)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16):
+                losses = self.model([p.to(self.device, non_blocking=True) for p in pictures],
+                                    [t.to(self.device, non_blocking=True) for t in targets])  # fmt: skip
+            loss = torch.stack([value.float() for value in losses.values()]).sum()
+            (loss / config.accumulate).backward()
+            for name, value in {"loss": loss, **losses}.items():
+                share = value.detach().float() / config.accumulate
+                self.sums[name] = self.sums[name] + share if name in self.sums else share
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm or torch.inf)
+        self.sums["gradient_norm"] = self.sums.get("gradient_norm", 0.0) + norm.detach()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        self.sums["steps"] = self.sums.get("steps", torch.zeros(())) + 1
+        if self.average:
+            self.average.update(self.model, self.step)
+        return learning_rate
+
+    def _means(self) -> dict[str, float]:
+        """Mean losses since the last call; raises when they are not finite, before a checkpoint can hold them."""
+        self._check_finite()
+        count = self.sums.pop("steps", torch.ones(()))
+        means = {name: float(value) / float(count) for name, value in self.sums.items()}
+        self.sums = {}
+        return means
+
+    def _check_finite(self) -> None:
+        bad = [f"{name} {float(value)}" for name, value in self.sums.items() if not torch.isfinite(value)]
+        if bad:
+            hint = "lower learning_rate, or lengthen warmup"
+            raise FloatingPointError(f"training diverged before step {self.step} ({', '.join(bad)}): {hint}")
+
+    def _evaluate(self) -> tuple[dict[str, float], bool]:
+        """Score the (averaged) weights; a new best is saved."""
+        assert self.val_data is not None
+        if self.average:
+            self.average.swap(self.model)
+        try:
+            results = evaluate.predict(self.model, self.val_data)
+            truth = self.val_data.ground_truth()
+            self.scores = evaluate.score(truth, results)
+            if len(self.val_data.joints) == evaluate.COCO_JOINTS and results and "keypoints" in results[0]:
+                joints = evaluate.score(truth, results, keypoints=True)
+                self.scores |= {f"keypoints_{name}": value for name, value in joints.items()}
+            better = self.best is None or self.scores["AP"] > self.best
+            if better:
+                self.best = self.scores["AP"]
+                if self.out:
+                    checkpoints.save(self.model, self.out / "best.safetensors")
+        finally:
+            if self.average:
+                self.average.swap(self.model)
+        self._train_mode()
+        return self.scores, better
+
+    def _train_mode(self) -> None:
+        self.model.train()
+        if self.config.freeze_norm:
+            for module in self.model.get_submodule("backbone").modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+
+    def _save(self) -> None:
+        if self.checkpoint is None:
+            return
+        self._check_finite()
+        files.write(self.checkpoint, {
+            "identity": self.identity, "step": self.step, "best": self.best, "scores": self.scores, "sums": self.sums,
+            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "average": self.average.values if self.average else None, "random": files.random_state(),
+        })  # fmt: skip
+
+    def _resumed(self) -> dict[str, Any] | None:
+        """The state to go on from, already put into model, optimiser and average; None for a fresh run."""
+        if self.checkpoint is None:
+            require(not self.config.resume, "resume needs out, the folder of the run to continue")
+            return None
+        if not self.config.resume:
+            taken = f"out: {self.out} holds a run already: continue it with resume=True or choose another folder"
+            require(not self.checkpoint.exists(), taken)
+            return None
+        require(self.checkpoint.exists(), f"resume: there is no {self.checkpoint} to continue from")
+        found = files.read(self.checkpoint, self.identity)
+        self.model.load_state_dict(found["model"])
+        self.optimizer.load_state_dict(found["optimizer"])
+        if self.average:
+            for name, value in self.average.values.items():
+                value.copy_(found["average"][name])
+        self.step, self.best, self.scores = found["step"], found["best"], found["scores"]
+        self.sums = {name: value.to(self.device) for name, value in found["sums"].items()}
+        files.trim_log(self.checkpoint.with_name("metrics.jsonl"), self.step)
+        return found
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Ctrl-C and a termination request finish the step and write a checkpoint; a second one stops at once."""
+
+        def note(number: int, frame: FrameType | None) -> None:
+            if self.interrupted is not None:
+                raise KeyboardInterrupt
+            self.interrupted = number
+
+        if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+            yield
+            return
+        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _folder(out: str) -> Path:
+    path = Path(out)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"out: the folder {out} cannot be made: {error.strerror}") from None
+    return path

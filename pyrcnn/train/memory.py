@@ -1,0 +1,22 @@
+"""Memory that the process keeps: on a CPU, giving it back and faulting it in again costs as much as the training."""
+
+from __future__ import annotations
+
+import ctypes
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # glibc's malloc.h
+
+
+def keep_freed_memory() -> bool:
+    """Tell glibc's allocator to reuse freed memory instead of returning it to the system; False on other systems.
+
+    A training step allocates and frees hundreds of tensors of tens of megabytes, and glibc maps each anew: the page
+    faults took 45 % of the time of a CenterNet step (4.4 s against 2.2 s at 4 pictures of 512x512 on one core). The
+    price is that the process stays at its largest size.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 2**26))
+    return all([mallopt(option, value) == 1 for option, value in settings])

@@ -1,0 +1,81 @@
+"""What the optimiser sees: parameter groups, and the learning rate as a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+import torch
+from torch import nn
+
+from ..errors import require
+from .config import TrainConfig
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW or SGD over the trainable parameters, in groups by (backbone or not, decayed or not).
+
+    Parameters of one dimension (biases, norms) are not decayed. Each group keeps its rate at the peak of the schedule
+    under ``peak``.
+    """
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups[name.startswith("backbone."), parameter.ndim > 1].append(parameter)
+    require(bool(groups), "model has no trainable parameter")
+    settings = []
+    for (in_backbone, decayed), parameters in sorted(groups.items(), key=lambda item: item[0]):
+        peak = config.learning_rate * (config.backbone_rate if in_backbone else 1.0)
+        decay = config.weight_decay if decayed else 0.0
+        settings.append({"params": parameters, "lr": peak, "peak": peak, "weight_decay": decay})
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(settings, lr=config.learning_rate, momentum=config.momentum)
+    return torch.optim.AdamW(settings, lr=config.learning_rate)
+
+
+def rate(step: int, steps: int, config: TrainConfig) -> float:
+    """The learning rate of step ``step`` (from 0) of ``steps``, as a fraction of its peak.
+
+    Linear warm-up, then half a cosine down to nothing, or tenfold falls at ``milestones``.
+    """
+    warmup = config.warmup * steps
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if config.schedule == "steps":
+        return 0.1 ** sum(step >= milestone * steps for milestone in config.milestones)
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, step: int, steps: int, config: TrainConfig) -> float:
+    """Give every group its rate for ``step``; returns the rate of the last group (the heads)."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak"] * rate(step, steps, config)
+    return optimizer.param_groups[-1]["lr"]
+
+
+class Average:
+    """The exponential running mean of a model's weights and floating buffers (Polyak averaging).
+
+    The decay rises to its value over the first steps (``(1 + n) / (10 + n)``), so that the start does not linger.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self.decay = decay
+        self.values = {name: value.detach().clone() for name, value in _floating(model)}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Mix the weights after ``step`` steps in."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        current = dict(_floating(model))
+        torch._foreach_lerp_(list(self.values.values()), [current[n].detach() for n in self.values], 1 - decay)
+
+    def swap(self, model: nn.Module) -> None:
+        """Exchange the model's values with the averaged ones; twice is as before."""
+        for name, value in _floating(model):
+            value.data, self.values[name] = self.values[name], value.data
+
+
+def _floating(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    values = model.state_dict(keep_vars=True)
+    return [(name, value) for name, value in values.items() if value.is_floating_point()]
