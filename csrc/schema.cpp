@@ -5,15 +5,19 @@
 STABLE_TORCH_LIBRARY(pyrcnn, m) {
   // boxes
   m.def("decode_boxes(Tensor deltas, Tensor anchors, SymInt repeat, float[] weights, float clip) -> Tensor");
-  m.def("_decode_boxes_backward(Tensor grad, Tensor deltas, Tensor anchors, SymInt repeat, float[] weights, float clip, "
-        "bool need_anchors) -> (Tensor, Tensor)");
+  m.def(
+      "_decode_boxes_backward(Tensor grad, Tensor deltas, Tensor anchors, SymInt repeat, float[] weights, float clip, "
+      "bool need_anchors) -> (Tensor, Tensor)");
   m.def("encode_boxes(Tensor boxes, Tensor anchors, SymInt repeat, float[] weights) -> Tensor");
-  m.def("_encode_boxes_backward(Tensor grad, Tensor boxes, Tensor anchors, SymInt repeat, float[] weights, "
-        "bool need_anchors) -> (Tensor, Tensor)");
-  m.def("grid_anchors(Tensor cell_anchors, SymInt height, SymInt width, float stride_y, float stride_x, float offset) "
-        "-> Tensor");
-  m.def("match_boxes(Tensor anchors, Tensor ground_truth, Tensor? counts, Tensor? crowd, float high, float low, "
-        "bool allow_low_quality, float crowd_threshold) -> (Tensor, Tensor, Tensor)");
+  m.def(
+      "_encode_boxes_backward(Tensor grad, Tensor boxes, Tensor anchors, SymInt repeat, float[] weights, "
+      "bool need_anchors) -> (Tensor, Tensor)");
+  m.def(
+      "grid_anchors(Tensor cell_anchors, SymInt height, SymInt width, float stride_y, float stride_x, float offset) "
+      "-> Tensor");
+  m.def(
+      "match_boxes(Tensor anchors, Tensor ground_truth, Tensor? counts, Tensor? crowd, float high, float low, "
+      "bool allow_low_quality, float crowd_threshold) -> (Tensor, Tensor, Tensor)");
   // suppression
   m.def("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor");
   m.def("batched_nms(Tensor boxes, Tensor scores, Tensor idxs, float iou_threshold) -> Tensor");
@@ -65,6 +69,19 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
       "draw_gaussians(Tensor centers, Tensor sigmas, Tensor classes, Tensor? weights, SymInt channels, SymInt height, "
       "SymInt width, bool channels_last) -> Tensor");
 
-  // training
+  // TensorFlow's crops
+  m.def(
+      "crop_and_resize(Tensor features, Tensor boxes, Tensor box_indices, SymInt rows, SymInt columns, "
+      "float extrapolation) -> Tensor");
+  m.def(
+      "_crop_and_resize_backward(Tensor grad, Tensor boxes, Tensor box_indices, SymInt images, SymInt height, "
+      "SymInt width, bool channels_last) -> Tensor");
 
+  // pictures
+  m.def(
+      "preprocess(Tensor[] images, SymInt[] heights, SymInt[] widths, SymInt height, SymInt width, float[] mean, "
+      "float[] std, float shift, float white, bool legacy, bool bgr, bool pad_normalized, ScalarType dtype, "
+      "bool channels_last) -> Tensor");
+
+  // training
 }

@@ -18,6 +18,7 @@ from .layers import FeaturePyramidNetwork, FrozenBatchNorm2d, LastLevelMaxPool
 from .losses import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss, sigmoid_focal_loss
 
 # heat maps
+from .crop_and_resize import crop_and_resize
 from .decode_centers import decode_centers
 from .draw_gaussians import draw_gaussians
 from .encode_boxes import encode_boxes
@@ -28,6 +29,7 @@ from .grid_anchors import grid_anchors
 from .heatmap_peaks import Peaks, heatmap_peaks
 from .match_boxes import Matches, match_boxes
 from .match_keypoints import match_keypoints
+from .preprocess import preprocess
 
 # suppression
 from .nms import batched_nms, nms, nms_padded
@@ -52,6 +54,7 @@ __all__ = [
     "clip_boxes_to_image",
     "complete_box_iou",
     "complete_box_iou_loss",
+    "crop_and_resize",
     "decode_boxes",
     "decode_centers",
     "distance_box_iou",
@@ -67,6 +70,7 @@ __all__ = [
     "match_keypoints",
     "nms",
     "nms_padded",
+    "preprocess",
     "remove_small_boxes",
     "roi_align",
     "roi_align_levels",

@@ -1,0 +1,52 @@
+// crop_and_resize: TensorFlow's bilinear crops of normalised boxes (Huang et al. 2017, "Speed/accuracy trade-offs").
+#pragma once
+#include "../common/hd.h"
+
+namespace pyrcnn::crop_and_resize {
+
+// Where a sample lies on one axis: between cells `low` and `high`, by `weight` towards `high`; low is -1 outside.
+template <typename C> struct Tap {
+  int64_t low, high;
+  C weight;
+};
+
+// P is the type of the boxes' arithmetic. The order of operations is TensorFlow's: in any other, samples that lie
+// exactly on the last row would flip to the outside. A NaN is outside.
+template <typename C, typename P> PYRCNN_HD Tap<C> tap(P start, P end, int64_t sample, int64_t samples, int64_t size) {
+  const P last = P(size - 1);
+  const P step = samples > 1 ? (end - start) * last / P(samples - 1) : P(0);
+  const P at = samples > 1 ? start * last + P(sample) * step : P(0.5) * (start + end) * last;
+  if (!(at >= 0 && at <= last)) return {-1, -1, C(0)};
+  const P low = ::floor(at);
+  return {int64_t(low), int64_t(::ceil(at)), C(at - low)};
+}
+
+template <typename C> PYRCNN_HD C blend(C from, C to, C weight) { return from + (to - from) * weight; }
+
+// The share of cell `cell` in a tap.
+template <typename C> PYRCNN_HD C share(const Tap<C>& t, int64_t cell) {
+  if (t.low < 0) return C(0);
+  return (t.low == cell ? C(1) - t.weight : C(0)) + (t.high == cell ? t.weight : C(0));
+}
+
+// The maps (or their gradient, in the compute type), the boxes and the crops of one call. Both 4-dimensional tensors
+// have one memory format; step_c and step_x tell which.
+template <typename T, typename B> struct Crops {
+  using C = compute_t<T>;
+  using P = compute_t<B>;
+  const B* boxes;         // [K, 4]: y1 x1 y2 x2, 1 being the last row or column
+  const int64_t* images;  // [K]
+  int64_t count, maps, channels, height, width, rows, columns;
+  bool channels_last;
+  C outside;
+
+  PYRCNN_HD bool has_image(int64_t k) const { return images[k] >= 0 && images[k] < maps && height > 0 && width > 0; }
+  PYRCNN_HD Tap<C> row(int64_t k, int64_t i) const {
+    return tap<C>(P(boxes[4 * k]), P(boxes[4 * k + 2]), i, rows, height);
+  }
+  PYRCNN_HD Tap<C> column(int64_t k, int64_t i) const {
+    return tap<C>(P(boxes[4 * k + 1]), P(boxes[4 * k + 3]), i, columns, width);
+  }
+};
+
+}  // namespace pyrcnn::crop_and_resize

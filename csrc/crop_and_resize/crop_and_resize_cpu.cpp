@@ -1,0 +1,120 @@
+#include <algorithm>
+
+#include "crop_and_resize_check.h"
+#include "crop_and_resize_kernel.h"
+
+namespace pyrcnn::crop_and_resize {
+namespace {
+
+constexpr double kNanosecondsPerSample = 0.8;
+constexpr int64_t kChannelsAtOnce = 64;  // of the backward: what one step owns
+
+template <typename T, typename B> void run(const Crops<T, B>& crops, const T* features, T* out) {
+  using C = compute_t<T>;
+  const int64_t map = crops.height * crops.width, crop = crops.rows * crops.columns, channels = crops.channels;
+  const auto last = PYRCNN_KERNEL(crop_row_last<T>);
+  const auto first = PYRCNN_KERNEL(crop_row_first<T>);
+  parallel(crops.count, double(channels * crop) * kNanosecondsPerSample, [&](int64_t begin, int64_t end) {
+    std::vector<Tap<C>> columns(crops.columns);
+    for (int64_t k = begin; k < end; ++k) {
+      T* to = out + k * channels * crop;
+      if (!crops.has_image(k)) {
+        std::fill(to, to + channels * crop, T(crops.outside));
+        continue;
+      }
+      for (int64_t x = 0; x < crops.columns; ++x) columns[x] = crops.column(k, x);
+      const T* image = features + crops.images[k] * channels * map;
+      for (int64_t y = 0; y < crops.rows; ++y) {
+        const Tap<C> row = crops.row(k, y);
+        const int64_t top = std::max<int64_t>(row.low, 0) * crops.width,
+                      bottom = std::max<int64_t>(row.high, 0) * crops.width;
+        if (crops.channels_last) {
+          T* line = to + y * crops.columns * channels;
+          if (row.low < 0) std::fill(line, line + crops.columns * channels, T(crops.outside));
+          else
+            last(image + top * channels, image + bottom * channels, line, columns.data(), crops.columns, channels,
+                 row.weight, crops.outside);
+          continue;
+        }
+        for (int64_t c = 0; c < channels; ++c) {
+          T* line = to + c * crop + y * crops.columns;
+          if (row.low < 0) std::fill(line, line + crops.columns, T(crops.outside));
+          else
+            first(image + c * map + top, image + c * map + bottom, line, columns.data(), crops.columns, row.weight,
+                  crops.outside);
+        }
+      }
+    }
+  });
+}
+
+// Each step owns some channels of one image and adds the crops in order: the same sums for any number of threads.
+template <typename T, typename B> void run_backward(const Crops<T, B>& crops, const T* grad, compute_t<T>* sums) {
+  using C = compute_t<T>;
+  const int64_t map = crops.height * crops.width, crop = crops.rows * crops.columns, channels = crops.channels;
+  const int64_t blocks = ceil_div(channels, kChannelsAtOnce);
+  const auto spread = PYRCNN_KERNEL(spread_last<T>);
+  const double cost = double(crops.count * crop * kChannelsAtOnce) / double(std::max<int64_t>(crops.maps, 1));
+  parallel(crops.maps * blocks, cost * kNanosecondsPerSample, [&](int64_t begin, int64_t end) {
+    std::vector<Tap<C>> columns(crops.columns);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t n = i / blocks, from = i % blocks * kChannelsAtOnce,
+                    to = std::min(from + kChannelsAtOnce, channels);
+      C* image = sums + n * channels * map;
+      for (int64_t k = 0; k < crops.count; ++k) {
+        if (crops.images[k] != n || !crops.has_image(k)) continue;
+        for (int64_t x = 0; x < crops.columns; ++x) columns[x] = crops.column(k, x);
+        const T* given = grad + k * channels * crop;
+        for (int64_t y = 0; y < crops.rows; ++y) {
+          const Tap<C> row = crops.row(k, y);
+          if (row.low < 0) continue;
+          if (crops.channels_last) {
+            spread(given + y * crops.columns * channels, image + row.low * crops.width * channels,
+                   image + row.high * crops.width * channels, columns.data(), crops.columns, channels, from, to,
+                   row.weight);
+            continue;
+          }
+          for (int64_t c = from; c < to; ++c)  // a plane is a map of one channel
+            spread(given + c * crop + y * crops.columns, image + c * map + row.low * crops.width,
+                   image + c * map + row.high * crops.width, columns.data(), crops.columns, 1, 0, 1, row.weight);
+        }
+      }
+    }
+  });
+}
+
+Tensor cpu(const Tensor& features, const Tensor& boxes, const Tensor& box_indices, int64_t rows, int64_t columns,
+           double extrapolation) {
+  const bool channels_last = is_channels_last(features);
+  Tensor out = check_and_allocate(features, boxes, box_indices, rows, columns, channels_last);
+  const Tensor maps = dense(features), b = torch::stable::contiguous(boxes), i = torch::stable::contiguous(box_indices);
+  dispatch(maps, "features", boxes, [&](auto type, auto box_type) {
+    using T = typename decltype(type)::type;
+    using B = typename decltype(box_type)::type;
+    if (out.numel() > 0)
+      run(crops<T, B>(maps, out, b, i, channels_last, extrapolation), data<T>(maps), mutable_data<T>(out));
+  });
+  return out;
+}
+
+Tensor backward_cpu(const Tensor& grad, const Tensor& boxes, const Tensor& box_indices, int64_t images, int64_t height,
+                    int64_t width, bool channels_last) {
+  Tensor sums = check_and_allocate_backward(grad, boxes, box_indices, images, height, width, channels_last);
+  torch::stable::zero_(sums);
+  const Tensor given = in_layout(grad, channels_last);
+  const Tensor b = torch::stable::contiguous(boxes), i = torch::stable::contiguous(box_indices);
+  dispatch(given, "grad", boxes, [&](auto type, auto box_type) {
+    using T = typename decltype(type)::type;
+    using B = typename decltype(box_type)::type;
+    if (sums.numel() > 0 && grad.numel() > 0)
+      run_backward(crops<T, B>(sums, grad, b, i, channels_last, 0), data<T>(given), mutable_data<compute_t<T>>(sums));
+  });
+  return sums;
+}
+
+}  // namespace
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) {
+  m.impl("crop_and_resize", TORCH_BOX(&cpu));
+  m.impl("_crop_and_resize_backward", TORCH_BOX(&backward_cpu));
+}
+}  // namespace pyrcnn::crop_and_resize

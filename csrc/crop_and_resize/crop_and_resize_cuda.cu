@@ -1,0 +1,118 @@
+#include "../common/cuda.cuh"
+#include "crop_and_resize_check.h"
+
+namespace pyrcnn::crop_and_resize {
+namespace {
+
+// One element of the crops, in the order of their memory.
+template <typename T, typename B> struct Forward {
+  using C = compute_t<T>;
+  Crops<T, B> crops;
+  const T* features;
+  T* out;
+  PYRCNN_HD void operator()(int64_t i) const {
+    const int64_t channels = crops.channels, crop = crops.rows * crops.columns, map = crops.height * crops.width;
+    const int64_t k = i / (channels * crop), rest = i - k * channels * crop;
+    const int64_t c = crops.channels_last ? rest % channels : rest / crop;
+    const int64_t place = crops.channels_last ? rest / channels : rest - c * crop;
+    const int64_t y = place / crops.columns, x = place - y * crops.columns;
+    C value = crops.outside;
+    if (crops.has_image(k)) {
+      const Tap<C> row = crops.row(k, y), column = crops.column(k, x);
+      if (row.low >= 0 && column.low >= 0) {
+        const int64_t step = crops.channels_last ? channels : 1;
+        const T* plane = features + crops.images[k] * channels * map + (crops.channels_last ? c : c * map);
+        const T *top = plane + row.low * crops.width * step, *bottom = plane + row.high * crops.width * step;
+        value = blend(blend(C(top[column.low * step]), C(top[column.high * step]), column.weight),
+                      blend(C(bottom[column.low * step]), C(bottom[column.high * step]), column.weight), row.weight);
+      }
+    }
+    out[i] = T(value);
+  }
+};
+
+// One element of the features' gradient: gathered from the crops in order, so without atomics and always the same sum.
+// A sample reaches a cell only if it lies within one cell of it, which leaves few rows and columns of each crop.
+template <typename T, typename B> struct Backward {
+  using C = compute_t<T>;
+  using P = compute_t<B>;
+  Crops<T, B> crops;
+  const T* grad;
+  C* sums;
+
+  // Samples [from, to) that may touch `cell`, generously.
+  PYRCNN_HD static void reach(P start, P end, int64_t samples, int64_t size, int64_t cell, int64_t& from, int64_t& to) {
+    from = 0, to = samples;
+    const P last = P(size - 1), step = samples > 1 ? (end - start) * last / P(samples - 1) : P(0);
+    if (!(step > 0 || step < 0)) return;
+    const P a = (P(cell - 1) - start * last) / step, b = (P(cell + 1) - start * last) / step;
+    const P low = lower(a, b) - P(1), high = higher(a, b) + P(2);
+    from = low > P(0) ? (low < P(samples) ? int64_t(low) : samples) : 0;
+    to = high < P(samples) ? (high > P(0) ? int64_t(high) : 0) : samples;
+  }
+
+  PYRCNN_HD void operator()(int64_t i) const {
+    const int64_t channels = crops.channels, map = crops.height * crops.width, crop = crops.rows * crops.columns;
+    const int64_t n = i / (channels * map), rest = i - n * channels * map;
+    const int64_t c = crops.channels_last ? rest % channels : rest / map;
+    const int64_t cell = crops.channels_last ? rest / channels : rest - c * map;
+    const int64_t y = cell / crops.width, x = cell - y * crops.width, step = crops.channels_last ? channels : 1;
+    C sum = C(0);
+    for (int64_t k = 0; k < crops.count; ++k) {
+      if (crops.images[k] != n) continue;
+      const B* box = crops.boxes + 4 * k;
+      int64_t top, bottom, left, right;
+      reach(P(box[0]), P(box[2]), crops.rows, crops.height, y, top, bottom);
+      reach(P(box[1]), P(box[3]), crops.columns, crops.width, x, left, right);
+      const T* given = grad + k * channels * crop + (crops.channels_last ? c : c * crop);
+      for (int64_t v = top; v < bottom; ++v) {
+        const C down = share(crops.row(k, v), y);
+        if (down == C(0)) continue;
+        for (int64_t u = left; u < right; ++u) {
+          const C across = share(crops.column(k, u), x);
+          if (across != C(0)) sum += C(given[(v * crops.columns + u) * step]) * down * across;
+        }
+      }
+    }
+    sums[i] = sum;
+  }
+};
+
+Tensor cuda(const Tensor& features, const Tensor& boxes, const Tensor& box_indices, int64_t rows, int64_t columns,
+            double extrapolation) {
+  const bool channels_last = is_channels_last(features);
+  Tensor out = check_and_allocate(features, boxes, box_indices, rows, columns, channels_last);
+  const OnDevice on(features);
+  const Tensor maps = dense(features), b = torch::stable::contiguous(boxes), i = torch::stable::contiguous(box_indices);
+  dispatch(maps, "features", boxes, [&](auto type, auto box_type) {
+    using T = typename decltype(type)::type;
+    using B = typename decltype(box_type)::type;
+    each(
+        on, out.numel(),
+        Forward<T, B>{crops<T, B>(maps, out, b, i, channels_last, extrapolation), data<T>(maps), mutable_data<T>(out)});
+  });
+  return out;
+}
+
+Tensor backward_cuda(const Tensor& grad, const Tensor& boxes, const Tensor& box_indices, int64_t images, int64_t height,
+                     int64_t width, bool channels_last) {
+  Tensor sums = check_and_allocate_backward(grad, boxes, box_indices, images, height, width, channels_last);
+  const OnDevice on(grad);
+  const Tensor given = in_layout(grad, channels_last);
+  const Tensor b = torch::stable::contiguous(boxes), i = torch::stable::contiguous(box_indices);
+  dispatch(given, "grad", boxes, [&](auto type, auto box_type) {
+    using T = typename decltype(type)::type;
+    using B = typename decltype(box_type)::type;
+    each(on, sums.numel(),
+         Backward<T, B>{crops<T, B>(sums, grad, b, i, channels_last, 0), data<T>(given),
+                        mutable_data<compute_t<T>>(sums)});
+  });
+  return sums;
+}
+
+}  // namespace
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) {
+  m.impl("crop_and_resize", TORCH_BOX(&cuda));
+  m.impl("_crop_and_resize_backward", TORCH_BOX(&backward_cuda));
+}
+}  // namespace pyrcnn::crop_and_resize

@@ -1,0 +1,19 @@
+// The loops of crop_and_resize_kernel.cpp, one version per instruction set.
+#pragma once
+#include "../common/cpu.h"
+#include "crop_and_resize.h"
+
+namespace pyrcnn::crop_and_resize {
+
+// One row of a crop, from the two rows of the map that it lies between: NHWC and NCHW (one channel). `taps` are the
+// columns of the crop. spread_last adds the gradient of a row, channels [first, end), to two rows of NHWC maps.
+PYRCNN_DECLARE_KERNEL(template <typename T> void, crop_row_last,
+                      (const T* top, const T* bottom, T* to, const Tap<compute_t<T>>* taps, int64_t columns,
+                       int64_t channels, compute_t<T> weight, compute_t<T> outside))
+PYRCNN_DECLARE_KERNEL(template <typename T> void, crop_row_first,
+                      (const T* top, const T* bottom, T* to, const Tap<compute_t<T>>* taps, int64_t columns,
+                       compute_t<T> weight, compute_t<T> outside))
+PYRCNN_DECLARE_KERNEL(template <typename T> void, spread_last,
+                      (const T* grad, compute_t<T>* top, compute_t<T>* bottom, const Tap<compute_t<T>>* taps,
+                       int64_t columns, int64_t channels, int64_t first, int64_t end, compute_t<T> weight))
+}  // namespace pyrcnn::crop_and_resize

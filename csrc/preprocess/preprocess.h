@@ -1,0 +1,44 @@
+// preprocess: pictures of any size -> one batch: resized, normalised, padded. The arithmetic, in float32 throughout.
+#pragma once
+#include "../common/hd.h"
+
+namespace pyrcnn::preprocess {
+
+// Between which source rows (or columns) an output row lies.
+struct Tap {
+  int64_t low, high;
+  float weight;  // towards high
+};
+
+// legacy: TensorFlow 1's source = i * (size / new_size). Otherwise pixel centres are aligned (torch's bilinear
+// interpolation with align_corners=False). Neither smooths when shrinking.
+PYRCNN_HD Tap tap(int64_t i, int64_t size, int64_t new_size, bool legacy) {
+  const float scale = float(size) / float(new_size);
+  const float at = legacy ? float(i) * scale : higher((float(i) + 0.5f) * scale - 0.5f, 0.0f);
+  const int64_t low = lower(int64_t(at), size - 1);
+  return {low, lower(low + 1, size - 1), at - float(low)};
+}
+
+// F is float or a pack of floats. x is interpolated first, then y.
+template <typename F> PYRCNN_HD F blend(F from, F to, F weight) { return from + (to - from) * weight; }
+
+// One channel's value -> network input: ((v / white_in * white_out) - mean) / deviation - shift.
+struct Channel {
+  float white_in, white_out, mean, deviation, shift;
+  template <typename F> PYRCNN_HD F operator()(F v) const {
+    return (v / white_in * white_out - mean) / deviation - shift;
+  }
+};
+
+// A picture [3, height, width] as it is, and the size that it gets.
+struct Picture {
+  const void* pixels;
+  int64_t step_c, step_y, step_x;  // in elements
+  int64_t height, width, new_height, new_width;
+  Channel channels[3];  // of the output
+  float padding[3];     // finished values
+  bool bgr, legacy;
+  PYRCNN_HD int64_t source(int channel) const { return (bgr ? 2 - channel : channel) * step_c; }
+};
+
+}  // namespace pyrcnn::preprocess

@@ -1,0 +1,75 @@
+#include <algorithm>
+
+#include "preprocess_check.h"
+#include "preprocess_kernel.h"
+
+namespace pyrcnn::preprocess {
+namespace {
+
+constexpr double kNanosecondsPerPixel = 5;
+
+std::vector<Tap> column_taps(const Picture& p) {
+  std::vector<Tap> taps(p.new_width);
+  for (int64_t x = 0; x < p.new_width; ++x) taps[x] = tap(x, p.width, p.new_width, p.legacy);
+  return taps;
+}
+
+// Rows [begin, end) of one picture's place in the batch. A source row is resized along x once and kept while output
+// rows need it: two neighbouring rows have different parities.
+template <typename S, typename T>
+void rows(const Picture& p, T* to, int64_t step_c, int64_t step_y, int64_t step_x, int64_t width, int64_t begin,
+          int64_t end) {
+  const auto stretch = PYRCNN_KERNEL(stretch<S>);
+  const auto finish = PYRCNN_KERNEL(finish<T>);
+  const std::vector<Tap> taps = column_taps(p);
+  std::vector<float> kept(2 * 3 * p.new_width);
+  int64_t held[2] = {-1, -1};
+  const auto row = [&](int64_t y) {
+    float* line = kept.data() + (y % 2) * 3 * p.new_width;
+    if (held[y % 2] != y)
+      for (int c = 0; c < 3; ++c)
+        stretch(static_cast<const S*>(p.pixels) + p.source(c) + y * p.step_y, p.step_x, taps.data(), p.new_width,
+                line + c * p.new_width);
+    held[y % 2] = y;
+    return line;
+  };
+  for (int64_t y = begin; y < end; ++y) {
+    const int64_t filled = y < p.new_height ? p.new_width : 0;
+    const Tap t = filled ? tap(y, p.height, p.new_height, p.legacy) : Tap{};
+    const float *top = filled ? row(t.low) : nullptr, *bottom = filled ? row(t.high) : nullptr;
+    for (int c = 0; c < 3; ++c) {
+      T* line = to + c * step_c + y * step_y;
+      if (filled) finish(top + c * filled, bottom + c * filled, t.weight, p.channels[c], line, step_x, filled);
+      const T padding = T(p.padding[c]);
+      for (int64_t x = filled; x < width; ++x) line[x * step_x] = padding;
+    }
+  }
+}
+
+Tensor cpu(const std::vector<Tensor>& images, HeaderOnlyArrayRef<int64_t> heights, HeaderOnlyArrayRef<int64_t> widths,
+           int64_t height, int64_t width, HeaderOnlyArrayRef<double> mean, HeaderOnlyArrayRef<double> deviation,
+           double shift, double white, bool legacy, bool bgr, bool pad_normalized, ScalarType dtype,
+           bool channels_last) {
+  const Options o{heights, widths, height, width,          mean,  deviation,    shift,
+                  white,   legacy, bgr,    pad_normalized, dtype, channels_last};
+  Tensor batch = check_and_allocate(images, o);
+  for (const Tensor& image : images) dispatch_picture(image, [](auto) {});  // types before threads
+  dispatch_floating(batch, "dtype", [&](auto type) {
+    using T = typename decltype(type)::type;
+    T* to = mutable_data<T>(batch);
+    parallel(
+        int64_t(images.size()) * height, double(3 * width) * kNanosecondsPerPixel, [&](int64_t begin, int64_t end) {
+          for (int64_t n = begin / height; n * height < end; ++n)
+            dispatch_picture(images[n], [&](auto picture_type) {
+              rows<typename decltype(picture_type)::type>(
+                  picture(images[n], n, o), to + n * batch.stride(0), batch.stride(1), batch.stride(2), batch.stride(3),
+                  width, std::max<int64_t>(begin - n * height, 0), std::min(end - n * height, height));
+            });
+        });
+  });
+  return batch;
+}
+
+}  // namespace
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("preprocess", TORCH_BOX(&cpu)); }
+}  // namespace pyrcnn::preprocess
