@@ -11,6 +11,7 @@ from .boxes import (
     generalized_box_iou,
     remove_small_boxes,
 )
+from .decode_anchors import decode_anchors
 from .decode_boxes import decode_boxes
 
 # layers and losses
@@ -55,6 +56,7 @@ __all__ = [
     "complete_box_iou",
     "complete_box_iou_loss",
     "crop_and_resize",
+    "decode_anchors",
     "decode_boxes",
     "decode_centers",
     "distance_box_iou",

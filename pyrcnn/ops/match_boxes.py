@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import require
-from ._register import input_errors
+from ._register import input_errors, no_gradient
 
 _op = torch.ops.pyrcnn.match_boxes.default
 
@@ -90,3 +90,6 @@ def _(
         ground_truth.new_empty(shape, dtype=torch.int8),
         ground_truth.new_empty(shape, dtype=ious),
     )
+
+
+no_gradient("match_boxes")

@@ -1,0 +1,31 @@
+#include "../common/cpu.h"
+#include "decode_anchors_check.h"
+#include "decode_anchors_kernel.h"
+
+namespace pyrcnn::decode_anchors {
+namespace {
+
+constexpr double kNanosecondsPerBox = 4;
+
+Tensor cpu(Tensors deltas, Tensors cell_anchors, Reals strides, const Tensor& image_sizes, Reals weights, double clip,
+           double offset) {
+  const Arguments arguments = check_and_allocate(deltas, cell_anchors, strides, image_sizes, weights);
+  dispatch_floating(deltas[0], "deltas", [&](auto type) {
+    using T = typename decltype(type)::type;
+    const auto shared = rules<compute_t<T>>(arguments, weights, clip, offset);
+    const auto loop = PYRCNN_KERNEL(rows<T>);
+    int64_t first = 0;
+    for (size_t l = 0; l < arguments.deltas.size(); ++l) {
+      const Level<T> lvl = level<T>(arguments, l, first);
+      const double cost = kNanosecondsPerBox * double(lvl.width * lvl.per_cell + 1);
+      parallel(arguments.boxes.size(0) * lvl.height, cost,
+               [&](int64_t begin, int64_t end) { loop(lvl, shared, begin, end); });
+      first += lvl.anchors();
+    }
+  });
+  return arguments.boxes;
+}
+
+}  // namespace
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("decode_anchors", TORCH_BOX(&cpu)); }
+}  // namespace pyrcnn::decode_anchors

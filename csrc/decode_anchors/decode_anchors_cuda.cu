@@ -1,0 +1,45 @@
+#include "../common/cuda.cuh"
+#include "decode_anchors_check.h"
+
+namespace pyrcnn::decode_anchors {
+namespace {
+
+// One launch for all levels: i counts the boxes of an image level by level, and in a level as its deltas lie, so that
+// neighbouring threads read neighbouring deltas.
+template <typename T> struct Kernel {
+  Level<T> levels[kMaxLevels];
+  Rules<compute_t<T>> rules;
+  int count;
+  PYRCNN_HD void operator()(int64_t i) const {
+    const int64_t n = i / rules.anchors;
+    i -= n * rules.anchors;
+    int k = 0;
+    while (k + 1 < count && i >= levels[k + 1].first) ++k;
+    const Level<T>& l = levels[k];
+    i -= l.first;
+    const bool nhwc = l.channel == 1 && l.column == 4 * l.per_cell;
+    const int64_t cells = l.cells(), a = nhwc ? i % l.per_cell : i / cells, cell = nhwc ? i / l.per_cell : i % cells;
+    decode_one(l, rules, n, a, cell / l.width, cell % l.width);
+  }
+};
+
+Tensor cuda(Tensors deltas, Tensors cell_anchors, Reals strides, const Tensor& image_sizes, Reals weights, double clip,
+            double offset) {
+  const Arguments arguments = check_and_allocate(deltas, cell_anchors, strides, image_sizes, weights);
+  const OnDevice on(deltas[0]);
+  dispatch_floating(deltas[0], "deltas", [&](auto type) {
+    using T = typename decltype(type)::type;
+    Kernel<T> kernel{{}, rules<compute_t<T>>(arguments, weights, clip, offset), int(arguments.deltas.size())};
+    int64_t first = 0;
+    for (int l = 0; l < kernel.count; ++l) {
+      kernel.levels[l] = level<T>(arguments, size_t(l), first);
+      first += kernel.levels[l].anchors();
+    }
+    each(on, arguments.boxes.size(0) * first, kernel);
+  });
+  return arguments.boxes;
+}
+
+}  // namespace
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("decode_anchors", TORCH_BOX(&cuda)); }
+}  // namespace pyrcnn::decode_anchors
