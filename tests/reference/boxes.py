@@ -41,13 +41,20 @@ def encode_boxes(boxes: Tensor, anchors: Tensor, weights: Sequence[float] = (1, 
 
 
 def grid_anchors(
-    feature_sizes: Sequence[tuple[int, int]], strides: Sequence[tuple[float, float]], cell_anchors: Sequence[Tensor],
+    feature_sizes: Sequence[tuple[int, int]],
+    strides: Sequence[tuple[float, float]],
+    cell_anchors: Sequence[Tensor],
     offset: float = 0.0,
 ) -> list[Tensor]:
     levels = []
     for (height, width), (down, across), cell in zip(feature_sizes, strides, cell_anchors, strict=True):
         boxes = [
-            [b[0] + (x + offset) * across, b[1] + (y + offset) * down, b[2] + (x + offset) * across, b[3] + (y + offset) * down]
+            [
+                b[0] + (x + offset) * across,
+                b[1] + (y + offset) * down,
+                b[2] + (x + offset) * across,
+                b[3] + (y + offset) * down,
+            ]
             for y in range(height)
             for x in range(width)
             for b in cell.tolist()
@@ -97,8 +104,13 @@ def _iou(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def match_one(
-    anchors: list[list[float]], truths: list[list[float]], crowds: list[bool], high: float, low: float,
-    allow_low_quality: bool, crowd_threshold: float,
+    anchors: list[list[float]],
+    truths: list[list[float]],
+    crowds: list[bool],
+    high: float,
+    low: float,
+    allow_low_quality: bool,
+    crowd_threshold: float,
 ) -> list[tuple[int, int, float]]:
     """(index, state, IoU) per anchor of one image."""
     real = [g for g, crowd in enumerate(crowds) if not crowd]
