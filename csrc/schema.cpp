@@ -18,15 +18,9 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
   m.def(
       "match_boxes(Tensor anchors, Tensor ground_truth, Tensor? counts, Tensor? crowd, float high, float low, "
       "bool allow_low_quality, float crowd_threshold) -> (Tensor, Tensor, Tensor)");
-  m.def("_encode_boxes_backward(Tensor grad, Tensor boxes, Tensor anchors, SymInt repeat, float[] weights, "
-        "bool need_anchors) -> (Tensor, Tensor)");
-  m.def("grid_anchors(Tensor cell_anchors, SymInt height, SymInt width, float stride_y, float stride_x, float offset) "
-        "-> Tensor");
   m.def(
       "decode_anchors(Tensor[] deltas, Tensor[] cell_anchors, float[] strides, Tensor image_sizes, float[] weights, "
       "float clip, float offset) -> Tensor");
-  m.def("match_boxes(Tensor anchors, Tensor ground_truth, Tensor? counts, Tensor? crowd, float high, float low, "
-        "bool allow_low_quality, float crowd_threshold) -> (Tensor, Tensor, Tensor)");
   // suppression
   m.def("nms(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor");
   m.def("batched_nms(Tensor boxes, Tensor scores, Tensor idxs, float iou_threshold) -> Tensor");
