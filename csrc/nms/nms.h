@@ -35,6 +35,19 @@ template <typename C> struct Screen {
   }
 };
 
+// The rule for one pair, with as few divisions as Screen allows.
+template <typename C> struct Pair {
+  Screen<C> screen;
+  C threshold;
+  PYRCNN_HD explicit Pair(C threshold) : screen(threshold), threshold(threshold) {}
+  PYRCNN_HD bool operator()(const Box<C>& kept, const Box<C>& box) const {
+    const C kept_area = area(kept), box_area = area(box);
+    if (screen.usable && !(Screen<C>::overlap(kept, box) > screen.bound(kept_area) + screen.bound(box_area)))
+      return false;
+    return suppresses(kept, box, kept_area, box_area, threshold);
+  }
+};
+
 // Kept boxes lie in tiles, coordinate by coordinate, so that a candidate meets 16 of them with a few packs.
 constexpr int kTile = 16;
 template <typename C> struct Tile {

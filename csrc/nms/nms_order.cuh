@@ -1,0 +1,143 @@
+// The visiting order on CUDA: rows by descending score, ties by lower row, those that do not compete last.
+#pragma once
+#include <cub/device/device_radix_sort.cuh>
+
+#include "nms_problem.cuh"
+
+namespace pyrcnn::nms {
+
+// --- Few rows: one block per image sorts in shared memory
+// --------------------------------------------------------------
+
+// A score's key and its row, compared as one number; `last()` follows everything that competes.
+template <typename C> struct Entry;
+template <> struct Entry<float> {
+  uint64_t word;
+  static __device__ Entry of(float score, uint32_t row) { return {uint64_t(descending_key(score)) << 32 | row}; }
+  static __device__ Entry last() { return {UINT64_MAX}; }
+  __device__ bool before(const Entry& other) const { return word < other.word; }
+  __device__ uint32_t row() const { return uint32_t(word); }
+};
+template <> struct Entry<double> {
+  uint64_t key;
+  uint64_t position;
+  static __device__ Entry of(double score, uint32_t row) { return {descending_key(score), row}; }
+  static __device__ Entry last() { return {UINT64_MAX, UINT64_MAX}; }
+  __device__ bool before(const Entry& other) const {
+    return key != other.key ? key < other.key : position < other.position;
+  }
+  __device__ uint32_t row() const { return uint32_t(position); }
+};
+
+constexpr int kOrderThreads = 1024;
+template <typename C> constexpr int kOrderRows = 32768 / int(sizeof(Entry<C>));  // 4096 for float, 2048 for double
+
+// Bitonic; `size` is a power of two that holds the rows.
+template <typename T> __global__ void __launch_bounds__(kOrderThreads) order_few_rows(const Problem<T> p, int size) {
+  using C = compute_t<T>;
+  __shared__ Entry<C> entries[kOrderRows<C>];
+  const int64_t image = blockIdx.x;
+  int64_t competitors = 0;
+  for (int start = 0; start < size; start += kOrderThreads) {
+    const int i = start + int(threadIdx.x);
+    const bool competes = i < p.rows && p.competes(image, i);
+    if (i < size) entries[i] = competes ? Entry<C>::of(C(p.scores[image * p.rows + i]), uint32_t(i)) : Entry<C>::last();
+    competitors += __syncthreads_count(competes);
+  }
+  for (int run = 2; run <= size; run *= 2) {
+    for (int stride = run / 2; stride > 0; stride /= 2) {
+      for (int i = int(threadIdx.x); i < size / 2; i += kOrderThreads) {
+        const int low = 2 * i - (i & (stride - 1)), high = low + stride;
+        const bool ascending = (low & run) == 0;
+        const Entry<C> a = entries[low], b = entries[high];
+        if (b.before(a) == ascending) entries[low] = b, entries[high] = a;
+      }
+      __syncthreads();
+    }
+  }
+  for (int i = int(threadIdx.x); i < competitors; i += kOrderThreads) p.order[image * p.rows + i] = entries[i].row();
+  if (threadIdx.x == 0) p.competitors[image] = competitors;
+}
+
+// --- Many rows: CUB's radix sort, which is stable
+// ------------------------------------------------------------------------
+
+// float: image, then whether it does not compete, then the score, in one key; all images are sorted together. double:
+// the score alone, with all ones for what does not compete (no number's key), image by image.
+template <typename C> constexpr bool kOneSort = sizeof(C) == 4;
+
+template <typename T> struct MakeKeys {
+  Problem<T> p;
+  uint64_t* keys;
+  uint32_t* rows;
+  __device__ void operator()(int64_t i) const {
+    using C = compute_t<T>;
+    const int64_t image = i / p.rows, row = i % p.rows;
+    const bool competes = p.competes(image, row);
+    const uint64_t key = descending_key(C(p.scores[i]));
+    if constexpr (kOneSort<C>) keys[i] = uint64_t(image) << 33 | uint64_t(!competes) << 32 | key;
+    else keys[i] = competes ? key : UINT64_MAX;
+    rows[i] = uint32_t(row);
+  }
+};
+
+// Per image, how many of its sorted keys belong to competitors: a binary search.
+template <typename T> struct CountCompetitors {
+  Problem<T> p;
+  const uint64_t* keys;
+  __device__ void operator()(int64_t image) const {
+    const uint64_t end = kOneSort<compute_t<T>> ? uint64_t(image) << 33 | uint64_t{1} << 32 : UINT64_MAX;
+    const uint64_t* sorted = keys + image * p.rows;
+    int64_t low = 0, high = p.rows;
+    while (low < high) {
+      const int64_t middle = (low + high) / 2;
+      if (sorted[middle] < end) low = middle + 1;
+      else high = middle;
+    }
+    p.competitors[image] = low;
+  }
+};
+
+template <typename T> void order_many_rows(const OnDevice& on, const Tensor& like, const Problem<T>& p) {
+  constexpr bool one_sort = kOneSort<compute_t<T>>;
+  const int64_t total = p.images * p.rows, per_sort = one_sort ? total : p.rows;
+  const Tensor keys = scratch_bytes(like, 8 * total), other_keys = scratch_bytes(like, 8 * per_sort);
+  const Tensor other_rows = scratch_bytes(like, 4 * per_sort);
+  uint64_t* key_data = mutable_data<uint64_t>(keys);
+  each(on, total, MakeKeys<T>{p, key_data, p.order});
+
+  int bits = 64;
+  if (one_sort)
+    for (bits = 33; (p.images - 1) >> (bits - 33) != 0;) ++bits;
+  Tensor temporary;
+  size_t temporary_bytes = 0;
+  for (int64_t first = 0; first < total; first += per_sort) {
+    cub::DoubleBuffer<uint64_t> sorted_keys(key_data + first, mutable_data<uint64_t>(other_keys));
+    cub::DoubleBuffer<uint32_t> sorted_rows(p.order + first, mutable_data<uint32_t>(other_rows));
+    const auto sort = [&](void* storage) {
+      check_cuda(cub::DeviceRadixSort::SortPairs(storage, temporary_bytes, sorted_keys, sorted_rows, per_sort, 0, bits,
+                                                 on.stream));
+    };
+    if (first == 0) {
+      sort(nullptr);  // tells how much it needs
+      temporary = scratch_bytes(like, int64_t(temporary_bytes) + 1);
+    }
+    sort(temporary.mutable_data_ptr());
+    const auto bring = [&](void* to, const void* from, int64_t bytes) {
+      if (to != from) check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, on.stream));
+    };
+    bring(key_data + first, sorted_keys.Current(), 8 * per_sort);
+    bring(p.order + first, sorted_rows.Current(), 4 * per_sort);
+  }
+  each(on, p.images, CountCompetitors<T>{p, key_data});
+}
+
+template <typename T> void order_rows(const OnDevice& on, const Tensor& like, const Problem<T>& p) {
+  if (p.rows > kOrderRows<compute_t<T>>) return order_many_rows(on, like, p);
+  int size = 1;
+  while (size < p.rows) size *= 2;
+  order_few_rows<T><<<unsigned(p.images), kOrderThreads, 0, on.stream>>>(p, size);
+  STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+}  // namespace pyrcnn::nms
