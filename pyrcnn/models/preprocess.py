@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
+from .. import ops
 from ..errors import InputError, require
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -95,40 +96,21 @@ def keep_aspect(height: int, width: int, size: int) -> tuple[int, int]:
     return new_height, new_width
 
 
-def _legacy_taps(size: int, new_size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Lower index, upper index and weight of the upper for each output: source = i * (size / new_size) in float32."""
-    scale = torch.tensor(size, dtype=torch.float32) / torch.tensor(new_size, dtype=torch.float32)
-    source = torch.arange(new_size, dtype=torch.float32, device=device) * scale.to(device)
-    low = source.floor()
-    return low.long(), (low.long() + 1).clamp(max=size - 1), source - low
+def fit_square(
+    images: Sequence[Tensor], size: int, convention: str = "raw", dtype: torch.dtype = torch.float32
+) -> tuple[Tensor, Tensor, Tensor]:
+    """TF's keep-aspect resizer: each picture's longer side becomes ``size``, then black at the bottom and right.
 
-
-def resize_legacy(image: Tensor, height: int, width: int) -> Tensor:
-    """TensorFlow 1's bilinear resize of [..., H, W] float32: no half-pixel centres, corners not aligned, no smoothing.
-
-    ``torch.nn.functional.interpolate`` has no such mode. x is interpolated first, as there: results agree to the bit.
+    Sampled as TensorFlow 1 does (no half-pixel centres), in one native pass and equal to it to the bit. The padding is
+    normalised with the picture by ``convention``, a name of ``NORMALIZATIONS``. Returns pixels [N, 3, size, size],
+    sizes [N, 2] of the pictures in it, scales [N, 2] (y, x), new per old.
     """
-    x0, x1, wx = _legacy_taps(image.shape[-1], width, image.device)
-    y0, y1, wy = _legacy_taps(image.shape[-2], height, image.device)
-    left, right = image[..., x0], image[..., x1]
-    rows = left + (right - left) * wx  # [..., H, width]
-    top, bottom = rows[..., y0, :], rows[..., y1, :]
-    return top + (bottom - top) * wy[:, None]
-
-
-def fit_square(images: Sequence[Tensor], size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """TF's keep-aspect resizer: each picture's longer side becomes ``size``, then zeros at the bottom and right.
-
-    Returns pixels [N, 3, size, size] (0..255), sizes [N, 2] of the pictures in it, scales [N, 2] (y, x), new per old.
-    """
-    pixels = images[0].new_zeros((len(images), 3, size, size), dtype=torch.float32)
-    sizes, scales = [], []
-    for target, image in zip(pixels, images, strict=True):
-        height, width = image.shape[-2:]
-        new_height, new_width = keep_aspect(height, width, size)
-        target[:, :new_height, :new_width] = resize_legacy(to_255(image), new_height, new_width)
-        sizes.append((new_height, new_width))
-        scales.append((new_height / height, new_width / width))
+    n = normalization(convention)
+    sizes = [keep_aspect(image.shape[-2], image.shape[-1], size) for image in images]
+    scales = [(new[0] / i.shape[-2], new[1] / i.shape[-1]) for new, i in zip(sizes, images, strict=True)]
+    pixels = ops.preprocess(
+        images, (size, size), n.mean, n.std, sizes, n.shift, n.white, legacy=True, bgr=n.bgr, dtype=dtype
+    )
     return pixels, torch.tensor(sizes, device=pixels.device), torch.tensor(scales, device=pixels.device)
 
 
@@ -186,59 +168,47 @@ def fit_sides(
 # ---- normalising (0..255 in RGB → what the network was trained on) ---------------------------------------------------
 
 
-def _channels(values: Sequence[float], like: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None, None]
+class Normalization(NamedTuple):
+    """``(x - mean) / std - shift`` per channel, x from 0 to ``white``; ``bgr``: the channels are swapped first."""
 
-
-def normalize_unit(pixels: Tensor) -> Tensor:
-    """RGB / 127.5 - 1: -1..1 (TF's MobileNetV2 and ResNet V2)."""
-    return pixels / 127.5 - 1
-
-
-def normalize_caffe(pixels: Tensor) -> Tensor:
-    """BGR less the ImageNet mean, not scaled (Keras' ResNet V1, as in Caffe)."""
-    return pixels.flip(-3) - _channels((103.939, 116.779, 123.68), pixels)
-
-
-def normalize_extremenet(pixels: Tensor) -> Tensor:
-    """BGR, COCO's mean and deviation (Hourglass, from ExtremeNet)."""
-    mean = _channels((104.01362025, 114.03422265, 119.9165958), pixels)
-    return (pixels.flip(-3) - mean) / _channels((73.6027665, 69.89082075, 70.9150767), pixels)
-
-
-def normalize_imagenet(pixels: Tensor) -> Tensor:
-    """RGB / 255 less ImageNet's mean over its deviation (torchvision)."""
-    mean = _channels((0.485, 0.456, 0.406), pixels)
-    return (pixels / 255 - mean) / _channels((0.229, 0.224, 0.225), pixels)
-
-
-def normalize_zoo_rgb(pixels: Tensor) -> Tensor:
-    """RGB less the ImageNet mean, not scaled (TF's Faster R-CNN)."""
-    return pixels - _channels((123.68, 116.779, 103.939), pixels)
-
-
-def normalize_detectron2(pixels: Tensor) -> Tensor:
-    """BGR less the mean that detectron2's models were trained with, not scaled."""
-    return pixels.flip(-3) - _channels((103.53, 116.28, 123.675), pixels)
-
-
-def normalize_paper(pixels: Tensor) -> Tensor:
-    """BGR less the mean of Faster R-CNN's authors, not scaled."""
-    return pixels.flip(-3) - _channels((102.9801, 115.9465, 122.7717), pixels)
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    shift: float = 0.0
+    white: float = 255.0
+    bgr: bool = False
 
 
 NORMALIZATIONS = {
-    "unit": normalize_unit,
-    "caffe": normalize_caffe,
-    "extremenet": normalize_extremenet,
-    "imagenet": normalize_imagenet,
-    "zoo_rgb": normalize_zoo_rgb,
-    "detectron2": normalize_detectron2,
-    "paper": normalize_paper,
+    "raw": Normalization(),
+    # TF's MobileNetV2 and ResNet V2: x / 127.5 - 1
+    "unit": Normalization(std=(127.5, 127.5, 127.5), shift=1.0),
+    # Keras' ResNet V1, as in Caffe: not scaled
+    "caffe": Normalization((103.939, 116.779, 123.68), bgr=True),
+    # Hourglass, from ExtremeNet: COCO's mean and deviation
+    "extremenet": Normalization(
+        (104.01362025, 114.03422265, 119.9165958), (73.6027665, 69.89082075, 70.9150767), bgr=True
+    ),
+    # torchvision
+    "imagenet": Normalization((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), white=1.0),
+    # TF's Faster R-CNN: not scaled
+    "zoo_rgb": Normalization((123.68, 116.779, 103.939)),
+    # detectron2's models from MSRA's weights: not scaled
+    "detectron2": Normalization((103.53, 116.28, 123.675), bgr=True),
+    # Faster R-CNN's authors: not scaled
+    "paper": Normalization((102.9801, 115.9465, 122.7717), bgr=True),
 }
 
 
-def normalize(pixels: Tensor, convention: str) -> Tensor:
-    """RGB 0..255 [N, 3, H, W] → the network's own channels, by a name of ``NORMALIZATIONS``."""
+def normalization(convention: str) -> Normalization:
+    """The entry of ``NORMALIZATIONS``, or an :class:`pyrcnn.InputError` that names them."""
     require(convention in NORMALIZATIONS, f"normalization must be one of {list(NORMALIZATIONS)}, got {convention!r}")
-    return NORMALIZATIONS[convention](pixels)
+    return NORMALIZATIONS[convention]
+
+
+def normalize(pixels: Tensor, convention: str) -> Tensor:
+    """RGB 0..255 [..., 3, H, W] → the network's own channels, by a name of ``NORMALIZATIONS``."""
+    n = normalization(convention)
+    if n.bgr:
+        pixels = pixels.flip(-3)
+    mean, std = pixels.new_tensor(n.mean)[:, None, None], pixels.new_tensor(n.std)[:, None, None]
+    return (pixels / (255 / n.white) - mean) / std - n.shift

@@ -19,8 +19,10 @@ from .tf_weights import fixture
 def test_resize_is_tensorflows_to_the_bit(index: int) -> None:
     stored = fixture("ops_preprocess")
     image = torch.from_numpy(stored[f"img{index}"]).permute(2, 0, 1)
-    pixels, sizes, scales = fit_square([image], 64)
-    assert torch.equal(pixels[0].permute(1, 2, 0), torch.from_numpy(stored[f"resized{index}"]))
+    wanted = torch.from_numpy(stored[f"resized{index}"]).permute(2, 0, 1)[None]
+    for convention in ("raw", "unit", "caffe", "extremenet"):
+        pixels, sizes, scales = fit_square([image], 64, convention)
+        assert torch.equal(pixels, normalize(wanted, convention)), convention
     assert sizes[0].tolist() == stored[f"shape{index}"][:2].tolist()
     assert torch.allclose(scales[0] * torch.tensor(image.shape[1:]), sizes[0].float())
 

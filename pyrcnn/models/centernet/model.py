@@ -15,7 +15,7 @@ from ..backbones.necks import Deconvolutions, NoNeck, TopDown
 from ..labels import default_labels
 from ..layers import float32, freeze_lower
 from ..outputs import PaddedDetections, PaddedPoses, trim
-from ..preprocess import fit_square, load_images, normalize
+from ..preprocess import fit_square, load_images
 from .decode import decode
 from .heads import Heads
 from .targets import box_losses, box_targets, joint_losses, joint_targets, pad_targets, valid_cells
@@ -112,8 +112,7 @@ class CenterNet(nn.Module):
         """Pictures → normalised pixels [N, 3, S, S], sizes [N, 2] (h, w) in them, scales [N, 2] (y, x) new per old."""
         parameter = next(self.parameters())
         loaded = [image.to(parameter.device) for image in load_images(images)]
-        pixels, sizes, scales = fit_square(loaded, self.config.input_size)
-        return normalize(pixels, self.config.normalization).to(parameter.dtype), sizes, scales
+        return fit_square(loaded, self.config.input_size, self.config.normalization, parameter.dtype)
 
     def heads(self, pixels: Tensor) -> dict[str, Tensor]:
         """Normalised pixels [N, 3, H, W] → raw maps [N, channels, H/4, W/4] of the last stack."""
