@@ -1,0 +1,200 @@
+"""What is special to box coding, anchors and matching, beyond the promises of every operator."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from pyrcnn import InputError, ops
+
+
+def random_boxes(count: int, generator: torch.Generator, size: float = 600.0) -> Tensor:
+    centre = torch.rand(count, 2, generator=generator) * size
+    half = torch.rand(count, 2, generator=generator) * 60 + 2
+    return torch.cat([centre - half, centre + half], 1)
+
+
+def levels() -> tuple[list[tuple[int, int]], list[int], list[Tensor]]:
+    cells = []
+    for size in (32.0, 64.0):
+        shapes = torch.tensor([[size * 1.4, size * 0.7], [size, size], [size * 0.7, size * 1.4]])
+        cells.append(torch.cat([-shapes / 2, shapes / 2], 1))
+    return [(75, 83), (38, 42)], [8, 16], cells
+
+
+def match_by_matrix(anchors: Tensor, truths: Tensor, high: float, low: float) -> tuple[Tensor, Tensor, Tensor]:
+    """The matching of torchvision and detectron2, with the whole matrix of IoUs."""
+    iou = ops.box_iou(truths, anchors)
+    best, index = iou.max(dim=0)
+    state = torch.where(best >= high, 1, torch.where(best < low, 0, -1))
+    greatest = iou.max(dim=1).values
+    state[((iou == greatest[:, None]) & (greatest[:, None] > 0)).any(dim=0)] = 1
+    return torch.where(best > 0, index, 0), state.to(torch.int8), best
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_matching_equals_the_matrix_bit_for_bit(dtype: torch.dtype, device, generator) -> None:
+    sizes, strides, cells = levels()
+    anchors = torch.cat(ops.grid_anchors(sizes, strides, cells)).to(device, dtype)
+    truths = random_boxes(30, generator).to(device, dtype)
+    for got, want in zip(ops.match_boxes(anchors, truths, 0.7, 0.3, True), match_by_matrix(anchors, truths, 0.7, 0.3)):
+        torch.testing.assert_close(got, want, rtol=0, atol=0)
+
+
+def test_every_overlapped_ground_truth_gets_an_anchor(device, generator) -> None:
+    sizes, strides, cells = levels()
+    anchors = torch.cat(ops.grid_anchors(sizes, strides, cells)).to(device)
+    centre = torch.rand(40, 2, generator=generator) * 500 + 50
+    small = torch.cat([centre, centre + 3], 1).to(device)  # far below `low` with every anchor
+    matches = ops.match_boxes(anchors, small, 0.7, 0.3, True)
+    assert set(matches.indices[matches.states == 1].tolist()) == set(range(40))
+    assert not ops.match_boxes(anchors, small, 0.7, 0.3, False).states.any()
+
+
+def test_a_claimed_anchor_keeps_its_own_best_ground_truth(device) -> None:
+    anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0]], device=device)
+    truths = torch.tensor([[0.0, 0.0, 10.0, 6.0], [0.0, 0.0, 10.0, 3.0]], device=device)  # IoU 0.6 and 0.3
+    matches = ops.match_boxes(anchors, truths, 0.7, 0.4, True)
+    assert matches.states.tolist() == [1]
+    assert matches.indices.tolist() == [0]
+
+
+def test_a_ground_truth_that_nothing_overlaps_claims_nothing(device) -> None:
+    anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 30.0, 30.0]], device=device)
+    far = torch.tensor([[500.0, 500.0, 510.0, 510.0]], device=device)
+    assert ops.match_boxes(anchors, far, 0.7, 0.3, True).states.tolist() == [0, 0]
+
+
+def test_no_ground_truth_is_background_even_with_low_zero(device) -> None:
+    anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0]], device=device)
+    truths = torch.zeros(1, 3, 4, device=device)
+    matches = ops.match_boxes(anchors, truths, 0.5, 0.0, True, counts=torch.tensor([0], device=device))
+    assert matches.states.tolist() == [[0]]
+
+
+def test_padding_is_never_matched(device) -> None:
+    anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0]], device=device)
+    truths = anchors.expand(1, 2, 4).clone()
+    truths[0, 0] += 3
+    counts = torch.tensor([1], device=device)
+    assert ops.match_boxes(anchors, truths, 0.9, 0.3, counts=counts).states.tolist() == [[-1]]
+    assert ops.match_boxes(anchors, truths, 0.9, 0.3).indices.tolist() == [[1]]
+
+
+def test_crowds_are_ignored_not_learnt_from(device) -> None:
+    anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 40.0], [90.0, 90.0, 99.0, 99.0]], device=device)
+    crowd = torch.tensor([[0.0, 0.0, 20.0, 20.0], [90.0, 90.0, 99.0, 99.0]], device=device)
+    is_crowd = torch.tensor([True, False], device=device)
+    matches = ops.match_boxes(anchors, crowd, 0.7, 0.3, crowd=is_crowd)
+    assert matches.states.tolist() == [-1, 0, 1]  # inside the crowd, half in it, not in it
+    assert matches.indices.tolist() == [0, 0, 1]
+
+
+def test_nan_anchors_take_no_part(device, generator) -> None:
+    anchors, truths = random_boxes(200, generator).to(device), random_boxes(9, generator).to(device)
+    out = torch.arange(200, device=device) % 3 == 0
+    masked = torch.where(out[:, None], math.nan, anchors)
+    whole, part = (
+        ops.match_boxes(masked, truths, 0.5, 0.3, True),
+        ops.match_boxes(anchors[~out], truths, 0.5, 0.3, True),
+    )
+    for a, b in zip(whole, part, strict=True):
+        assert torch.equal(a[~out], b)
+    assert not whole.states[out].any()
+
+
+def test_images_are_matched_as_if_alone(device, generator) -> None:
+    anchors = random_boxes(3000, generator).to(device)
+    truths = torch.stack([random_boxes(12, generator) for _ in range(3)]).to(device)
+    counts = torch.tensor([12, 5, 0], device=device)
+    together = ops.match_boxes(anchors, truths, 0.5, 0.4, True, counts=counts)
+    for n in range(3):
+        alone = ops.match_boxes(anchors, truths[n, : counts[n]], 0.5, 0.4, True)
+        for a, b in zip(together, alone, strict=True):
+            assert torch.equal(a[n], b)
+
+
+def test_decoding_undoes_encoding(device, generator) -> None:
+    anchors, boxes = random_boxes(500, generator).to(device).double(), random_boxes(500, generator).to(device).double()
+    weights = (10.0, 10.0, 5.0, 5.0)
+    deltas = ops.encode_boxes(boxes, anchors, weights)
+    torch.testing.assert_close(ops.decode_boxes(deltas, anchors, weights, clip=math.inf), boxes)
+
+
+def test_growth_is_capped_unless_asked_otherwise(device) -> None:
+    anchor = torch.tensor([[0.0, 0.0, 16.0, 16.0]], device=device)
+    delta = torch.tensor([[0.0, 0.0, 5.0, 5.0]], device=device)
+    width = ops.decode_boxes(delta, anchor)[0, 2] - ops.decode_boxes(delta, anchor)[0, 0]
+    assert width.item() == pytest.approx(1000, rel=1e-5)
+    free = ops.decode_boxes(delta, anchor, clip=math.inf)
+    assert (free[0, 2] - free[0, 0]).item() == pytest.approx(16 * math.exp(5), rel=1e-5)
+
+
+@pytest.mark.parametrize("low", [torch.float16, torch.bfloat16])
+def test_half_deltas_with_float32_anchors_give_float32(low: torch.dtype, device, generator) -> None:
+    anchors = random_boxes(70, generator).to(device)
+    deltas = torch.randn(70, 4, generator=generator).to(device, low).requires_grad_()
+    boxes = ops.decode_boxes(deltas, anchors)
+    assert boxes.dtype == torch.float32
+    assert torch.equal(boxes, ops.decode_boxes(deltas.float(), anchors))
+    boxes.sum().backward()
+    assert deltas.grad is not None
+    assert deltas.grad.dtype == low
+    assert ops.decode_boxes(deltas, anchors.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("value", [1e-40, 1e-38, 0.1, 0.70710677, 1.0, 1.0000001, 2.0, 3e38])
+def test_logarithms_are_accurate_to_the_last_bits(value: float, device) -> None:
+    unit = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=device)
+    box = torch.tensor([[0.0, 0.0, value, value]], device=device)
+    got = ops.encode_boxes(box.expand(9, 4), unit.expand(9, 4))[:, 2].cpu().double()  # packs and the rest
+    want = math.log(torch.tensor(value, dtype=torch.float32).double().item())
+    torch.testing.assert_close(got, torch.full_like(got, want), rtol=3e-7, atol=0)
+
+
+def test_anchors_are_not_copied_for_every_class(device) -> None:
+    from pyrcnn.ops._pairing import pair
+
+    rows, anchors = torch.zeros(5, 7, 4, device=device), torch.zeros(5, 1, 4, device=device)
+    assert pair("deltas", rows, anchors)[1:] == (anchors, 7)
+    rows, anchors = torch.zeros(2, 5, 4, device=device), torch.zeros(5, 4, device=device)
+    assert pair("deltas", rows, anchors)[1:] == (anchors, 1)
+
+
+@pytest.mark.parametrize("format_", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_fused_anchors_equal_the_separate_steps(dtype: torch.dtype, format_, device, generator) -> None:
+    sizes, strides, cells = levels()
+    cells = [c.to(device, torch.float64 if dtype == torch.float64 else torch.float32) for c in cells]
+    maps = [torch.randn(2, 12, h, w, generator=generator).to(device, dtype) for h, w in sizes]
+    maps = [m.contiguous(memory_format=format_) for m in maps]
+    image_sizes = torch.tensor([[500, 600], [600, 410]], device=device)
+    fused = ops.decode_anchors(maps, cells, strides, image_sizes)
+    anchors = torch.cat(ops.grid_anchors(sizes, strides, cells))
+    rows = [m.reshape(2, 3, 4, -1).permute(0, 3, 1, 2).reshape(2, -1, 4) for m in maps]
+    boxes = ops.decode_boxes(torch.cat(rows, 1), anchors)
+    for n in range(2):
+        assert torch.equal(fused[n], ops.clip_boxes_to_image(boxes[n], tuple(image_sizes[n].tolist())))
+
+
+def test_remove_small_boxes_keeps_what_is_large_enough(device) -> None:
+    boxes = torch.tensor(
+        [[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 3.9], [0.0, 0.0, 9.0, 9.0], [5.0, 5.0, 1.0, 1.0]], device=device
+    )
+    assert ops.remove_small_boxes(boxes, 4.0).tolist() == [0, 2]
+    assert ops.remove_small_boxes(boxes[:0], 4.0).tolist() == []
+
+
+def test_integer_boxes_are_taken(device) -> None:
+    boxes = torch.tensor([[0, 0, 200, 200], [100, 0, 250, 250]], device=device, dtype=torch.uint8)
+    assert ops.box_area(boxes).tolist() == [40000, 37500]
+    assert ops.box_iou(boxes, boxes)[0, 1].item() == pytest.approx(20000 / 57500)
+
+
+def test_errors_are_of_the_types_that_callers_of_torchvision_catch() -> None:
+    for kind in (ValueError, RuntimeError, AssertionError, InputError):
+        with pytest.raises(kind, match="Unsupported"):
+            ops.box_convert(torch.zeros(1, 4), "xyxy", "nothing")
