@@ -45,7 +45,8 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
       "int sampling_ratio, bool aligned, float canonical_size, int canonical_level) -> Tensor");
   m.def(
       "_roi_align_backward(Tensor grad, Tensor rois, SymInt[] heights, SymInt[] widths, SymInt images, float[] scales, "
-      "int sampling_ratio, bool aligned, float canonical_size, int canonical_level, bool channels_last) -> Tensor[]");
+      "int sampling_ratio, bool aligned, float canonical_size, int canonical_level, bool channels_last, "
+      "bool deterministic) -> Tensor[]");
   m.def(
       "_roi_align_rois_backward(Tensor grad, Tensor[] features, Tensor rois, float[] scales, int sampling_ratio, "
       "bool aligned, float canonical_size, int canonical_level) -> Tensor");
@@ -54,7 +55,7 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
       "bool with_argmax) -> (Tensor, Tensor)");
   m.def(
       "_roi_pool_backward(Tensor grad, Tensor argmax, Tensor rois, SymInt images, SymInt height, SymInt width, "
-      "bool channels_last) -> Tensor");
+      "bool channels_last, bool deterministic) -> Tensor");
 
   // heat maps
   m.def(

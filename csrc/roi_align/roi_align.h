@@ -72,6 +72,30 @@ template <typename C> PYRCNN_HD Range sample_range(const Axis<C>& a, int32_t p, 
           high < samples ? (high > C(0) ? int32_t(high) : 0) : a.samples};
 }
 
+// How far from a pixel a bin between two coordinates may end and yet touch it: interpolation's one pixel, and rounding.
+template <typename C> PYRCNN_HD C touching_slack(C begin, C end) {
+  const C far = (begin < C(0) ? -begin : begin) + (end < C(0) ? -end : end);
+  return C(1.5) + far * C(1e-6);
+}
+
+// The weight of one pixel (row or column) of a map in the mean over bin p's samples on this axis: what the backward of
+// a pixel's owner needs.
+template <typename C> PYRCNN_HD C pixel_weight(const Axis<C>& a, int32_t p, int32_t size, int32_t pixel) {
+  const C begin = a.start + C(p) * a.bin, end = begin + a.bin, slack = touching_slack(begin, end);
+  const bool first = pixel == 0, last = pixel == size - 1;  // border pixels also stand for what is up to 1 outside
+  if (lower(begin, end) > C(pixel) + slack && !last) return C(0);
+  if (higher(begin, end) < C(pixel) - slack && !first) return C(0);
+  const Range range = sample_range(a, p, size);
+  C weight = 0;
+  for (int32_t i = range.first; i < range.last; ++i) {
+    const AxisSample<C> s = axis_sample(sample_at(a, p, i), size);
+    if (!s.inside) continue;
+    if (s.low == pixel) weight += s.weight_low;
+    if (s.high == pixel) weight += s.weight_high;
+  }
+  return a.samples > 0 ? weight / C(a.samples) : C(0);
+}
+
 // Lin et al. 2017, eq. 1: larger RoIs read coarser levels. Comparing areas instead of taking a logarithm gives the same
 // level on every device.
 template <typename C> PYRCNN_HD int32_t level_of(const Pyramid<C>& pyramid, const C* roi) {

@@ -68,11 +68,8 @@ void backward(const Tensor& grad, const Pyramid<C>& pyramid, const Options& o, T
 
 std::vector<Tensor> cpu(const Tensor& grad, const Tensor& rois, Integers heights, Integers widths, int64_t images,
                         Numbers scales, int64_t sampling_ratio, bool aligned, double canonical_size,
-                        int64_t canonical_level, bool channels_last) {
-  check_rois(rois);
-  check(grad.dim() == 4 && grad.size(0) == rois.size(0), "grad must be [K, C, H, W], got ", shape(grad));
-  check_same_device("rois", rois, "grad", grad);
-  check(heights.size() == widths.size(), "heights must be as many as widths");
+                        int64_t canonical_level, bool channels_last, bool /*deterministic: always*/) {
+  check_sizes(grad, rois, heights, widths);
   const Options o = options(grad.size(2), grad.size(3), sampling_ratio, aligned);
   std::vector<Tensor> grads;
   for (size_t l = 0; l < heights.size(); ++l)

@@ -86,6 +86,13 @@ inline void check_grad(const Tensor& grad, const Tensor& features, const Tensor&
   check_same_device("grad", grad, "rois", rois);
 }
 
+inline void check_sizes(const Tensor& grad, const Tensor& rois, Integers heights, Integers widths) {
+  check_rois(rois);
+  check(grad.dim() == 4 && grad.size(0) == rois.size(0), "grad must be [K, C, height, width], got ", shape(grad));
+  check_same_device("rois", rois, "grad", grad);
+  check(heights.size() == widths.size(), "heights must be as many as widths");
+}
+
 // RoIs in the compute type of the features: coordinates are never rounded to half precision.
 template <typename C> Tensor compute_rois(const Tensor& rois) {
   dispatch_floating(rois, "rois", [](auto) {});

@@ -130,7 +130,7 @@ void backward(const Tensor& grad, const Tensor& argmax, const Regions<C>& region
 }
 
 Tensor backward_cpu(const Tensor& grad, const Tensor& argmax, const Tensor& rois, int64_t images, int64_t height,
-                    int64_t width, bool channels_last) {
+                    int64_t width, bool channels_last, bool /*deterministic: always*/) {
   check_backward(grad, argmax, rois);
   const int64_t channels = grad.size(1);
   Tensor out = empty_4d(grad, images, channels, height, width, channels_last);

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from ..errors import require
@@ -151,6 +152,7 @@ def _(
     canonical_size: float,
     canonical_level: int,
     channels_last: bool,
+    deterministic: bool,
 ) -> list[Tensor]:
     return [
         torch.empty(
@@ -179,22 +181,45 @@ def _(
 
 def _setup_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     features, rois, scales, _, _, *rest = inputs
-    ctx.rois_need_grad = ctx.needs_input_grad[1]
+    ctx.rois_need_grad = rois.requires_grad
     ctx.save_for_backward(rois, *(features if ctx.rois_need_grad else ()))
     ctx.sizes = ([t.shape[2] for t in features], [t.shape[3] for t in features], features[0].shape[0])
     ctx.settings = (scales, *rest)
+    ctx.features_need_grad = any(t.requires_grad for t in features)
     ctx.channels_last = is_channels_last(features)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     rois, *features = ctx.saved_tensors
-    scales, *rest = ctx.settings
-    heights, widths, images = ctx.sizes
-    grads = None
-    if any(ctx.needs_input_grad[0]) if isinstance(ctx.needs_input_grad[0], list | tuple) else ctx.needs_input_grad[0]:
-        grads = _backward_op(grad, rois, heights, widths, images, scales, *rest, ctx.channels_last)
-    grad_rois = _rois_backward_op(grad, features, rois, scales, *rest) if ctx.rois_need_grad else None
+    grads = grad_rois = None
+    if ctx.features_need_grad:
+        deterministic = torch.are_deterministic_algorithms_enabled()
+        grads = _backward_op(grad, rois, *ctx.sizes, *ctx.settings, ctx.channels_last, deterministic)
+    if ctx.rois_need_grad:
+        grad_rois = _rois_backward_op(grad, features, rois, *ctx.settings)
     return grads, grad_rois, None, None, None, None, None, None, None
 
 
+# The gradient to the features is linear in `grad`, and its adjoint is RoIAlign itself: second derivatives come free.
+def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
+    grad, rois, _, _, _, *settings, _, _ = inputs
+    ctx.save_for_backward(grad, rois)
+    ctx.settings = settings
+
+
+def _double_backward(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+    grad, rois = ctx.saved_tensors
+    scales, *rest = ctx.settings
+    grad_grad = _op(grads, rois, scales, grad.shape[2], grad.shape[3], *rest) if ctx.needs_input_grad[0] else None
+    grad_rois = _rois_backward_op(grad, grads, rois, scales, *rest) if ctx.needs_input_grad[1] else None
+    return grad_grad, grad_rois, *[None] * 10
+
+
+def _no_double_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    raise RuntimeError("roi_align: the gradient to the coordinates of boxes cannot be differentiated again")
+
+
 torch.library.register_autograd("pyrcnn::roi_align", _backward, setup_context=_setup_forward)
+torch.library.register_autograd("pyrcnn::_roi_align_backward", _double_backward, setup_context=_setup_backward)
+torch.library.register_autograd("pyrcnn::_roi_align_rois_backward", _no_double_backward)
+torch.fx.wrap("roi_align")

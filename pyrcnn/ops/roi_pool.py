@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from ..errors import require
@@ -80,7 +81,16 @@ def _(
 
 
 @torch.library.register_fake("pyrcnn::_roi_pool_backward")
-def _(grad: Tensor, argmax: Tensor, rois: Tensor, images: int, height: int, width: int, channels_last: bool) -> Tensor:
+def _(
+    grad: Tensor,
+    argmax: Tensor,
+    rois: Tensor,
+    images: int,
+    height: int,
+    width: int,
+    channels_last: bool,
+    deterministic: bool,
+) -> Tensor:
     size = (images, grad.shape[1], height, width)
     return torch.empty(size, dtype=grad.dtype, device=grad.device, memory_format=memory_format(channels_last))
 
@@ -95,7 +105,22 @@ def _setup_forward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tens
 def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
     require(ctx.with_argmax, "with_argmax must be True for roi_pool to have a gradient")
     argmax, rois = ctx.saved_tensors
-    return _backward_op(grad, argmax, rois, *ctx.size), None, None, None, None, None
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    return _backward_op(grad, argmax, rois, *ctx.size, deterministic), *[None] * 5
+
+
+def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[1], inputs[2])
+
+
+def _double_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    argmax, rois = ctx.saved_tensors
+    channels, pixels = grad.shape[1], grad.shape[2] * grad.shape[3]
+    plane = rois[:, :1].long() * channels + torch.arange(channels, device=grad.device)  # [K, C]
+    taken = grad.reshape(-1)[plane[:, :, None, None] * pixels + argmax.clamp(min=0)]
+    return taken * (argmax >= 0), *[None] * 7
 
 
 torch.library.register_autograd("pyrcnn::roi_pool", _backward, setup_context=_setup_forward)
+torch.library.register_autograd("pyrcnn::_roi_pool_backward", _double_backward, setup_context=_setup_backward)
+torch.fx.wrap("roi_pool")

@@ -1,0 +1,39 @@
+// Which output element a CUDA thread of a RoI op makes, and how it loads and stores channels.
+#pragma once
+#include "cuda.cuh"
+
+namespace pyrcnn {
+
+// Some channels, loaded and stored together (16 bytes where the layout allows it).
+template <typename T, int width> struct alignas(sizeof(T) * width) Packed {
+  T value[width];
+};
+
+__device__ inline int64_t quotient(int64_t a, int64_t b) {  // 64-bit division is slow and seldom needed
+  return (a | b) >> 32 ? a / b : int64_t(uint32_t(a) / uint32_t(b));
+}
+
+// Output element i in memory order: RoI k, bin (p, q), channel c (the first of `width` in NHWC).
+struct Element {
+  int64_t k, c;
+  int32_t p, q;
+};
+template <bool nhwc, int width>
+__device__ Element element(int64_t i, int64_t channels, int32_t bins_y, int32_t bins_x) {
+  const int64_t inner = nhwc ? channels / width : int64_t(bins_y) * bins_x;
+  const int64_t outer = nhwc ? int64_t(bins_y) * bins_x : channels;
+  const int64_t rest = quotient(i, inner), k = quotient(rest, outer);
+  const int64_t a = i - rest * inner, b = rest - k * outer;  // positions within inner and outer
+  const int64_t bin = nhwc ? b : a, p = quotient(bin, bins_x);
+  return {k, nhwc ? a * width : b, int32_t(p), int32_t(bin - p * bins_x)};
+}
+
+// Whether NHWC tensors of storage type T can be read and written 16 bytes at a time.
+template <typename T> bool can_pack(const std::vector<Tensor>& tensors, int64_t channels) {
+  if (channels % int64_t(16 / sizeof(T)) != 0) return false;
+  for (const Tensor& t : tensors)
+    if (reinterpret_cast<uintptr_t>(t.const_data_ptr()) % 16 != 0) return false;
+  return true;
+}
+
+}  // namespace pyrcnn

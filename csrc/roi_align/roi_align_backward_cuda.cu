@@ -1,0 +1,174 @@
+// The gradient of roi_align to the feature maps: a fast form that adds atomically, and one that gives the same bits in
+// every run, in which a block owns a pixel and gathers what the RoIs give it, in ascending order of RoIs.
+#include "roi_align_cuda.cuh"
+
+namespace pyrcnn::roi_align {
+namespace {
+
+template <typename C> __device__ void add(C* to, C value) { atomicAdd(to, value); }
+
+// Adds `width` adjacent values.
+template <int width, typename C> __device__ void add_packed(C* to, const C (&values)[width]) {
+#if __CUDA_ARCH__ >= 900 && CUDART_VERSION >= 12010
+  constexpr bool by_four = width % 4 == 0 && sizeof(C) == 4;
+#else
+  constexpr bool by_four = false;
+#endif
+  if constexpr (by_four) {
+#pragma unroll
+    for (int v = 0; v < width; v += 4)
+      add(reinterpret_cast<float4*>(to + v), make_float4(values[v], values[v + 1], values[v + 2], values[v + 3]));
+  } else {
+#pragma unroll
+    for (int v = 0; v < width; ++v) add(to + v, values[v]);
+  }
+}
+
+// One element of `grad` per thread (in NHWC `width` adjacent channels). The sums are in the compute type; the maps' and
+// the gradient's memory format is the same.
+template <typename T, bool nhwc, int width> struct Scatter {
+  using C = compute_t<T>;
+  Maps<C, C> maps;
+  const T* grad;
+
+  __device__ void operator()(int64_t i) const {
+    const int64_t channels = maps.pyramid.channels, stride = nhwc ? channels : 1;
+    const Element at = element<nhwc, width>(i, channels, maps.options.bins_y, maps.options.bins_x);
+    const Region<C> r = maps.region_of(at.k);
+    if (!r.valid) return;
+    const auto values = reinterpret_cast<const Packed<T, width>*>(grad)[i];
+    C* plane = maps.template plane<nhwc>(r, at.c);
+    visit_pixels(r, at.p, at.q, maps.pyramid.height[r.level], maps.pyramid.width[r.level],
+                 [&](int64_t pixel, C weight) {
+                   C parts[width];
+#pragma unroll
+                   for (int v = 0; v < width; ++v) parts[v] = weight * C(values.value[v]);
+                   add_packed<width>(plane + pixel * stride, parts);
+                 });
+  }
+};
+
+constexpr int kOwnerThreads = 128;
+
+// Whether the samples of this axis reach one pixel of the map: cheap, and never wrongly false.
+template <typename C> __device__ bool may_touch(const Axis<C>& a, int32_t bins, int32_t size, int32_t pixel) {
+  const C begin = a.start, end = a.start + C(bins) * a.bin, slack = touching_slack(begin, end);
+  return (lower(begin, end) <= C(pixel) + slack || pixel == size - 1) &&
+         (higher(begin, end) >= C(pixel) - slack || pixel == 0);
+}
+
+// A block owns one pixel of one image of one level at a time, a thread some of its channels. Scratch memory does not
+// grow with anything.
+template <typename T>
+__global__ void __launch_bounds__(kOwnerThreads)
+    gather(const __grid_constant__ Maps<T, compute_t<T>> maps, const T* grad, int64_t rois, int32_t level,
+           int64_t pixel_stride, int64_t channel_stride, int64_t image_stride, int64_t grad_bin, int64_t grad_channel) {
+  using C = compute_t<T>;
+  const Pyramid<C>& pyramid = maps.pyramid;
+  const Options& o = maps.options;
+  const int32_t height = pyramid.height[level], width = pyramid.width[level];
+  const int64_t size = int64_t(height) * width, bins = int64_t(o.bins_y) * o.bins_x;
+  __shared__ bool touches[kOwnerThreads];
+  for (int64_t owned = blockIdx.x; owned < size * pyramid.images; owned += gridDim.x) {
+    const int64_t image = owned / size, pixel = owned - image * size;
+    const int32_t row = int32_t(pixel / width), column = int32_t(pixel - int64_t(row) * width);
+    T* to = maps.data[level] + image * image_stride + pixel * pixel_stride;
+    for (int64_t c0 = 0; c0 < pyramid.channels; c0 += kOwnerThreads) {
+      const int64_t c = c0 + threadIdx.x;
+      C sum = 0;
+      for (int64_t k0 = 0; k0 < rois; k0 += kOwnerThreads) {
+        bool mine = false;
+        if (k0 + threadIdx.x < rois) {
+          const Region<C> r = maps.region_of(k0 + threadIdx.x);
+          mine = r.valid && r.level == level && r.image == image && may_touch(r.y, o.bins_y, height, row) &&
+                 may_touch(r.x, o.bins_x, width, column);
+        }
+        __syncthreads();  // the flags of the batch before have been read
+        touches[threadIdx.x] = mine;
+        __syncthreads();
+        for (int j = 0; j < kOwnerThreads; ++j) {
+          if (!touches[j]) continue;
+          const Region<C> r = maps.region_of(k0 + j);
+          const T* from = grad + (k0 + j) * pyramid.channels * bins + c * grad_channel;
+          for (int32_t p = 0; p < o.bins_y; ++p) {
+            const C weight_y = pixel_weight(r.y, p, height, row);
+            if (weight_y == C(0)) continue;
+            for (int32_t q = 0; q < o.bins_x; ++q) {
+              const C weight = weight_y * pixel_weight(r.x, q, width, column);
+              if (weight == C(0) || c >= pyramid.channels) continue;
+              sum = fma(weight, C(from[(int64_t(p) * o.bins_x + q) * grad_bin]), sum);
+            }
+          }
+        }
+      }
+      if (c < pyramid.channels) to[c * channel_stride] = T(sum);
+    }
+  }
+}
+
+template <typename T>
+std::vector<Tensor> deterministic_backward(const OnDevice& on, const Tensor& grad, const Tensor& rois,
+                                           const Pyramid<compute_t<T>>& sizes, const Options& o, bool nhwc) {
+  using C = compute_t<T>;
+  const int64_t channels = sizes.channels, bins = int64_t(o.bins_y) * o.bins_x;
+  const Tensor g = dense(grad);
+  const bool grad_nhwc = is_channels_last(g);
+  Maps<T, C> maps{{}, sizes, o, data<C>(rois)};
+  std::vector<Tensor> grads;
+  for (int32_t l = 0; l < sizes.levels; ++l) {
+    grads.push_back(empty_4d(grad, sizes.images, channels, sizes.height[l], sizes.width[l], nhwc));
+    maps.data[l] = mutable_data<T>(grads[l]);
+    const int64_t size = int64_t(sizes.height[l]) * sizes.width[l];
+    if (grads[l].numel() == 0) continue;
+    const int64_t blocks = size * sizes.images;
+    gather<T><<<dim3(unsigned(blocks < kMaxBlocks ? blocks : kMaxBlocks)), kOwnerThreads, 0, on.stream>>>(
+        maps, data<T>(g), rois.size(0), l, nhwc ? channels : 1, nhwc ? 1 : size, size * channels,
+        grad_nhwc ? channels : 1, grad_nhwc ? 1 : bins);
+    STD_CUDA_KERNEL_LAUNCH_CHECK();
+  }
+  return grads;
+}
+
+template <typename T>
+std::vector<Tensor> atomic_backward(const OnDevice& on, const Tensor& grad, const Tensor& rois,
+                                    const Pyramid<compute_t<T>>& sizes, const Options& o, bool nhwc) {
+  using C = compute_t<T>;
+  const ScalarType sum_type = sizeof(C) == 8 ? ScalarType::Double : ScalarType::Float;
+  const Tensor g = in_layout(grad, nhwc);
+  Maps<C, C> maps{{}, sizes, o, data<C>(rois)};
+  std::vector<Tensor> sums, packable{g};
+  for (int32_t l = 0; l < sizes.levels; ++l) {
+    sums.push_back(empty_4d(grad, sizes.images, sizes.channels, sizes.height[l], sizes.width[l], nhwc, sum_type));
+    torch::stable::zero_(sums[l]);
+    maps.data[l] = mutable_data<C>(sums[l]);
+    packable.push_back(sums[l]);
+  }
+  constexpr int width = 16 / sizeof(T);
+  if (nhwc && can_pack<T>(packable, sizes.channels))
+    each(on, g.numel() / width, Scatter<T, true, width>{maps, data<T>(g)});
+  else if (nhwc) each(on, g.numel(), Scatter<T, true, 1>{maps, data<T>(g)});
+  else each(on, g.numel(), Scatter<T, false, 1>{maps, data<T>(g)});
+  if (grad.scalar_type() != sum_type)
+    for (Tensor& t : sums) t = torch::stable::to(t, grad.scalar_type());
+  return sums;
+}
+
+std::vector<Tensor> cuda(const Tensor& grad, const Tensor& rois, Integers heights, Integers widths, int64_t images,
+                         Numbers scales, int64_t sampling_ratio, bool aligned, double canonical_size,
+                         int64_t canonical_level, bool channels_last, bool deterministic) {
+  check_sizes(grad, rois, heights, widths);
+  const Options o = options(grad.size(2), grad.size(3), sampling_ratio, aligned);
+  const OnDevice on(grad);
+  return dispatch_floating(grad, "grad", [&](auto type) {
+    using T = typename decltype(type)::type;
+    using C = compute_t<T>;
+    const auto sizes = pyramid<C>(images, grad.size(1), heights, widths, scales, canonical_size, canonical_level);
+    const Tensor from = compute_rois<C>(rois);
+    return deterministic ? deterministic_backward<T>(on, grad, from, sizes, o, channels_last)
+                         : atomic_backward<T>(on, grad, from, sizes, o, channels_last);
+  });
+}
+
+}  // namespace
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("_roi_align_backward", TORCH_BOX(&cuda)); }
+}  // namespace pyrcnn::roi_align

@@ -1,0 +1,176 @@
+#include <tuple>
+
+#include "../common/bins.cuh"
+#include "roi_pool_check.h"
+
+namespace pyrcnn::roi_pool {
+namespace {
+
+// One output element per thread, or in NHWC the `width` adjacent channels of one bin.
+template <typename T, bool nhwc, int width> struct Forward {
+  using C = compute_t<T>;
+  const T* input;
+  const C* rois;
+  Shape s;
+  int64_t images;
+  C scale;
+  T* out;
+  int32_t* argmax;  // null: not wanted
+
+  __device__ void operator()(int64_t i) const {
+    const Element at = element<nhwc, width>(i, s.channels, s.bins_y, s.bins_x);
+    const Region<C> r = region(rois + 5 * at.k, images, scale, s.bins_y, s.bins_x);
+    const Cells rows = cells(r.y, at.p, s.height), columns = cells(r.x, at.q, s.width);
+    const bool empty = !r.in_batch || !r.finite || rows.last <= rows.first || columns.last <= columns.first;
+    const int64_t size = int64_t(s.height) * s.width, stride = nhwc ? s.channels : 1;
+    const T* plane = input + (nhwc ? r.image * s.channels * size + at.c : (r.image * s.channels + at.c) * size);
+    C best[width];
+    int32_t where[width];
+#pragma unroll
+    for (int v = 0; v < width; ++v) {
+      best[v] = empty ? C(0) : C(-HUGE_VAL);
+      where[v] = empty ? -1 : rows.first * s.width + columns.first;
+    }
+    if (!empty)
+      for (int32_t y = rows.first; y < rows.last; ++y)
+        for (int32_t x = columns.first; x < columns.last; ++x) {
+          const int32_t cell = y * s.width + x;
+          const auto values = *reinterpret_cast<const Packed<T, width>*>(plane + cell * stride);
+#pragma unroll
+          for (int v = 0; v < width; ++v)
+            if (replaces(C(values.value[v]), best[v])) best[v] = C(values.value[v]), where[v] = cell;
+        }
+    Packed<T, width> result;
+#pragma unroll
+    for (int v = 0; v < width; ++v) result.value[v] = T(best[v]);
+    reinterpret_cast<Packed<T, width>*>(out)[i] = result;
+    if (argmax == nullptr) return;
+#pragma unroll
+    for (int v = 0; v < width; ++v) argmax[i * width + v] = where[v];
+  }
+};
+
+std::tuple<Tensor, Tensor> forward_cuda(const Tensor& input, const Tensor& rois, double scale, int64_t output_height,
+                                        int64_t output_width, bool with_argmax) {
+  check_input(input, rois, scale, output_height, output_width);
+  const OnDevice on(input);
+  const bool nhwc = is_channels_last(input);
+  const int64_t count = rois.size(0), channels = input.size(1);
+  Tensor out = empty_4d(input, count, channels, output_height, output_width, nhwc);
+  Tensor argmax = with_argmax ? empty_4d(input, count, channels, output_height, output_width, nhwc, ScalarType::Int)
+                              : torch::stable::new_empty(input, {0}, ScalarType::Int);
+  dispatch_floating(input, "input", [&](auto type) {
+    using T = typename decltype(type)::type;
+    using C = compute_t<T>;
+    const Tensor from = compute_rois<C>(rois), map = dense(input);
+    if (out.numel() == 0) return;
+    const Shape s{channels, int32_t(input.size(2)), int32_t(input.size(3)), int32_t(output_height),
+                  int32_t(output_width)};
+    constexpr int width = 16 / sizeof(T);
+    const auto launch = [&](auto kernel, int64_t elements) {
+      kernel.input = data<T>(map), kernel.rois = data<C>(from), kernel.s = s, kernel.images = input.size(0);
+      kernel.scale = C(scale), kernel.out = mutable_data<T>(out);
+      kernel.argmax = with_argmax ? mutable_data<int32_t>(argmax) : nullptr;
+      each(on, elements, kernel);
+    };
+    if (nhwc && can_pack<T>({map, out}, channels)) launch(Forward<T, true, width>{}, out.numel() / width);
+    else if (nhwc) launch(Forward<T, true, 1>{}, out.numel());
+    else launch(Forward<T, false, 1>{}, out.numel());
+  });
+  return {out, argmax};
+}
+
+// Where element (k, c, bin) of the gradient lies, and pixel 0 of image n's channel c; strides of each layout.
+struct Strides {
+  int64_t roi, channel, bin;          // of grad and argmax
+  int64_t image, map_channel, pixel;  // of the sums
+};
+
+// Fast: one element of `grad` per thread, added atomically.
+template <typename T> struct Scatter {
+  using C = compute_t<T>;
+  const T* grad;
+  const int32_t* argmax;
+  const C* rois;
+  int64_t channels, bins, images, pixels;
+  Strides strides;
+  bool nhwc;
+  C* sums;
+
+  __device__ void operator()(int64_t i) const {
+    const int64_t rest = quotient(i, nhwc ? channels : bins), inner = i - rest * (nhwc ? channels : bins);
+    const int64_t k = quotient(rest, nhwc ? bins : channels), c = nhwc ? inner : rest - k * channels;
+    const C image = rois[5 * k];
+    const int32_t pixel = argmax[i];
+    if (!(image >= C(0) && image < C(images)) || pixel < 0 || pixel >= pixels) return;
+    C* to = sums + int64_t(image) * strides.image + c * strides.map_channel + pixel * strides.pixel;
+    atomicAdd(to, C(grad[i]));
+  }
+};
+
+// The same bits in every run: a thread owns one channel of one image and adds to it in ascending order of RoIs and
+// bins.
+template <typename T> struct Owner {
+  using C = compute_t<T>;
+  const T* grad;
+  const int32_t* argmax;
+  const C* rois;
+  int64_t count, channels, bins, pixels;
+  Strides strides;
+  C* sums;
+
+  __device__ void operator()(int64_t i) const {
+    const int64_t image = quotient(i, channels), c = i - image * channels;
+    C* plane = sums + image * strides.image + c * strides.map_channel;
+    for (int64_t k = 0; k < count; ++k) {
+      const C index = rois[5 * k];
+      if (!(index >= C(image) && index < C(image + 1))) continue;
+      for (int64_t b = 0; b < bins; ++b) {
+        const int64_t at = k * strides.roi + c * strides.channel + b * strides.bin;
+        const int32_t pixel = argmax[at];
+        if (pixel >= 0 && pixel < pixels) plane[pixel * strides.pixel] += C(grad[at]);
+      }
+    }
+  }
+};
+
+Tensor backward_cuda(const Tensor& grad, const Tensor& argmax, const Tensor& rois, int64_t images, int64_t height,
+                     int64_t width, bool channels_last, bool deterministic) {
+  check_backward(grad, argmax, rois);
+  const OnDevice on(grad);
+  return dispatch_floating(grad, "grad", [&](auto type) {
+    using T = typename decltype(type)::type;
+    using C = compute_t<T>;
+    const int64_t channels = grad.size(1), bins = grad.size(2) * grad.size(3), pixels = height * width;
+    const ScalarType sum_type = sizeof(C) == 8 ? ScalarType::Double : ScalarType::Float;
+    Tensor sums = empty_4d(grad, images, channels, height, width, channels_last, sum_type);
+    torch::stable::zero_(sums);
+    const Tensor g = dense(grad), from = compute_rois<C>(rois);
+    const bool nhwc = is_channels_last(g);
+    const Tensor where = in_layout(argmax, nhwc);
+    const Strides strides{channels * bins,
+                          nhwc ? 1 : bins,
+                          nhwc ? channels : 1,
+                          channels * pixels,
+                          channels_last ? 1 : pixels,
+                          channels_last ? channels : 1};
+    const T* values = data<T>(g);
+    const int32_t* indices = data<int32_t>(where);
+    if (sums.numel() > 0 && deterministic)
+      each(on, images * channels,
+           Owner<T>{values, indices, data<C>(from), rois.size(0), channels, bins, pixels, strides,
+                    mutable_data<C>(sums)});
+    else if (sums.numel() > 0)
+      each(on, g.numel(),
+           Scatter<T>{values, indices, data<C>(from), channels, bins, images, pixels, strides, nhwc,
+                      mutable_data<C>(sums)});
+    return grad.scalar_type() == sum_type ? sums : torch::stable::to(sums, grad.scalar_type());
+  });
+}
+
+}  // namespace
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) {
+  m.impl("roi_pool", TORCH_BOX(&forward_cuda));
+  m.impl("_roi_pool_backward", TORCH_BOX(&backward_cuda));
+}
+}  // namespace pyrcnn::roi_pool

@@ -1,0 +1,106 @@
+"""RoIAlign over the levels of a feature pyramid, under torchvision's name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.fx
+from torch import Tensor, nn
+
+from ..errors import require
+from ._regions import as_rois, pair
+from .roi_align import roi_align_levels
+
+
+def infer_scale(feature: Tensor, image_size: tuple[int, int]) -> float:
+    """The power of two nearest to the size of ``feature`` [N, C, H, W] over that of the image (height, width)."""
+    return 2.0 ** round(math.log2(feature.shape[2] / image_size[0]))
+
+
+def _pool(
+    x: Mapping[str, Tensor],
+    boxes: Sequence[Tensor],
+    image_shapes: Sequence[tuple[int, int]],
+    featmap_names: Sequence[str],
+    output_size: tuple[int, int],
+    sampling_ratio: int,
+    canonical_scale: int,
+    canonical_level: int,
+) -> Tensor:
+    features = [feature for name, feature in x.items() if name in featmap_names]
+    require(len(features) > 0, f"x must hold some of the maps {list(featmap_names)}, got {list(x)}")
+    require(len(image_shapes) > 0, "image_shapes must hold one (height, width) per image, got none")
+    image_size = (max(h for h, _ in image_shapes), max(w for _, w in image_shapes))
+    scales = [infer_scale(feature, image_size) for feature in features]
+    return roi_align_levels(
+        features,
+        as_rois(boxes),
+        output_size,
+        scales,
+        sampling_ratio,
+        canonical_size=canonical_scale,
+        canonical_level=canonical_level,
+    )
+
+
+torch.fx.wrap("_pool")
+
+
+class MultiScaleRoIAlign(nn.Module):
+    """Pool each box from the map that suits its size (Lin et al. 2017, eq. 1), in one call for all maps.
+
+    The scales of the maps are read off the sizes of each call, so that a batch of another size needs no reset.
+
+    Args:
+        featmap_names: the maps to use, by their names in the input; ordered fine to coarse there.
+        output_size: bins per box, one number or (height, width).
+        sampling_ratio: samples per bin and axis; 0 or less takes one per feature pixel.
+        canonical_scale, canonical_level: a box of this side, in pixels, reads this level.
+
+    >>> pool = MultiScaleRoIAlign(["p2", "p3"], 7, 2)
+    >>> maps = {"p2": torch.ones(1, 8, 64, 64), "p3": torch.ones(1, 8, 32, 32)}
+    >>> pool(maps, [torch.tensor([[4.0, 4, 20, 20]])], [(256, 256)]).shape
+    torch.Size([1, 8, 7, 7])
+    """
+
+    def __init__(
+        self,
+        featmap_names: Sequence[str],
+        output_size: int | Sequence[int],
+        sampling_ratio: int,
+        *,
+        canonical_scale: int = 224,
+        canonical_level: int = 4,
+    ) -> None:
+        super().__init__()
+        self.featmap_names = featmap_names
+        self.output_size = pair(output_size)
+        self.sampling_ratio = sampling_ratio
+        self.canonical_scale = canonical_scale
+        self.canonical_level = canonical_level
+
+    def forward(
+        self, x: Mapping[str, Tensor], boxes: Sequence[Tensor], image_shapes: Sequence[tuple[int, int]]
+    ) -> Tensor:
+        """Pool from the maps ``x`` [N, C, H, W] the ``boxes``, one [L, 4] per image, to [K, C, height, width].
+
+        ``image_shapes`` are the images' (height, width) before padding; their maximum is what the maps cover.
+        """
+        return _pool(
+            x,
+            boxes,
+            image_shapes,
+            self.featmap_names,
+            self.output_size,
+            self.sampling_ratio,
+            self.canonical_scale,
+            self.canonical_level,
+        )
+
+    def extra_repr(self) -> str:
+        """The arguments, for ``print(model)``."""
+        return (
+            f"featmap_names={self.featmap_names}, output_size={self.output_size}, sampling_ratio={self.sampling_ratio}"
+        )
