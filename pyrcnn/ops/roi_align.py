@@ -9,8 +9,8 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from ..errors import require
-from ._regions import as_rois, is_channels_last, memory_format, pair
+from ..errors import InputError, require
+from ._regions import as_rois, is_channels_last, memory_format, pair, refuse_forward_ad
 from ._register import input_errors
 
 _op = torch.ops.pyrcnn.roi_align.default
@@ -43,14 +43,21 @@ def roi_align(
         count as zero, so a RoI outside the map, or with a coordinate that is NaN or infinite, gives zeros.
 
     Gradients reach ``input`` and the coordinates of ``boxes``; they are the same for any number of threads.
+    The gradient to ``input`` can be differentiated again, the one to ``boxes`` and forward mode raise an error.
     Raises :class:`pyrcnn.InputError` on bad shapes and dtypes and, on the CPU, on an image index out of range; on CUDA
     such a RoI gives zeros, because an error would have to wait for the device.
 
     >>> roi_align(torch.ones(1, 8, 32, 32), torch.tensor([[0, 4.0, 4, 20, 20]]), 7, 0.5).shape
     torch.Size([1, 8, 7, 7])
     """
+    if input.dim() != 4:
+        raise InputError(f"input must be [N, C, H, W], got {list(input.shape)}")
+    if not input.is_floating_point():
+        raise InputError(f"input must be float32, float64, float16 or bfloat16, got {input.dtype}")
     height, width = pair(output_size)
-    return _op([input], as_rois(boxes), [spatial_scale], height, width, sampling_ratio, aligned, 224.0, 4)
+    rois = as_rois(boxes)
+    refuse_forward_ad("roi_align", (input, rois))
+    return _op([input], rois, [spatial_scale], height, width, sampling_ratio, aligned, 224.0, 4)
 
 
 @input_errors
@@ -76,6 +83,7 @@ def roi_align_levels(
     torch.Size([1, 8, 7, 7])
     """
     height, width = pair(output_size)
+    refuse_forward_ad("roi_align_levels", (*features, rois))
     return _op(
         list(features),
         rois,

@@ -10,7 +10,7 @@ import torch.fx
 from torch import Tensor, nn
 
 from ..errors import require
-from ._regions import as_rois, is_channels_last, memory_format, pair
+from ._regions import as_rois, is_channels_last, memory_format, pair, refuse_forward_ad
 from ._register import input_errors
 
 _op = torch.ops.pyrcnn.roi_pool.default
@@ -45,8 +45,10 @@ def roi_pool(
     torch.Size([1, 8, 7, 7])
     """
     height, width = pair(output_size)
+    rois = as_rois(boxes)
+    refuse_forward_ad("roi_pool", (input,))
     with_argmax = input.requires_grad and torch.is_grad_enabled()
-    return _op(input, as_rois(boxes), spatial_scale, height, width, with_argmax)[0]
+    return _op(input, rois, spatial_scale, height, width, with_argmax)[0]
 
 
 class RoIPool(nn.Module):
