@@ -36,6 +36,7 @@ from .preprocess import preprocess
 from .nms import batched_nms, nms, nms_padded
 
 # regions of interest
+from .pooler import MultiScaleRoIAlign
 from .roi_pool import RoIPool, roi_pool
 from .roi_align import RoIAlign, roi_align, roi_align_levels
 from .roi_detections import roi_detections
@@ -45,6 +46,7 @@ __all__ = [
     "FrozenBatchNorm2d",
     "LastLevelMaxPool",
     "Matches",
+    "MultiScaleRoIAlign",
     "Peaks",
     "RoIAlign",
     "RoIPool",

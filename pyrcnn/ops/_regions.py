@@ -15,7 +15,7 @@ def pair(size: int | Sequence[int]) -> tuple[int, int]:
     """``output_size`` as (height, width)."""
     if isinstance(size, int | torch.SymInt):
         return size, size
-    require(len(size) in (1, 2), f"output_size must be one or two integers, got {size!r}")
+    require(len(size) in (1, 2), "output_size must be one or two integers")
     return size[0], size[-1]
 
 
