@@ -155,7 +155,7 @@ def fit_sides(
     """
     require(resize in RESIZES, f"resize must be one of {list(RESIZES)}, got {resize!r}")
     new_size, resampled = RESIZES[resize]
-    sizes = [new_size(*image.shape[-2:], shorter, longer) for image in images]
+    sizes = [new_size(image.shape[-2], image.shape[-1], shorter, longer) for image in images]
     scales = [(new[0] / i.shape[-2], new[1] / i.shape[-1]) for new, i in zip(sizes, images, strict=True)]
     height, width = (-(-max(side) // multiple) * multiple for side in zip(*sizes, strict=True))
     pixels = images[0].new_zeros((len(images), 3, height, width), dtype=torch.float32)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..layers import he_normal
+
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
@@ -67,7 +69,9 @@ def stage(index: int, depth: int, style: ResNetStyle | None = None) -> nn.Sequen
     stride = 1 if index == 1 else 2
     blocks = [Bottleneck(channels, width, stride, True, style)]
     blocks += [Bottleneck(4 * width, width, 1, False, style) for _ in range(BLOCKS[depth][index - 1] - 1)]
-    return nn.Sequential(*blocks)
+    layers = nn.Sequential(*blocks)
+    he_normal(layers)
+    return layers
 
 
 class ResNet(nn.Module):
@@ -87,9 +91,7 @@ class ResNet(nn.Module):
         self.bn1 = _norm(64, style)
         for i in range(1, max(taps) + 1):
             self.add_module(f"layer{i}", stage(i, depth, style))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        he_normal(self.conv1)
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         """Feature maps [N, channels[i], H / strides[i], W / strides[i]], finest first."""

@@ -17,10 +17,10 @@ from ..backbones.resnet import ResNetStyle, stage
 from ..labels import default_labels
 from ..layers import freeze_lower
 from ..outputs import PaddedDetections, trim
-from ..preprocess import fit_sides, load_images
+from ..preprocess import fit_sides, fit_square, load_images, normalize
 from .roi_head import RoIConfig, RoIHead
 from .rpn import RPN, RPNConfig
-from .targets import pad_targets, roi_losses, sample_proposals
+from .targets import PaddedTargets, pad_targets, roi_losses, sample_proposals
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,16 @@ class FasterRCNNConfig:
     num_classes: int = 90  # without background
     norm: str = "frozen"  # the backbone's batch norms: "frozen" (statistics and scales fixed) or "batch"
     norm_eps: float = 1e-5
+    norm_momentum: float = 0.1
     stride_in_1x1: bool = False  # ResNet: MSRA's stride placement instead of torchvision's
+    same_pool: bool = False  # ResNet: the stem pools with TensorFlow's padding
     top: bool = True  # MobileNetV2: with its last 1×1 convolution, 320 to 1280 channels
     fpn_channels: int = 256  # 0: no pyramid, the last feature map alone
     fpn_norm: bool = False  # batch norm in the pyramid
     fpn_extra: bool = True  # one coarser level, for proposals only, by subsampling the last
     min_size: int = 800  # pictures' shorter side in network pixels …
     max_size: int = 1333  # … unless the longer one would exceed this
-    resize: str = "torchvision"  # a name of preprocess.RESIZES
+    resize: str = "torchvision"  # a name of preprocess.RESIZES, or "square": fitted into max_size × max_size
     normalization: str = "imagenet"  # a name of preprocess.NORMALIZATIONS
     trainable_layers: int | None = None  # train only this many of the backbone's upper stages
     rpn: RPNConfig = field(default_factory=RPNConfig)
@@ -52,13 +54,13 @@ def make_backbone(config: FasterRCNNConfig) -> tuple[Any, nn.Module | None]:
     options: dict[str, Any] = {}
     conv5 = None
     if config.backbone.startswith("resnet"):
-        style = ResNetStyle(config.stride_in_1x1, eps=config.norm_eps)
+        style = ResNetStyle(config.stride_in_1x1, config.same_pool, config.norm_eps, config.norm_momentum)
         options = {"style": style}
         if config.roi.head == "conv5":
             options["taps"] = (3,)
             conv5 = stage(4, int(config.backbone.removeprefix("resnet")), style)
     elif config.backbone == "mobilenet_v2":
-        options = {"padding": "symmetric", "norm_eps": config.norm_eps, "norm_momentum": 0.1,
+        options = {"padding": "symmetric", "norm_eps": config.norm_eps, "norm_momentum": config.norm_momentum,
                    "taps": (2, 5, 12), "top": config.top}  # fmt: skip
     body = BACKBONES[config.backbone](**options)
     if config.norm == "frozen":
@@ -104,7 +106,11 @@ class FasterRCNN(nn.Module):
         parameter = next(self.parameters())
         c = self.config
         loaded = [image.to(parameter.device) for image in load_images(images)]
-        pixels, sizes, scales = fit_sides(loaded, c.min_size, c.max_size, c.resize, c.normalization)
+        if c.resize == "square":
+            pixels, sizes, scales = fit_square(loaded, c.max_size)
+            pixels = normalize(pixels, c.normalization)  # the padding too
+        else:
+            pixels, sizes, scales = fit_sides(loaded, c.min_size, c.max_size, c.resize, c.normalization)
         return pixels.to(parameter.dtype), sizes, scales
 
     def predict_padded(self, pixels: Tensor, sizes: Tensor) -> PaddedDetections:
@@ -112,9 +118,10 @@ class FasterRCNN(nn.Module):
 
         ``pixels`` [N, 3, H, W] normalised, sides multiples of 32; ``sizes`` [N, 2] (h, w) of the pictures in it.
         """
+        height, width = pixels.shape[-2:]
         features = self.backbone(pixels)  # per level [N, C, H, W]
-        proposals, _, counts = self.rpn.propose(features, sizes, *pixels.shape[-2:])  # [N, P, 4], [N, P], [N]
-        logits, deltas = self.roi(features, proposals)  # [N, P, classes + 1], [N, P, 4 * classes]
+        proposals, _, counts = self.rpn.propose(features, sizes, height, width)  # [N, P, 4], [N, P], [N]
+        logits, deltas = self.roi(features, proposals, height, width)  # [N, P, classes + 1], [N, P, 4 * classes]
         return self.roi.detect(logits, deltas, proposals, counts, sizes)
 
     def proposals(self, pixels: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,9 +132,14 @@ class FasterRCNN(nn.Module):
         """Named losses, already weighted: their sum is what to minimise."""
         require(len(images) == len(targets), f"targets must be one per image, got {len(targets)} for {len(images)}")
         pixels, sizes, scales = self.preprocess(images)
-        truth = pad_targets(targets, scales)
+        return self.padded_loss(pixels, sizes, pad_targets(targets, scales))
+
+    def padded_loss(self, pixels: Tensor, sizes: Tensor, truth: PaddedTargets) -> dict[str, Tensor]:
+        """:meth:`loss` of fixed shapes, without host synchronisation; ``truth`` in pixels of the network input."""
+        height, width = pixels.shape[-2:]
         features = self.backbone(pixels)
-        rpn, proposals, counts = self.rpn.loss(features, sizes, *pixels.shape[-2:], truth)
+        rpn, proposals, counts = self.rpn.loss(features, sizes, height, width, truth)
         with torch.no_grad():
             sample = sample_proposals(proposals, counts, truth, self.config.roi)
-        return rpn | roi_losses(*self.roi(features, sample.boxes), sample, self.config.roi)
+        logits, deltas = self.roi(features, sample.boxes, height, width)
+        return rpn | roi_losses(logits, deltas, sample, self.config.roi)

@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import require
-from ...ops import generate_proposals, grid_anchors
+from ...ops import clip_boxes_to_image, decode_boxes, generate_proposals, grid_anchors, nms_padded
 from ..layers import float32
-from .targets import PaddedTargets, rpn_losses
+from .targets import PaddedTargets, rows, rpn_losses
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class RPNConfig:
     foreground: float = 0.7  # IoU from which an anchor is an object
     background: float = 0.3  # IoU below which it is background
     drop_outside: bool = False  # do not learn from anchors that leave the image
+    clip_anchors: bool = False  # cut anchors at the pixels' border, suppress before clipping (TensorFlow)
     samples: int = 256  # anchors learnt from, per image
     positives: float = 0.5  # at most this share of them objects
     beta: float = 1 / 9  # where smooth L1 turns linear; 0: L1
@@ -112,6 +113,37 @@ class RPNHead(nn.Module):
         return logits, deltas
 
 
+def flat_logits(logits: Sequence[Tensor]) -> Tensor:
+    """Per level [N, A, H, W] → [N, M] in the order of the anchors."""
+    return torch.cat([x.permute(0, 2, 3, 1).flatten(1) for x in logits], 1)
+
+
+def flat_deltas(deltas: Sequence[Tensor]) -> Tensor:
+    """Per level [N, 4A, H, W] → [N, M, 4] in the order of the anchors."""
+    return torch.cat([x.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4)) for x in deltas], 1)
+
+
+def suppress_then_clip(
+    logits: Tensor, deltas: Tensor, anchors: Tensor, sizes: Tensor, config: RPNConfig, training: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """TensorFlow's proposals, of ``logits`` [N, M], ``deltas`` [N, M, 4], ``anchors`` [M, 4]: as :meth:`RPN.propose`.
+
+    Every anchor takes part (no first cut), overlaps are judged before boxes are clipped to ``sizes`` [N, 2], and boxes
+    that then have no area are dropped.
+    """
+    boxes = decode_boxes(float32(deltas.detach()), anchors, config.weights, config.clip)
+    scores = float32(logits.detach()).sigmoid()
+    indices, _ = nms_padded(boxes, scores, config.nms_threshold, config.after_nms[0 if training else 1])
+    boxes, found = rows(boxes, indices.clamp(min=0)), indices >= 0
+    limits = sizes.to(boxes.dtype).flip(-1).repeat(1, 2)[:, None]  # [N, 1, 4] as x, y, x, y
+    boxes = boxes.clamp(min=0).minimum(limits)
+    found &= (boxes[..., 2:] > boxes[..., :2]).all(-1)
+    order = (~found).to(torch.uint8).argsort(dim=1, stable=True)  # what is left first, in descending score
+    found = found.gather(1, order)
+    scores = scores.gather(1, indices.clamp(min=0)).gather(1, order)
+    return torch.where(found[..., None], rows(boxes, order), 0.0), torch.where(found, scores, 0.0), found.sum(1)
+
+
 class RPN(nn.Module):
     """Anchors on every cell of every level, judged and refined by one small network."""
 
@@ -156,18 +188,27 @@ class RPN(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The best boxes [N, P, 4] with scores [N, P] and counts [N]; pixels are ``height`` × ``width``."""
         logits, deltas = self.head(features)
-        return self.select(logits, deltas, sizes, self.spacing(features, height, width), training=False)
+        return self.select(logits, deltas, sizes, height, width, training=False)
+
+    def anchors(self, features: Sequence[Tensor], height: int, width: int) -> Tensor:
+        """All anchors [M, 4], level by level, row by row, those of a cell together."""
+        grid = [(f.shape[-2], f.shape[-1]) for f in features]
+        anchors = torch.cat(grid_anchors(grid, self.spacing(features, height, width), self.cells))
+        return clip_boxes_to_image(anchors, (height, width)) if self.config.clip_anchors else anchors
 
     def select(
-        self, logits: list[Tensor], deltas: list[Tensor], sizes: Tensor, spacing: list[tuple[int, int]], training: bool
+        self, logits: list[Tensor], deltas: list[Tensor], sizes: Tensor, height: int, width: int, training: bool
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Decode the head's outputs, keep the best of each level, drop overlaps: as :meth:`propose` returns."""
         c = self.config
+        if c.clip_anchors:
+            anchors = self.anchors(logits, height, width)
+            return suppress_then_clip(flat_logits(logits), flat_deltas(deltas), anchors, sizes, c, training)
         return generate_proposals(
             [float32(x.detach()) for x in logits],
             [float32(x.detach()) for x in deltas],
             self.cells,
-            spacing,
+            self.spacing(logits, height, width),
             sizes,
             c.before_nms[0 if training else 1],
             c.after_nms[0 if training else 1],
@@ -182,15 +223,7 @@ class RPN(nn.Module):
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Losses, and the proposals [N, P, 4] and counts [N] that the RoI head learns from (without gradient)."""
         logits, deltas = self.head(features)
-        spacing = self.spacing(features, height, width)
-        anchors = torch.cat(grid_anchors([f.shape[-2:] for f in features], spacing, self.cells))
-        losses = rpn_losses(
-            torch.cat([x.permute(0, 2, 3, 1).flatten(1) for x in logits], 1),
-            torch.cat([x.permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4)) for x in deltas], 1),
-            anchors,
-            targets,
-            sizes,
-            self.config,
-        )
-        proposals, _, counts = self.select(logits, deltas, sizes, spacing, training=True)
+        anchors = self.anchors(features, height, width)
+        losses = rpn_losses(flat_logits(logits), flat_deltas(deltas), anchors, targets, sizes, self.config)
+        proposals, _, counts = self.select(logits, deltas, sizes, height, width, training=True)
         return losses, proposals, counts

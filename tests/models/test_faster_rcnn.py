@@ -1,0 +1,320 @@
+"""Faster R-CNN: its anchors, its two stages, what goes in and what comes out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pyrcnn import Detections, InputError, Targets
+from pyrcnn.models import PRESETS, FasterRCNN, FasterRCNNConfig, build
+from pyrcnn.models.faster_rcnn.rpn import ANCHORS, RPN, RPNConfig
+from pyrcnn.models.faster_rcnn.targets import pad_targets
+from pyrcnn.models.presets import changed
+
+NAMES = [name for name in PRESETS if name.startswith("faster_rcnn")]
+SMALL = {
+    "num_classes": 3, "fpn_channels": 16, "min_size": 64, "max_size": 128,
+    "rpn": {"sizes": ((8,), (16,), (32,), (48,), (64,)), "before_nms": (100, 60), "after_nms": (80, 40)},
+    "roi": {"width": 32, "samples": 16, "score_threshold": 0.2, "max_detections": 10},
+}  # fmt: skip
+TRUTH = [
+    Targets(torch.tensor([[4.0, 4.0, 40.0, 30.0], [30.0, 20.0, 70.0, 60.0]]), torch.tensor([0, 2])),
+    Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64)),
+]
+
+
+def small(**more: Any) -> FasterRCNN:
+    torch.manual_seed(0)
+    model = build("faster_rcnn_mobilenet_v2_fpn", **(SMALL | more))
+    assert isinstance(model, FasterRCNN)
+    return model
+
+
+def pictures(*sizes: tuple[int, int]) -> list[Tensor]:
+    return [torch.randint(0, 256, (3, h, w), dtype=torch.uint8) for h, w in sizes]
+
+
+def padded_input(images: int = 2, height: int = 64, width: int = 96) -> tuple[Tensor, Tensor]:
+    return torch.randn(images, 3, height, width), torch.tensor([[height, width]] * images)
+
+
+@pytest.fixture(scope="module")
+def model() -> FasterRCNN:
+    return small().eval()
+
+
+# ---- anchors ---------------------------------------------------------------------------------------------------------
+
+
+def test_torchvision_anchors_are_rounded() -> None:
+    got = ANCHORS["torchvision"]((32,), (0.5, 1.0, 2.0))
+    assert got.tolist() == [[-23, -11, 23, 11], [-16, -16, 16, 16], [-11, -23, 11, 23]]
+    two = ANCHORS["torchvision"]((32, 64), (0.5, 1.0))  # the size is fastest
+    assert two[:, 2].tolist() == [23, 45, 16, 32]
+
+
+def test_detectron2_anchors_are_exact() -> None:
+    got = ANCHORS["detectron2"]((32, 64), (0.5, 1.0))  # the ratio is fastest
+    root = 2**0.5
+    torch.testing.assert_close(got[0], torch.tensor([-16 * root, -8 * root, 16 * root, 8 * root]))
+    assert got[1].tolist() == [-16, -16, 16, 16]
+    assert (got[:, 2:] - got[:, :2]).prod(1).tolist() == pytest.approx([1024, 1024, 4096, 4096])
+
+
+def test_paper_anchors_are_the_published_table() -> None:
+    published = [
+        [-84, -40, 99, 55], [-176, -88, 191, 103], [-360, -184, 375, 199],
+        [-56, -56, 71, 71], [-120, -120, 135, 135], [-248, -248, 263, 263],
+        [-36, -80, 51, 95], [-80, -168, 95, 183], [-168, -344, 183, 359],
+    ]  # fmt: skip
+    got = ANCHORS["paper"]((128, 256, 512), (0.5, 1.0, 2.0))
+    got[:, 2:] -= 1  # the published boxes end at their last pixel
+    assert got.tolist() == published
+
+
+def test_tensorflow_ratios_are_width_over_height() -> None:
+    got = ANCHORS["tensorflow"]((64, 128), (0.25,))
+    assert got.tolist() == [[-16, -64, 16, 64], [-32, -128, 32, 128]]
+
+
+def test_torchvision_spaces_anchors_by_the_map_not_by_the_stride() -> None:
+    features = [torch.zeros(1, 8, 25, 32), torch.zeros(1, 8, 13, 16)]
+    config = RPNConfig(sizes=((32,), (64,)))
+    assert RPN(config, 8, (32, 64)).spacing(features, 800, 1024) == [(32, 32), (61, 64)]
+    fixed = changed(config, anchors="detectron2")
+    assert RPN(fixed, 8, (32, 64)).spacing(features, 800, 1024) == [(32, 32), (64, 64)]
+
+
+def test_anchors_stay_float32_when_the_network_does_not() -> None:
+    rpn = RPN(RPNConfig(sizes=((33,),), anchors="detectron2"), 8, (16,))
+    before = rpn.cells[0].clone()
+    assert rpn.half().cells[0].dtype == torch.float32
+    assert torch.equal(rpn.cells[0], before)
+    with torch.device("meta"):
+        rpn = RPN(RPNConfig(sizes=((33,),), anchors="detectron2"), 8, (16,))
+    assert torch.equal(rpn.to_empty(device="cpu").cells[0], before)
+
+
+# ---- in and out ------------------------------------------------------------------------------------------------------
+
+
+def test_predictions_are_detections_inside_each_picture(model: FasterRCNN) -> None:
+    sizes = [(60, 90), (100, 50), (40, 40)]
+    found = model(pictures(*sizes))
+    assert len(found) == 3
+    for detections, (height, width) in zip(found, sizes, strict=True):
+        assert isinstance(detections, Detections)
+        assert 0 < len(detections) <= 10
+        assert (detections.boxes >= 0).all()
+        assert (detections.boxes <= torch.tensor([width, height, width, height]) + 1e-3).all()
+        assert (detections.scores.diff() <= 0).all()
+        assert set(detections.labels.tolist()) <= {0, 1, 2}
+    assert model([]) == []
+
+
+def test_padded_detections_have_fixed_shapes(model: FasterRCNN) -> None:
+    with torch.no_grad():
+        found = model.predict_padded(*padded_input(3))
+    assert [tuple(x.shape) for x in found] == [(3, 10, 4), (3, 10), (3, 10), (3,)]
+    beyond = torch.arange(10) >= found.counts[:, None]
+    assert (found.labels[beyond] == -1).all()
+    assert (found.scores[beyond] == 0).all()
+    assert (found.boxes[beyond] == 0).all()
+    assert (found.labels[~beyond] >= 0).all()
+
+
+def test_proposals_are_sorted_boxes_inside_the_picture(model: FasterRCNN) -> None:
+    with torch.no_grad():
+        boxes, scores, counts = model.proposals(*padded_input(2))
+    assert boxes.shape == (2, 40, 4)
+    assert counts.min() > 0
+    for n, count in enumerate(counts.tolist()):
+        assert (scores[n, :count].diff() <= 0).all()
+        assert (boxes[n, :count, 2:] > boxes[n, :count, :2]).all()
+        assert (boxes[n].amax(0)[2:] <= torch.tensor([96.0, 64.0])).all()
+
+
+def test_an_image_does_not_depend_on_its_batch(model: FasterRCNN) -> None:
+    pixels, sizes = padded_input(3)
+    with torch.no_grad():
+        whole = model.predict_padded(pixels, sizes)
+        for n in range(3):
+            alone = model.predict_padded(pixels[n : n + 1], sizes[n : n + 1])
+            assert torch.equal(alone.labels[0], whole.labels[n])
+            torch.testing.assert_close(alone.boxes[0], whole.boxes[n], rtol=1e-4, atol=1e-3)
+
+
+def test_the_targets_decide_not_the_mode(model: FasterRCNN) -> None:
+    images = pictures((60, 90), (64, 64))
+    losses = model(images, TRUTH)  # in eval mode
+    assert set(losses) == {"loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg"}
+    assert isinstance(small().train()(images)[0], Detections)
+
+
+def test_every_parameter_learns() -> None:
+    model = small().train()
+    losses = model(pictures((60, 90), (64, 64)), TRUTH)
+    assert all(loss.isfinite() and loss >= 0 for loss in losses.values())
+    sum(losses.values()).backward()  # type: ignore[union-attr]
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_lower_stages_can_be_frozen() -> None:
+    model = small(trainable_layers=2)
+    trained = {name.split(".")[2] for name, p in model.backbone.named_parameters("backbone") if p.requires_grad}
+    assert not model.backbone.body.stem.conv.weight.requires_grad
+    assert model.backbone.body.last.conv.weight.requires_grad
+    assert "inner_blocks" in trained
+
+
+@pytest.mark.parametrize(
+    "narrow",
+    [
+        {"top": False, "fpn_extra": False, "rpn": {"sizes": ((8,), (16,), (32,), (64,))}},
+        {"rpn": {"channels": 12, "ratios": (1.0,)}, "roi": {"width": 20, "fcs": 1, "convs": 1}},
+        {"norm": "frozen", "roi": {"class_agnostic": True}},
+    ],
+)
+def test_the_mobile_model_can_be_narrowed(narrow: dict[str, Any]) -> None:
+    merged = {
+        key: {**SMALL[key], **value} if isinstance(value, dict) else value  # type: ignore[dict-item]
+        for key, value in narrow.items()
+    }
+    model = small(**merged)
+    losses = model(pictures((60, 90), (64, 64)), TRUTH)
+    assert all(loss.isfinite() for loss in losses.values())
+    assert len(model.eval()(pictures((64, 64)))) == 1
+    assert not [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)] or narrow.get("norm") != "frozen"
+
+
+def test_bad_configurations_name_the_field() -> None:
+    with pytest.raises(InputError, match=r"^sizes must be one per level"):
+        small(rpn={"sizes": ((8,),)})
+    with pytest.raises(InputError, match=r"^backbone must be one of"):
+        small(backbone="alexnet")
+    with pytest.raises(InputError, match=r"^targets must be one per image"):
+        small()(pictures((64, 64)), TRUTH)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_configurations_survive_json(name: str) -> None:
+    config = PRESETS[name]
+    assert isinstance(config, FasterRCNNConfig)
+    assert changed(FasterRCNNConfig(), **json.loads(json.dumps(asdict(config)))) == config
+
+
+def shrunk(name: str) -> FasterRCNN:
+    """The preset with fewer, narrower and smaller everything that costs time, the same structure."""
+    config = PRESETS[name]
+    assert isinstance(config, FasterRCNNConfig)
+    model = build(
+        name,
+        num_classes=3,
+        min_size=64,
+        max_size=96,
+        fpn_channels=min(config.fpn_channels, 32),
+        rpn={"before_nms": (60, 40), "after_nms": (40, 10), "channels": 32},
+        roi={"width": 32, "samples": 8},
+    )
+    assert isinstance(model, FasterRCNN)
+    return model
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_trains_and_predicts(name: str) -> None:
+    model = shrunk(name).train()
+    losses = model(pictures((64, 96)), TRUTH[:1])
+    assert all(loss.isfinite() for loss in losses.values())
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+    with torch.no_grad():
+        found = model.eval().predict_padded(*padded_input(1))
+    assert found.boxes.isfinite().all()
+    assert found.boxes.shape[1] == model.config.roi.max_detections
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_is_one_graph(name: str) -> None:
+    model = shrunk(name).eval()
+    pixels, sizes = padded_input(1)
+    with torch.no_grad():
+        wanted = model.predict_padded(pixels, sizes)
+        compiled = torch.compile(model.predict_padded, fullgraph=True, backend="aot_eager")(pixels, sizes)
+        exported = torch.export.export(Padded(model), (pixels, sizes)).module()(pixels, sizes)
+    for got in (compiled, exported):
+        assert torch.equal(got[2], wanted.labels)
+        torch.testing.assert_close(got[0], wanted.boxes, rtol=1e-4, atol=1e-2)
+
+
+# ---- compile and export ----------------------------------------------------------------------------------------------
+
+
+def test_the_padded_detector_is_one_graph(model: FasterRCNN) -> None:
+    pixels, sizes = padded_input()
+    compiled = torch.compile(model.predict_padded, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        for got, wanted in zip(compiled(pixels, sizes), model.predict_padded(pixels, sizes), strict=True):
+            torch.testing.assert_close(got, wanted)
+
+
+class Padded(nn.Module):
+    """What torch.export takes: a module whose forward is the padded detector."""
+
+    def __init__(self, model: FasterRCNN):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixels: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
+        return tuple(self.model.predict_padded(pixels, sizes))
+
+
+def test_the_padded_detector_exports(model: FasterRCNN) -> None:
+    with torch.no_grad():
+        program = torch.export.export(Padded(model), padded_input())
+        pixels, sizes = padded_input()
+        for got, wanted in zip(program.module()(pixels, sizes), model.predict_padded(pixels, sizes), strict=True):
+            torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.slow
+def test_the_losses_are_one_graph() -> None:
+    model = small().eval()
+    pixels, sizes = padded_input()
+    truth = pad_targets(TRUTH, torch.ones(2, 2))
+    compiled = torch.compile(model.padded_loss, fullgraph=True, backend="aot_eager")
+    assert all(loss.isfinite() for loss in compiled(pixels, sizes, truth).values())
+
+
+# ---- learning --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_two_pictures_are_learnt_by_heart() -> None:
+    model = small(fpn_channels=32, roi={"width": 64, "samples": 64}).train()
+    images = [torch.full((3, 64, 96), 40, dtype=torch.uint8) for _ in range(2)]
+    images[0][0, 10:40, 10:50] = 250
+    images[1][1, 20:60, 40:90] = 250
+    truth = [
+        Targets(torch.tensor([[10.0, 10.0, 50.0, 40.0]]), torch.tensor([0])),
+        Targets(torch.tensor([[40.0, 20.0, 90.0, 60.0]]), torch.tensor([2])),
+    ]
+    optimizer = torch.optim.Adam(model.parameters(), 2e-3)
+    totals = []
+    for _ in range(60):
+        losses = model(images, truth)
+        total = torch.stack(list(losses.values())).sum()
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        totals.append(float(total))
+    assert sum(totals[-5:]) < 0.3 * sum(totals[:5])
+    for found, wanted in zip(model.eval()(images), truth, strict=True):
+        assert found.labels[0] == wanted.labels[0]
+        assert (found.boxes[0] - wanted.boxes[0]).abs().max() < 8
