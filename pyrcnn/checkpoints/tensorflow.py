@@ -1,0 +1,167 @@
+"""Weights of the TensorFlow 2 zoo: a checkpoint's prefix or folder, the zoo's ``.tar.gz``, or a dict of arrays."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tarfile
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError, require
+from .tensor_bundle import ObjectGraph, TensorBundle
+from .tensorflow_names import TABLES, Layer
+
+SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def matches(source: Any) -> bool:
+    """Whether ``source`` looks like TensorFlow's: a dict of its keys, a ``.tar.gz``, a prefix, or a folder with one."""
+    if isinstance(source, Mapping):
+        return any(str(key).startswith("model/") for key in source)
+    if not isinstance(source, str | os.PathLike):
+        return False
+    path = Path(source)
+    return path.name.endswith((".tar.gz", ".tgz", ".index")) or _prefix_of(path) is not None
+
+
+def _prefix_of(path: Path) -> Path | None:
+    """The checkpoint's prefix that ``path`` means: itself, or the newest in the folder or in its ``checkpoint/``."""
+    if path.name.endswith(".index"):
+        path = path.with_name(path.name[: -len(".index")])
+    if path.with_name(path.name + ".index").is_file():
+        return path
+    for folder in (path, path / "checkpoint"):
+        if folder.is_dir():
+            found = sorted(folder.glob("*.index"), key=lambda p: (p.stat().st_mtime, p.name))
+            if found:
+                return found[-1].with_name(found[-1].name[: -len(".index")])
+    return None
+
+
+@contextlib.contextmanager
+def _unpacked(archive: Path) -> Iterator[Path]:
+    """The checkpoint files of an archive, in a temporary folder under their bare names: no path in it is followed."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with tarfile.open(archive, "r:gz") as tar:
+                for member in tar:
+                    name = Path(member.name).name
+                    if not member.isfile() or not (name.endswith(".index") or ".data-" in name):
+                        continue
+                    content = tar.extractfile(member)
+                    require(content is not None, f"source: {archive} is damaged: {member.name} cannot be read")
+                    with open(Path(folder) / name, "xb") as target:
+                        shutil.copyfileobj(content, target)  # type: ignore[arg-type]
+        except FileExistsError:
+            raise InputError(f"source: {archive} holds several checkpoints: unpack it and name one") from None
+        except (tarfile.TarError, EOFError, OSError) as error:
+            raise InputError(f"source: {archive} is truncated or no .tar.gz archive: {error}") from None
+        yield Path(folder)
+
+
+class _Arrays:
+    """A dict of TensorFlow key → array, with or without the keys' common suffix."""
+
+    def __init__(self, arrays: Mapping[str, Any]):
+        self._arrays = {str(key).removesuffix(SUFFIX): value for key, value in arrays.items()}
+
+    def find(self, layer: Layer, variable: str) -> Any:
+        return self._arrays.get(f"{layer.route}/{variable}")
+
+    def keys(self) -> list[str]:
+        return list(self._arrays)
+
+
+class _Bundle:
+    """A checkpoint on disk. Backbone layers are found by their Keras name, everything else by its route."""
+
+    def __init__(self, prefix: Path):
+        self._bundle = TensorBundle(prefix)
+        self._graph: ObjectGraph = self._bundle.object_graph()
+        self._named = self._graph.by_full_name("model")
+
+    def find(self, layer: Layer, variable: str) -> Any:
+        key = self._graph.find(f"{layer.route}/{variable}")
+        if key is None and layer.keras_name is not None:
+            key = self._named.get(f"{layer.keras_name}/{variable}")
+        return None if key is None or key not in self._bundle else self._bundle[key]
+
+    def keys(self) -> list[str]:
+        slots = ".OPTIMIZER_SLOT"
+        return [key.removesuffix(SUFFIX) for key in self._bundle.keys() if slots not in key]  # noqa: SIM118
+
+
+def _tensor(array: Any) -> Tensor:
+    with warnings.catch_warnings():  # a memory map cannot be written to, and nobody does
+        warnings.filterwarnings("ignore", message=".*not writable.*")
+        return torch.from_numpy(np.asarray(array))
+
+
+def _translated(layer: nn.Module, find: Any) -> Iterator[tuple[str, Tensor]]:
+    """(our parameter, its value) of one layer; kernels go from height, width, in, out to torch's order."""
+    parts: list[tuple[str, str, tuple[int, ...] | None]]
+    if isinstance(layer, nn.BatchNorm2d):
+        names = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
+        parts = [(ours, theirs, None) for ours, theirs in names.items()]
+    elif isinstance(layer, nn.Linear):
+        parts = [("weight", "kernel", (1, 0)), ("bias", "bias", None)]
+    elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        depthwise = layer.groups == layer.in_channels > 1
+        kernel = ("depthwise_kernel", (2, 3, 0, 1)) if depthwise else ("kernel", (3, 2, 0, 1))
+        parts = [("weight", *kernel), ("bias", "bias", None)]
+    else:  # separable: both kernels and the one bias are a single layer's
+        parts = [
+            ("depthwise.weight", "depthwise_kernel", (2, 3, 0, 1)),
+            ("pointwise.weight", "pointwise_kernel", (3, 2, 0, 1)),
+            ("pointwise.bias", "bias", None),
+        ]
+    for ours, theirs, order in parts:
+        array = find(theirs)
+        if array is not None:
+            tensor = _tensor(array)
+            yield ours, tensor.permute(order) if order is not None and tensor.ndim == len(order) else tensor
+
+
+def read(model: nn.Module, source: Any) -> dict[str, Tensor]:
+    """The checkpoint's tensors by the model's names, memory-mapped; what is left over keeps TensorFlow's key.
+
+    Raises :class:`pyrcnn.InputError` for files that are missing, corrupt or truncated.
+    """
+    if isinstance(source, Mapping):
+        return _read(model, _Arrays(source))
+    path = Path(source)
+    if path.name.endswith((".tar.gz", ".tgz")):
+        require(path.is_file(), f"source: no such file: {path}")
+        with _unpacked(path) as folder:
+            prefix = _prefix_of(folder)
+            require(prefix is not None, f"source: {path} holds no TensorFlow checkpoint")
+            return {name: value.clone() for name, value in _read(model, _Bundle(prefix)).items()}  # type: ignore[arg-type]
+    prefix = _prefix_of(path)
+    require(prefix is not None, f"source: {path} holds no TensorFlow checkpoint")
+    return _read(model, _Bundle(prefix))  # type: ignore[arg-type]
+
+
+def _read(model: nn.Module, variables: _Arrays | _Bundle) -> dict[str, Tensor]:
+    family = type(model).__name__
+    require(family in TABLES, f"source: TensorFlow checkpoints are not known for {family}")
+    state: dict[str, Tensor] = {}
+    used = set()
+    for layer in TABLES[family](model):
+
+        def find(variable: str, layer: Layer = layer) -> Any:
+            used.add(f"{layer.route}/{variable}")
+            return variables.find(layer, variable)
+
+        for name, tensor in _translated(model.get_submodule(layer.module), find):
+            state[f"{layer.module}.{name}"] = tensor
+    extra = [key for key in variables.keys() if key.startswith("model/") and key not in used]  # noqa: SIM118
+    return state | {key: torch.empty(0) for key in extra}

@@ -1,0 +1,141 @@
+"""Which TensorFlow layer each of our layers is: one table per backbone, neck and head, as data.
+
+A table gives pairs (our module, TensorFlow's layer). Backbones come from Keras, whose layers have names
+(``conv2_block1_1_conv``) and are saved under ``layer_with_weights-N``, N counting the layers that have weights in
+Keras' own order; so the order of those tables matters. Necks and heads are known by their route alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import nn
+
+HEADS = {
+    "heatmap": "object_center",
+    "size": "box.Sscale",
+    "offset": "box.Soffset",
+    "keypoint_heatmap": "human_pose.Skeypoint.Sheatmap",
+    "keypoint_regression": "human_pose.Skeypoint.Sregression",
+    "keypoint_offset": "human_pose.Skeypoint.Soffset",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One TensorFlow layer: the route of named edges to it, and its Keras name where it has a dependable one."""
+
+    module: str
+    route: str
+    keras_name: str | None = None
+
+
+Pairs = Iterator[tuple[str, str]]
+
+
+def mobilenet_v2(blocks: int = 17) -> Pairs:
+    """Keras' MobileNetV2 in its order: (module of ours, Keras layer)."""
+    yield from (("stem.conv", "Conv1"), ("stem.norm", "bn_Conv1"))
+    for block in range(blocks):
+        keras = f"block_{block}" if block else "expanded_conv"
+        for part in ("expand", "depthwise", "project") if block else ("depthwise", "project"):
+            yield f"blocks.{block}.{part}.conv", f"{keras}_{part}"
+            yield f"blocks.{block}.{part}.norm", f"{keras}_{part}_BN"
+    yield from (("last.conv", "Conv_1"), ("last.norm", "Conv_1_bn"))
+
+
+def resnet_v1(backbone: nn.Module, stages: tuple[int, ...] = (2, 3, 4, 5), stem: bool = True) -> Pairs:
+    """Keras' ResNet V1 in its order: a projected shortcut (``_0_``) is saved just before the third layer."""
+    if stem:
+        yield from (("conv1.conv", "conv1_conv"), ("conv1.norm", "conv1_bn"))
+    for stage in stages:
+        for index, block in enumerate(backbone.get_submodule(f"conv{stage}").children()):
+            ours, keras = f"conv{stage}.{index}", f"conv{stage}_block{index + 1}"
+            for part in (1, 2):
+                yield f"{ours}.conv{part}.conv", f"{keras}_{part}_conv"
+                yield f"{ours}.conv{part}.norm", f"{keras}_{part}_bn"
+            last = [("conv3", 3)] if _is_identity(block.shortcut) else [("shortcut", 0), ("conv3", 3)]
+            for kind, suffix in (("conv", "conv"), ("norm", "bn")):
+                yield from ((f"{ours}.{module}.{kind}", f"{keras}_{number}_{suffix}") for module, number in last)
+
+
+def resnet_v2(backbone: nn.Module) -> Pairs:
+    """Keras' ResNet V2 in its order; the final norm (``post_bn``) that it saves last is not part of a detector."""
+    yield "conv1", "conv1_conv"
+    for stage in (2, 3, 4, 5):
+        for index, block in enumerate(backbone.get_submodule(f"conv{stage}").children()):
+            ours, keras = f"conv{stage}.{index}", f"conv{stage}_block{index + 1}"
+            yield f"{ours}.preact", f"{keras}_preact_bn"
+            for part in (1, 2):
+                yield f"{ours}.conv{part}.conv", f"{keras}_{part}_conv"
+                yield f"{ours}.conv{part}.norm", f"{keras}_{part}_bn"
+            if not _is_identity(block.shortcut):
+                yield f"{ours}.shortcut", f"{keras}_0_conv"
+            yield f"{ours}.conv3", f"{keras}_3_conv"
+
+
+def _is_identity(module: object) -> bool:
+    return isinstance(module, nn.Identity)
+
+
+def hourglass(backbone: nn.Module) -> Iterator[Layer]:
+    """Hourglass-104, whose modules carry TensorFlow's names."""
+    for name, module in backbone.named_modules():
+        if isinstance(module, nn.Conv2d | nn.BatchNorm2d):
+            yield Layer(f"backbone.{name}", f"model/_feature_extractor/_network/{name.replace('.', '/')}")
+
+
+def numbered(prefix: str, base: str, pairs: Pairs) -> Iterator[Layer]:
+    """Layers of a Keras model that was saved at the route ``base``."""
+    for index, (module, keras) in enumerate(pairs):
+        yield Layer(f"{prefix}.{module}", f"{base}/layer_with_weights-{index}", keras)
+
+
+def top_down(steps: int) -> Iterator[Layer]:
+    """The pyramid of ResNet V1 and MobileNetV2; entry 0 of the saved model is the backbone itself."""
+    base = "model/_feature_extractor/_feature_extractor_model/layer_with_weights-"
+    yield Layer("neck.top", f"{base}1")
+    for step in range(steps):
+        yield Layer(f"neck.laterals.{step}", f"{base}{2 + 3 * step}")
+        yield Layer(f"neck.merges.{step}.conv", f"{base}{3 + 3 * step}")
+        yield Layer(f"neck.merges.{step}.norm", f"{base}{4 + 3 * step}")
+
+
+def deconvolutions(steps: int) -> Iterator[Layer]:
+    """The transposed convolutions behind ResNet V2."""
+    base = "model/_feature_extractor/_feature_extractor_model/layer_with_weights-"
+    for step in range(steps):
+        yield Layer(f"neck.convs.{step}.conv", f"{base}{1 + 4 * step}")
+        yield Layer(f"neck.convs.{step}.norm", f"{base}{2 + 4 * step}")
+        yield Layer(f"neck.ups.{step}.conv", f"{base}{3 + 4 * step}")
+        yield Layer(f"neck.ups.{step}.norm", f"{base}{4 + 4 * step}")
+
+
+def heads(model: nn.Module) -> Iterator[Layer]:
+    """CenterNet's heads, one per map and stack."""
+    for name, stacks in model.get_submodule("head").named_children():
+        for stack, _ in stacks.named_children():
+            base = f"model/_prediction_head_dict/{HEADS[name]}/{stack}/layer_with_weights-"
+            yield Layer(f"head.{name}.{stack}.conv", f"{base}0")
+            yield Layer(f"head.{name}.{stack}.out", f"{base}1")
+
+
+def centernet(model: nn.Module) -> Iterator[Layer]:
+    """Every layer of a CenterNet, by its configuration."""
+    config, backbone = model.config, model.get_submodule("backbone")
+    name = str(config.backbone)
+    if name.startswith("hourglass"):
+        yield from hourglass(backbone)
+    else:
+        pairs = mobilenet_v2() if name == "mobilenet_v2" else (resnet_v2 if "v2" in name else resnet_v1)(backbone)
+        yield from numbered("backbone", "model/_feature_extractor/_base_model", pairs)
+    if config.neck == "fpn":
+        yield from top_down(len(config.neck_widths))
+    elif config.neck == "deconv":
+        yield from deconvolutions(len(config.neck_widths))
+    yield from heads(model)
+
+
+# model class → its table
+TABLES = {"CenterNet": centernet}
