@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 
 from ..errors import InputError
-from . import native
+from . import native, tensorflow
 from .imagenet import load_backbone
 from .native import save
 from .report import Report, assign
 
 # One module per source: ``matches(source)`` tells whether it is one of theirs, ``read(model, source)`` gives its
 # tensors under the model's names. The first that matches reads.
-READERS = (native,)
+READERS = (native, tensorflow)
 
 
 def load(model: nn.Module, source: Any, *, new_heads: bool = False) -> Report:
@@ -26,7 +27,8 @@ def load(model: nn.Module, source: Any, *, new_heads: bool = False) -> Report:
     """
     for reader in READERS:
         if reader.matches(source):
-            return assign(model, reader.read(model, source), str(source), new_heads=new_heads)
+            name = f"the given dict of {len(source)} arrays" if isinstance(source, Mapping) else str(source)
+            return assign(model, reader.read(model, source), name, new_heads=new_heads)
     raise InputError(f"source is of no known format: {source}")
 
 

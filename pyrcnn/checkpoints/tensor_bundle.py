@@ -203,6 +203,11 @@ class TensorBundle:
         """The shape of a tensor, without touching its data."""
         return self._entries[key].shape
 
+    def location(self, key: str) -> tuple[int, int, int]:
+        """(shard, offset, size in bytes) of a tensor in the data files."""
+        entry = self._entries[key]
+        return entry.shard, entry.offset, entry.size
+
     def _raw(self, key: str, entry: _Entry) -> np.ndarray:
         name = f"{self.prefix.name}.data-{entry.shard:05d}-of-{self._shards:05d}"
         path = self.prefix.with_name(name)

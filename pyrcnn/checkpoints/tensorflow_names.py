@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -123,7 +124,8 @@ def heads(model: nn.Module) -> Iterator[Layer]:
 
 def centernet(model: nn.Module) -> Iterator[Layer]:
     """Every layer of a CenterNet, by its configuration."""
-    config, backbone = model.config, model.get_submodule("backbone")
+    config: Any = model.config
+    backbone = model.get_submodule("backbone")
     name = str(config.backbone)
     if name.startswith("hourglass"):
         yield from hourglass(backbone)
