@@ -1,7 +1,7 @@
 """TensorFlow checkpoints: read without TensorFlow, refused when damaged.
 
-The index files and object graphs here were written by TensorFlow; the data files are rebuilt from the reference weights at
-the offsets that the index tells. TensorFlow's own checksums then say whether every byte is as it was.
+The index files and object graphs here were written by TensorFlow; the data files are rebuilt from the reference weights
+at the offsets that the index tells. TensorFlow's own checksums then say whether every byte is as it was.
 """
 
 from __future__ import annotations
@@ -82,15 +82,24 @@ def test_every_form_of_the_source(form: str, prefix: Path, model: torch.nn.Modul
     assert report.unexpected == ()
 
 
-def test_the_fixture_picture_gives_tensorflows_detections(prefix: Path, model: torch.nn.Module) -> None:
-    """``tests/models`` compares every map; this is the whole way, from a checkpoint on disk to maps."""
+def test_a_picture_gives_tensorflows_maps_and_detections(prefix: Path, model: torch.nn.Module) -> None:
+    """The whole way: a checkpoint on disk and a uint8 picture to boxes in the picture's pixels."""
     checkpoints.load(model, prefix)
-    small = fixture("mbv2_od_small")
+    want = {key: torch.from_numpy(value) for key, value in fixture("mbv2_od_picture").items()}
+    image = want["image"].permute(2, 0, 1)
+    pixels, sizes, _ = model.preprocess([image])
+    assert sizes[0].tolist() == want["true_image_shape"][:2].tolist()
     with torch.no_grad():
-        maps = model.heads(torch.from_numpy(small["input"]).permute(0, 3, 1, 2))
+        maps = model.heads(pixels)
+        found = model([image])[0]
     for ours, theirs in (("heatmap", "object_center"), ("size", "box/scale"), ("offset", "box/offset")):
-        expected = torch.from_numpy(small[f"head:{theirs}:0"].astype(np.float32)).permute(0, 3, 1, 2)
-        assert (maps[ours] - expected).abs().max() <= 1e-4 * expected.abs().max()
+        expected = want[f"head:{theirs}"].permute(2, 0, 1)  # every fourth cell
+        assert (maps[ours][0, :, ::4, ::4] - expected).abs().max() <= 1e-4 * expected.abs().max()
+    assert len(found) == int(want["post:num_detections"])
+    assert found.labels.tolist() == want["post:detection_classes"].long().tolist()
+    torch.testing.assert_close(found.scores, want["post:detection_scores"], rtol=0, atol=1e-4)
+    y1, x1, y2, x2 = (want["post:detection_boxes"] * torch.tensor([300.0, 427.0, 300.0, 427.0])).unbind(1)
+    assert (found.boxes - torch.stack([x1, y1, x2, y2], 1)).abs().max() <= 0.01
 
 
 def test_an_hourglass_checkpoint(tmp_path: Path) -> None:
