@@ -57,6 +57,8 @@ def pairwise(measure: Callable[..., float]) -> Callable[..., Tensor]:
 
     def function(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -> Tensor:
         n, m = boxes1.shape[-2], boxes2.shape[-2]
+        if n * m == 0:
+            return torch.zeros(*boxes1.shape[:-1], m, dtype=torch.float64)
         images = zip(boxes1.reshape(-1, n, 4).tolist(), boxes2.reshape(-1, m, 4).tolist(), strict=True)
         values = [[[measure(corners(a, fmt), corners(b, fmt)) for b in two] for a in one] for one, two in images]
         return torch.tensor(values, dtype=torch.float64).reshape(*boxes1.shape[:-1], m)
@@ -99,12 +101,11 @@ def clip_boxes_to_image(boxes: Tensor, size: tuple[float, float]) -> Tensor:
     return torch.tensor(rows, dtype=torch.float64).reshape(boxes.shape)
 
 
-def sigmoid_focal_loss(inputs: Tensor, targets: Tensor, alpha: float, gamma: float, reduction: str) -> Tensor:
+def sigmoid_focal_loss(inputs: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
     values = []
     for x, target in zip(inputs.flatten().tolist(), targets.flatten().tolist(), strict=True):
         p = 1 / (1 + math.exp(-x))
         cross_entropy = -target * math.log(p) - (1 - target) * math.log(1 - p)
         weight = 1.0 if alpha < 0 else alpha * target + (1 - alpha) * (1 - target)
         values.append(weight * cross_entropy * (1 - p * target - (1 - p) * (1 - target)) ** gamma)
-    result = torch.tensor(values, dtype=torch.float64).reshape(inputs.shape)
-    return result if reduction == "none" else result.sum() if reduction == "sum" else result.mean()
+    return torch.tensor(values, dtype=torch.float64).reshape(inputs.shape)
