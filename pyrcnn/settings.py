@@ -31,6 +31,10 @@ def _names(config: Any) -> list[str]:
     return [f.name for f in fields(config)]
 
 
+def _types(config: Any) -> dict[str, str]:
+    return {f.name: str(f.type) for f in fields(config)}  # as written: an int may stand as the default of a float
+
+
 def _value(text: str) -> Any:
     try:
         return ast.literal_eval(text)
@@ -47,8 +51,9 @@ def _put(config: Any, changes: dict[str, Any], path: list[str], value: Any, key:
         _put(present, changes.setdefault(name, {}), rest, value, key)
         return
     require(not rest, f"--set {key}: {name} has no fields")
-    if isinstance(present, float) and isinstance(value, int) and not isinstance(value, bool):
+    kind = "float" if _types(config)[name] == "float" else type(present).__name__
+    if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    fits = present is None or value is None or type(value) is type(present)
-    require(fits, f"--set {key}: must be {type(present).__name__}, as {present!r}, got {value!r}")
+    fits = present is None or value is None or type(value).__name__ == kind
+    require(fits, f"--set {key}: must be {kind}, as {present!r}, got {value!r}")
     changes[name] = value

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from pyrcnn import InputError, checkpoints, cli, models, settings
+from pyrcnn.train import TrainConfig
+from tests.detector import dataset
+
+FIXTURES = Path(__file__).parent / "fixtures/coco_eval"
+NAME = "centernet_mobilenet_v2_fpn_512"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> str:
+    torch.manual_seed(0)
+    file = tmp_path_factory.mktemp("weights") / "m.safetensors"
+    checkpoints.save(models.build(NAME, num_classes=2, input_size=64), file)
+    return str(file)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """The exit code of ``pyrcnn ARGUMENTS``."""
+    monkeypatch.setattr(sys, "argv", ["pyrcnn", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit:
+        cli.main()
+    return int(exit.value.code or 0)
+
+
+def test_detect_writes_pictures_and_json(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
+    dataset(tmp_path)
+    arguments = ("detect", tmp_path / "pictures", "--weights", weights, "--out", tmp_path / "out", "--score", 0.0)
+    assert run(monkeypatch, *arguments, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [Path(f["image"]).name for f in found] == [f"{n}.jpg" for n in range(1, 7)]
+    assert all(Image.open(f["annotated"]).size == (40, 30) for f in found)
+    scores = [d["score"] for d in found[0]["detections"]]
+    assert scores == sorted(scores, reverse=True)
+    assert len(found[0]["detections"]) > 0
+    assert set(found[0]["detections"][0]) == {"label", "category_id", "score", "box"}
+    assert run(monkeypatch, *arguments) == 0
+    assert "annotated picture" in capsys.readouterr().out
+
+
+def test_evaluate_gives_cocos_keys_in_order(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
+    case = json.loads((FIXTURES / "expected.json").read_text())["cases"][2]
+    files = ("--annotations", FIXTURES / case["gt"], "--detections", FIXTURES / case["dt"])
+    assert run(monkeypatch, "evaluate", *files, "--keypoints", "--json") == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert list(scores) == ["AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl"]
+    assert list(scores.values()) == pytest.approx(case["stats"], abs=1e-6)
+    dataset(tmp_path)
+    data = ("--annotations", tmp_path / "annotations.json", "--images", tmp_path / "pictures")
+    assert run(monkeypatch, "evaluate", *data, "--weights", weights) == 0
+    assert "AR100" in capsys.readouterr().out
+
+
+def test_train_then_detect(monkeypatch, capsys, tmp_path: Path) -> None:
+    dataset(tmp_path)
+    data = ("--images", tmp_path / "pictures", "--annotations", tmp_path / "annotations.json")
+    sets = [v for s in ("input_size=64", "epochs=1", "batch_size=2") for v in ("--set", s)]
+    assert run(monkeypatch, "train", NAME, *data, *sets, "--out", tmp_path / "run") == 0
+    assert "last.safetensors" in capsys.readouterr().out
+    assert models.load(tmp_path / "run/last.safetensors").classes == ["cell", "disc"]
+    assert run(monkeypatch, "train", NAME, *data, *sets, "--out", tmp_path / "run") == 2
+    assert "holds a run already" in capsys.readouterr().err
+
+
+def test_convert_and_benchmark_and_lists(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
+    out = tmp_path / "half.safetensors"
+    assert run(monkeypatch, "convert", weights, out, "--model", NAME, "--set", "num_classes=2", "--half") == 0
+    assert out.stat().st_size < 0.6 * Path(weights).stat().st_size
+    assert run(monkeypatch, "benchmark", "--weights", out, "--repeat", 1, "--size", 64, 64, "--json") == 0
+    capsys.readouterr()
+    assert run(monkeypatch, "models", "--json") == 0
+    assert [m["name"] for m in json.loads(capsys.readouterr().out)] == models.names()
+    assert run(monkeypatch, "info", "--json") == 0
+    assert "cpu_capability" in json.loads(capsys.readouterr().out)
+
+
+def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
+    dataset(tmp_path)
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes((tmp_path / "pictures/1.jpg").read_bytes()[:300])
+    (tmp_path / "empty").mkdir()
+    out = tmp_path / "out"
+    for arguments, message in (
+        (("detect", tmp_path / "none.jpg"), "no such file"),
+        (("detect", tmp_path / "pictures/2.jpg", broken), "broken.jpg"),
+        (("detect", tmp_path / "empty"), "holds no picture"),
+        (("detect", tmp_path / "pictures", "--weights", broken), "--model"),
+        (("detect", tmp_path / "pictures", "--model", "nonsense"), "model must be one of"),
+        (("detect", tmp_path / "pictures", "--device", "cuda"), "cuda"),
+    ):
+        if "--device" in arguments and torch.cuda.is_available():
+            continue
+        assert run(monkeypatch, *arguments, "--out", out) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert len(error.strip().splitlines()) == 1
+        assert not out.exists()
+    assert run(monkeypatch, "evaluate", "--annotations", tmp_path / "annotations.json") == 2
+    assert run(monkeypatch, "detect", "--no-such-option") == 2
+
+
+def test_settings_are_checked_against_their_fields() -> None:
+    model, training = models.PRESETS["faster_rcnn_resnet50_fpn"], TrainConfig()
+    given = ["roi.samples=256", "learning_rate=1", "min_size=480", "optimizer=sgd", "bf16=true", "roi.width=512"]
+    assert settings.parse(given, model, training) == [
+        {"roi": {"samples": 256, "width": 512}, "min_size": 480},
+        {"learning_rate": 1.0, "optimizer": "sgd", "bf16": True},
+    ]
+    for bad, message in (("x=1", "no such setting"), ("roi=1", "one of its fields"), ("roi.x=1", "x is none of"),
+                         ("min_size=big", "must be int"), ("epochs", "key=value"), ("seed.x=1", "has no fields")):  # fmt: skip
+        with pytest.raises(InputError, match=message):
+            settings.parse([bad], model, training)

@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from pyrcnn import InputError, data, train
+from pyrcnn.train import TrainConfig, schedule
+from pyrcnn.train import state as files
+from tests.detector import TinyDetector, dataset
+
+ROOT = Path(__file__).parent.parent
+QUICK = TrainConfig(
+    epochs=4, batch_size=2, learning_rate=0.01, ema=0.9, log_every=2, checkpoint_minutes=0, evaluate_every=2,
+    augment=(data.HorizontalFlip(), data.ColorJitter()),
+)  # fmt: skip
+
+
+class Stop(Exception):
+    """Stands for whatever ends a run from outside."""
+
+
+def fitted(tmp_path: Path, config: TrainConfig, stop_after: int | None = None, **more: object) -> TinyDetector:
+    """A fresh model trained by ``config``; ``stop_after`` that many steps the forward pass raises."""
+    torch.manual_seed(7)
+    model, d = TinyDetector(), dataset(tmp_path)
+    calls = 0
+
+    def count(module: torch.nn.Module, args: tuple) -> None:
+        nonlocal calls
+        calls += module.training
+        if stop_after is not None and calls > stop_after:
+            raise Stop
+
+    model.register_forward_pre_hook(count)
+    train.fit(model, d, d, config, quiet=True)
+    return model
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_resumed_run_ends_with_the_same_weights(tmp_path: Path, accumulate: int) -> None:
+    config = replace(QUICK, accumulate=accumulate)
+    through = fitted(tmp_path, replace(config, out=str(tmp_path / "a")))
+    with pytest.raises(Stop):
+        fitted(tmp_path, replace(config, out=str(tmp_path / "b")), stop_after=4)  # in the middle of an epoch
+    resumed = fitted(tmp_path, replace(config, out=str(tmp_path / "b"), resume=True))
+    for (name, a), b in zip(through.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    logs = [[json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()] for run in "ab"]
+    assert logs[0] == logs[1]
+
+
+def test_a_run_leaves_its_files_and_learns(tmp_path: Path) -> None:
+    config = replace(QUICK, out=str(tmp_path / "run"), epochs=20)
+    fitted(tmp_path, config)
+    present = sorted(p.name for p in (tmp_path / "run").iterdir())
+    assert present == ["best.safetensors", "checkpoint.pt", "last.safetensors", "metrics.jsonl"]
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert losses[-1] < 0.7 * losses[0]
+    assert any("val_AP" in line for line in lines)
+
+
+def test_the_model_takes_over_the_data_sets_classes(tmp_path: Path) -> None:
+    model = fitted(tmp_path, replace(QUICK, out=None, epochs=1))
+    assert (model.classes, model.category_ids) == (["cell", "disc"], [3, 5])
+    assert not model.training
+
+
+def test_what_does_not_go_together_stops_before_the_first_step(tmp_path: Path) -> None:
+    d = dataset(tmp_path)
+    model = TinyDetector()
+    before = [p.clone() for p in model.parameters()]
+    with pytest.raises(InputError, match="no box to learn from"):
+        train.fit(model, dataset(tmp_path, annotations=[]), None, QUICK)
+    model.category_ids, model.classes = [1, 2, 3], ["x", "y", "z"]
+    with pytest.raises(InputError, match="build it with num_classes=2"):
+        train.fit(model, d, None, QUICK)
+    for wrong in ({"optimizer": "adam"}, {"batch_size": 0}, {"ema": 1.0}, {"schedule": "linear"}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            replace(QUICK, **wrong)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be made"):
+        train.fit(TinyDetector(), d, None, replace(QUICK, out=str(tmp_path / "file/run")))
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_a_larger_models_labels_are_used_when_the_names_agree(tmp_path: Path) -> None:
+    from tests.detector import TinyConfig
+
+    model = TinyDetector(TinyConfig(num_classes=4))
+    model.category_ids, model.classes = [1, 3, 4, 5], ["w", "cell", "y", "disc"]
+    train.fit(model, dataset(tmp_path), None, replace(QUICK, out=None, epochs=1), quiet=True)
+    assert model.classes == ["w", "cell", "y", "disc"]
+
+
+def test_resuming_refuses_what_is_not_its_own(tmp_path: Path) -> None:
+    config = replace(QUICK, out=str(tmp_path / "run"), epochs=1)
+    with pytest.raises(InputError, match=r"no .*checkpoint\.pt to continue"):
+        fitted(tmp_path, replace(config, resume=True))
+    fitted(tmp_path, config)
+    with pytest.raises(InputError, match="holds a run already"):
+        fitted(tmp_path, config)
+    with pytest.raises(InputError, match=r"learning_rate is 0\.5, there it was 0\.01"):
+        fitted(tmp_path, replace(config, resume=True, learning_rate=0.5))
+    checkpoint = tmp_path / "run/checkpoint.pt"
+    whole = checkpoint.read_bytes()
+    for damage in (whole[: len(whole) // 2], b"", b"text"):
+        checkpoint.write_bytes(damage)
+        with pytest.raises(InputError, match=r"checkpoint\.pt is damaged"):
+            fitted(tmp_path, replace(config, resume=True))
+
+
+def test_divergence_stops_and_spares_the_checkpoint(tmp_path: Path) -> None:
+    class Diverging(TinyDetector):
+        def forward(self, images, targets=None):
+            return {"box": self.head.weight.sum() * float("nan")} if targets else super().forward(images)
+
+    with pytest.raises(FloatingPointError, match="diverged"):
+        train.fit(Diverging(), dataset(tmp_path), None, replace(QUICK, out=str(tmp_path / "run")), quiet=True)
+    assert not (tmp_path / "run/checkpoint.pt").exists()
+
+
+def test_ctrl_c_finishes_the_step_and_writes_a_checkpoint(tmp_path: Path) -> None:
+    config = replace(QUICK, out=str(tmp_path / "run"), checkpoint_minutes=60)
+    torch.manual_seed(7)
+    model = TinyDetector()
+    model.register_forward_pre_hook(lambda *_: signal.raise_signal(signal.SIGINT))
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match="after step 1"):
+        train.fit(model, dataset(tmp_path), None, config, quiet=True)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert (tmp_path / "run/checkpoint.pt").exists()
+
+
+WRITER = """
+import sys, torch
+from pathlib import Path
+from pyrcnn.train.state import write
+path, n = Path(sys.argv[1]), 0
+while True:
+    n += 1
+    write(path, {"identity": {}, "step": n, "values": torch.full((2_000_000,), float(n))})
+    print(n, flush=True)
+"""
+
+
+def test_kill_9_in_the_middle_of_writing_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint.pt"
+    for pause in (0.0, 0.003, 0.011):
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        written = [process.stdout.readline() for _ in range(2)]
+        assert all(written)
+        time.sleep(pause)
+        process.kill()
+        process.wait()
+        found = files.read(path, {})
+        assert found["values"].eq(found["step"]).all()
+
+
+def test_schedule() -> None:
+    c = TrainConfig(warmup=0.1)
+    rates = [schedule.rate(s, 100, c) for s in range(100)]
+    assert rates[0] < 0.1
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[:10] == sorted(rates[:10])
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] < 1e-3
+    stepped = [schedule.rate(s, 100, replace(c, schedule="steps", milestones=(0.5, 0.8))) for s in (40, 50, 80)]
+    assert stepped == pytest.approx([1, 0.1, 0.01])
+
+
+def test_parameter_groups() -> None:
+    model = TinyDetector()
+    optimizer = schedule.make_optimizer(model, TrainConfig(backbone_rate=0.1, weight_decay=0.2, learning_rate=1.0))
+    seen = {id(p): (g["peak"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]}
+    assert seen[id(model.backbone[0].weight)] == (0.1, 0.2)
+    assert seen[id(model.backbone[1].weight)] == (0.1, 0.0)
+    assert seen[id(model.head.weight)] == (1.0, 0.2)
+    assert seen[id(model.head.bias)] == (1.0, 0.0)
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    with pytest.raises(InputError, match="no trainable"):
+        schedule.make_optimizer(model, TrainConfig())
+
+
+def test_average_follows_the_weights() -> None:
+    model = TinyDetector()
+    average = schedule.Average(model, 0.5)
+    start = model.head.weight.detach().clone()
+    with torch.no_grad():
+        model.head.weight += 1
+    average.update(model, 100)
+    assert torch.allclose(average.values["head.weight"], start + 0.5)
+    average.swap(model)
+    assert torch.allclose(model.head.weight, start + 0.5)
+    average.swap(model)
+    assert torch.allclose(model.head.weight, start + 1)
+
+
+def test_training_off_the_main_thread(tmp_path: Path) -> None:
+    done: list[TinyDetector] = []
+    worker = threading.Thread(target=lambda: done.append(fitted(tmp_path, replace(QUICK, out=None, epochs=1))))
+    worker.start()
+    worker.join()
+    assert done
+
+
+@pytest.mark.parametrize("name", list(train.RECIPES))
+def test_recipes_are_sound(name: str) -> None:
+    assert train.RECIPES[name].epochs > 0
