@@ -1,4 +1,4 @@
-#include "heatmap_peaks_cpu.h"
+#include "find_peaks.h"
 
 #include <algorithm>
 #include <limits>

@@ -1,4 +1,4 @@
-#include "../heatmap_peaks/heatmap_peaks_cpu.h"
+#include "../heatmap_peaks/find_peaks.h"
 #include "match_keypoints_check.h"
 #include "match_keypoints_kernel.h"
 

@@ -14,7 +14,6 @@ template <typename S, typename T> struct Pixel {
     const bool filled = y < picture.new_height && x < picture.new_width;
     const Tap row = filled ? tap(y, picture.height, picture.new_height, picture.legacy) : Tap{};
     const Tap column = filled ? tap(x, picture.width, picture.new_width, picture.legacy) : Tap{};
-#pragma unroll
     for (int c = 0; c < 3; ++c) {
       float value = picture.padding[c];
       if (filled) {

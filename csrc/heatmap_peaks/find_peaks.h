@@ -1,4 +1,4 @@
-// heatmap_peaks on the CPU, as match_keypoints calls it.
+// heatmap_peaks as match_keypoints calls it, on the device of the maps.
 #pragma once
 #include "heatmap_peaks_check.h"
 
