@@ -25,7 +25,8 @@ def draw_gaussians(
     """Draw every object as a Gaussian into its class's map (Zhou et al. 2019, "Objects as Points", section 3).
 
     ``out[n, c, y, x]`` is the maximum over the objects of image n and class c of ``weight * exp(-d² / (2 sigma²))``,
-    and at least 0; d is the distance from (x, y) to the cell that holds the centre, so that cell itself is exactly ``weight``.
+    and at least 0; d is the distance from (x, y) to the cell that holds the centre, so that cell itself is exactly
+    ``weight``.
 
     Args:
         shape: (N, C, H, W) of the maps.
@@ -46,9 +47,9 @@ def draw_gaussians(
         >>> maps[0, 0, 1, 2].item(), round(maps[0, 0, 2, 2].item(), 4)
         (1.0, 0.6065)
     """
-    require(len(shape) == 4, f"shape must be (N, C, H, W), got {tuple(shape)}")
+    require(len(shape) == 4, "shape must be (N, C, H, W)")
     n, c, h, w = shape
-    require(n == centers.shape[0], f"shape must have the N of centers, {centers.shape[0]}, got {n}")
+    require(n == centers.shape[0], "shape must have the N of centers")
     return _op(centers, sigmas, classes, weights, c, h, w, channels_last)
 
 

@@ -46,8 +46,8 @@ def heatmap_peaks(
 
     Returns:
         ``Peaks(scores, classes, ys, xs)``, each [N, k] ([N, C, k] with ``per_class``), in descending order of score,
-        ties by (y, x, class). Scores are float32 (float64 for float64 maps) and differentiable; the rest is int64. Missing
-        peaks have score, class, y and x 0 (with ``per_class`` they keep their class).
+        ties by (y, x, class). Scores are float32 (float64 for float64 maps) and differentiable; the rest is int64.
+        Missing peaks have score, class, y and x 0 (with ``per_class`` they keep their class).
 
     Example:
         >>> heatmap = torch.zeros(1, 2, 4, 4)

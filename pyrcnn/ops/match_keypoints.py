@@ -42,8 +42,8 @@ def match_keypoints(
 ) -> tuple[Tensor, Tensor]:
     """The J joints of the detections centred in the cells ``ys``, ``xs`` [N, k] (Zhou et al. 2019, section 4).
 
-    A joint is regressed: the cell plus ``regression`` there. Candidates are the ``candidates`` best peaks of the joint's
-    own map (:func:`heatmap_peaks` with ``kernel``, ``sigmoid``, ``tolerance``) with a score of at least
+    A joint is regressed: the cell plus ``regression`` there. Candidates are the ``candidates`` best peaks of the
+    joint's own map (:func:`heatmap_peaks` with ``kernel``, ``sigmoid``, ``tolerance``) with a score of at least
     ``score_threshold``, moved by ``offset``. The best candidate replaces the regressed joint and gives it its score,
     unless it lies outside the detection's box scaled by ``box_scale`` about its centre, or the nearest candidate is
     farther away than ``max_distance`` times the scaled box's longer side. Otherwise the regressed joint stays, with

@@ -34,8 +34,8 @@ def preprocess(
         images: RGB, uint8 (0..255) or floating point (0..1), in any memory layout, all on one device.
         size: (height, width) of the batch.
         mean, std: per channel of the output, in units where white is ``white``.
-        sizes: (height, width) that each picture is resized to; the rest of ``size``, at the bottom and right, is padding.
-            None: as large as fits into ``size`` at the picture's aspect ratio.
+        sizes: (height, width) that each picture is resized to; the rest of ``size``, at the bottom and right, is
+            padding. None: as large as fits into ``size`` at the picture's aspect ratio.
         shift: subtracted at the end: ``mean=0, std=127.5, shift=1`` with ``white=255`` is exactly ``x / 127.5 - 1``.
         white: what white is before ``mean`` is subtracted, usually 1 or 255.
         legacy: sample as TensorFlow 1 does, at ``i * (old / new)``; otherwise as torch's bilinear ``interpolate`` with
@@ -52,6 +52,7 @@ def preprocess(
         >>> preprocess([picture], (4, 4), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))[0, 0, :, 0]
         tensor([ 1.,  1., -1., -1.])
     """
+    require(len(images) > 0, "images must hold at least one picture")
     require(len(size) == 2, f"size must be (height, width), got {tuple(size)}")
     require(dtype.is_floating_point, f"dtype must be floating point, got {dtype}")
     if sizes is None:

@@ -212,7 +212,7 @@ CASES = [
             ("flat-centers", change(centers=lambda t: t[..., 0]), "centers"),
             ("other-sigmas", change(sigmas=lambda t: t[:, 1:]), "sigmas"),
             ("float-classes", change(classes=lambda t: t.float()), "classes"),
-            ("other-weights", change(weights=lambda _: torch.ones(1)), "weights"),
+            ("other-weights", change(weights=torch.ones(1)), "weights"),
         ),
         hostile=hostile_objects,
         bytes=lambda shape, dtype: math.prod(shape["size"]) * dtype.itemsize,

@@ -1,0 +1,161 @@
+"""CenterNet's operators, crops and preprocessing against numbers that TensorFlow's object detection API gave."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from pyrcnn import ops
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+POST = np.load(FIXTURES / "centernet_post.npz")
+TARGETS = np.load(FIXTURES / "centernet_targets.npz")
+PICTURES = np.load(FIXTURES / "tf_preprocess.npz")
+CROPS = np.load(FIXTURES / "tf_crops.npz")
+FORMATS = pytest.mark.parametrize("nhwc", [False, True], ids=["nchw", "nhwc"])
+SPREADS = [0.26, *[0.25] * 2, *[0.35] * 2, *[0.79] * 2, *[0.72] * 2, *[0.62] * 2, *[1.07] * 2, *[0.89] * 4]
+
+
+def maps(array: np.ndarray, nhwc: bool) -> Tensor:
+    """NHWC as stored → [N, C, H, W] in either memory format."""
+    nchw = torch.from_numpy(array).permute(0, 3, 1, 2)
+    return nchw if nhwc else nchw.contiguous()
+
+
+@FORMATS
+@pytest.mark.parametrize("name", "abcdefg")
+def test_peaks_are_tensorflows(name: str, nhwc: bool) -> None:
+    options = ast.literal_eval(str(POST[f"topk_{name}_args"]))
+    found = ops.heatmap_peaks(
+        maps(POST["topk_map"], nhwc),
+        options["k"],
+        kernel=options["max_pool_kernel_size"],
+        sigmoid=False,
+        tolerance=1e-6,
+        per_class=options.get("per_channel", False),
+    )
+    scores, classes, ys, xs = (t.reshape(2, -1).numpy() for t in found)
+    real = POST[f"topk_{name}_scores"] > 0
+    assert (scores == POST[f"topk_{name}_scores"]).all()
+    for got, key in ((classes, "c"), (ys, "y"), (xs, "x")):
+        assert (got == POST[f"topk_{name}_{key}"])[real].all()
+
+
+@FORMATS
+@pytest.mark.parametrize("model", ["multi", "single"])
+def test_detections_are_tensorflows(model: str, nhwc: bool) -> None:
+    heatmap, size, offset = (
+        maps(POST[f"pp_{model}_head:{head}"], nhwc) for head in ("object_center", "box/scale", "box/offset")
+    )
+    scores, classes, ys, xs = ops.heatmap_peaks(heatmap, int(POST[f"pp_{model}_max_boxes"]), tolerance=1e-6)
+    assert np.abs(scores.numpy() - POST[f"pp_{model}_default:detection_scores"]).max() < 2e-7
+    assert (classes.numpy() == POST[f"pp_{model}_default:detection_classes"]).all()
+    boxes = ops.decode_centers(ys, xs, size, offset, stride=1.0)[..., [1, 0, 3, 2]]
+    assert (boxes.numpy() == POST[f"pp_{model}_default:detection_boxes_strided"]).all()
+
+
+RANKINGS = {
+    "min": {},
+    "sdr": {"ranking": "score_by_distance"},
+    "ssdr": {"ranking": "score_by_scaled_distance"},
+    "gauss": {"ranking": "gaussian", "spreads": SPREADS},
+    "nobox": {},
+    "wide": {"box_scale": 2.0, "max_distance": 1.0, "unmatched_score": 0.05},
+}
+
+
+def joints(nhwc: bool, boxes: bool = True, **options: object) -> tuple[Tensor, Tensor]:
+    ys, xs = (torch.from_numpy(POST[f"box_{axis}"]).long() for axis in "yx")
+    heatmap, regression, offset = (maps(POST[name], nhwc) for name in ("kp_heat", "kp_reg", "kp_off_per"))
+    given = torch.from_numpy(POST["box_strided"])[..., [1, 0, 3, 2]].contiguous() if boxes else None
+    options = {"stride": 1.0, "candidates": 20, "sigmoid": False, "tolerance": 1e-6, **options}
+    return ops.match_keypoints(ys, xs, heatmap, regression, offset, given, **options)  # type: ignore[arg-type]
+
+
+@FORMATS
+@pytest.mark.parametrize("name", RANKINGS)
+def test_keypoints_are_tensorflows(name: str, nhwc: bool) -> None:
+    keypoints, scores = joints(nhwc, boxes=name != "nobox", **RANKINGS[name])
+    assert (keypoints.flip(-1).numpy() == POST[f"refine_{name}_yx"]).all()
+    assert np.abs(scores.numpy() - POST[f"refine_{name}_scores"]).max() < 1e-6
+
+
+def test_keypoints_outside_the_picture_are_clipped_as_tensorflows() -> None:
+    sizes = torch.from_numpy(POST["box_true_shapes"])[:, :2]
+    keypoints, scores = joints(nhwc=False, image_sizes=sizes / 4, **RANKINGS["wide"])
+    normalised = keypoints.flip(-1) * 4 / sizes[:, None, None]
+    assert np.abs(normalised.numpy() - POST["kpnorm_clip1_yx"]).max() < 1e-6
+    assert (scores.numpy() == POST["kpnorm_clip1_scores"]).all()
+
+
+def sigma_of(height: Tensor, width: Tensor, overlap: float = 0.7) -> Tensor:
+    area, total = height * width, height + width
+
+    def root(a: float, b: Tensor, c: Tensor) -> Tensor:
+        return (-b + torch.sqrt(b * b - 4 * a * c)) / 2
+
+    first = root(1, -total, area * (1 - overlap) / (1 + overlap))
+    second = root(4, -2 * total, (1 - overlap) * area)
+    third = root(4 * overlap, 2 * overlap * total, (overlap - 1) * area)
+    return (2 * torch.floor(first.minimum(second).minimum(third).clamp(min=0)) + 1) / 6
+
+
+@FORMATS
+def test_target_maps_are_tensorflows(nhwc: bool) -> None:
+    height, width = TARGETS["center_heatmap"].shape[1:3]
+    boxes = torch.from_numpy(TARGETS["in_boxes"]) * torch.tensor([height, width, height, width])
+    centers = ((boxes[..., :2] + boxes[..., 2:]) / 2).flip(-1)
+    sigmas = sigma_of(boxes[..., 2] - boxes[..., 0], boxes[..., 3] - boxes[..., 1])
+    one_hot, weights = (torch.from_numpy(TARGETS[name]) for name in ("in_classes", "in_weights"))
+    drawn = ops.draw_gaussians((3, 5, height, width), centers, sigmas, one_hot.argmax(-1), weights, channels_last=nhwc)
+    assert np.abs(drawn.permute(0, 2, 3, 1).numpy() - TARGETS["center_heatmap"]).max() < 1e-6
+
+    points = torch.from_numpy(TARGETS["in_keypoints"])[:1].flip(-1) * torch.tensor([width, height])
+    spread = (sigmas[:1, :, None] * torch.from_numpy(TARGETS["in_keypoint_std"])).flatten(1)
+    people = (weights[:1] * one_hot[:1, :, 0])[..., None].expand(-1, -1, 17).flatten(1)
+    channel = torch.arange(17).expand(1, 12, 17).flatten(1)
+    drawn = ops.draw_gaussians((1, 17, height, width), points.flatten(1, 2), spread, channel, people, nhwc)
+    assert np.abs(drawn.permute(0, 2, 3, 1).numpy() - TARGETS["kpt_heatmap_0"]).max() < 1e-6
+
+
+def picture(index: int) -> Tensor:
+    return torch.from_numpy(PICTURES[f"img{index}"]).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize("index", [0, 1, 3, 5])
+def test_legacy_resize_is_tensorflows_to_the_bit(index: int) -> None:
+    size = tuple(int(v) for v in PICTURES[f"shape{index}"][:2])
+    batch = ops.preprocess([picture(index)], (64, 64), (0,) * 3, (1,) * 3, [size], white=255.0, legacy=True)
+    assert (batch[0].permute(1, 2, 0).numpy() == PICTURES[f"resized{index}"]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "std", "options"),
+    [
+        ("mbv2_od", (0,) * 3, (127.5,) * 3, {"shift": 1.0}),
+        ("r50v1fpn", (103.939, 116.779, 123.68), (1,) * 3, {"bgr": True}),
+        (
+            "hg104tiny_kpts",
+            (104.01362025, 114.03422265, 119.9165958),
+            (73.6027665, 69.89082075, 70.9150767),
+            {"bgr": True},
+        ),
+    ],
+)
+def test_normalisation_is_tensorflows_to_the_bit(name: str, mean, std, options) -> None:
+    size = tuple(int(v) for v in PICTURES["shape0"][:2])
+    batch = ops.preprocess([picture(0)], (64, 64), mean, std, [size], white=255.0, legacy=True, **options)
+    assert (batch.permute(0, 2, 3, 1).numpy() == PICTURES[f"norm:{name}"]).all()
+
+
+@FORMATS
+def test_crops_are_tensorflows_to_the_bit(nhwc: bool) -> None:
+    features = maps(CROPS["crop_features"], nhwc)
+    boxes = torch.from_numpy(CROPS["crop_boxes"]).reshape(-1, 4)
+    crops = ops.crop_and_resize(features, boxes, torch.arange(2).repeat_interleave(20), 14)
+    assert (crops.permute(0, 2, 3, 1).numpy().reshape(CROPS["crop_out14"].shape) == CROPS["crop_out14"]).all()
