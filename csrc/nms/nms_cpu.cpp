@@ -1,4 +1,5 @@
 #include "../common/sort.h"
+#include "cells.h"
 #include "grouping.h"
 #include "nms_check.h"
 #include "nms_kernel.h"
@@ -8,6 +9,32 @@ namespace {
 
 template <typename T> std::unique_ptr<T[]> scratch(int64_t count) { return std::unique_ptr<T[]>(new T[count]); }
 
+// Where each group's items begin, and the end; in units of `size` of a group.
+template <typename F> std::vector<int64_t> begins(const std::vector<uint32_t>& sizes, const F& size) {
+  std::vector<int64_t> result(sizes.size() + 1);
+  for (size_t g = 0; g < sizes.size(); ++g) result[g + 1] = result[g] + size(sizes[g]);
+  return result;
+}
+
+constexpr int64_t kManyBoxes = 2048;  // from here on cells repay the time to fill them
+
+template <typename T> int64_t few_boxes(const Candidates<T>& candidates, compute_t<T> threshold, uint32_t* kept) {
+  const auto tiles = scratch<Tile<compute_t<T>>>(tiles_for(candidates.count));
+  return PYRCNN_KERNEL(greedy<T>)(candidates, threshold, candidates.count, tiles.get(), kept);
+}
+
+template <typename T> int64_t many_boxes(const Candidates<T>& candidates, compute_t<T> threshold, uint32_t* kept) {
+  using C = compute_t<T>;
+  const std::vector<uint32_t> of = assign_cells(candidates);
+  std::vector<uint32_t> sizes(kCells), kept_of(kCells);
+  for (const uint32_t cell : of) ++sizes[cell];
+  const auto first_tile = begins(sizes, [](uint32_t size) { return tiles_for(size); });
+  const auto tiles = scratch<Tile<C>>(first_tile[kCells]);
+  const auto bounds = scratch<C>(4 * kCells);
+  const Cells<C> cells{{of.data(), first_tile.data(), kept_of.data()}, kCells, bounds.get()};
+  return PYRCNN_KERNEL(greedy_in_cells<T>)(candidates, cells, threshold, tiles.get(), kept);
+}
+
 Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
   check_nms(boxes, scores);
   const int64_t n = boxes.size(0);
@@ -16,22 +43,16 @@ Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
     const auto order = scratch<uint32_t>(n), kept = scratch<uint32_t>(n);
-    const auto tiles = scratch<Tile<C>>(tiles_for(n));
     sort_descending(data<T>(s), n, order.get());
-    const int64_t count = PYRCNN_KERNEL(greedy<T>)(Candidates<T>{data<T>(b), order.get(), n}, C(iou_threshold), n,
-                                                   tiles.get(), kept.get());
+    const Candidates<T> candidates{data<T>(b), order.get(), n};
+    const int64_t count = n < kManyBoxes || !Screen<C>(C(iou_threshold)).usable
+                              ? few_boxes(candidates, C(iou_threshold), kept.get())
+                              : many_boxes(candidates, C(iou_threshold), kept.get());
     Tensor indices = torch::stable::new_empty(boxes, {count}, ScalarType::Long);
     int64_t* to = mutable_data<int64_t>(indices);
     for (int64_t i = 0; i < count; ++i) to[i] = order[kept[i]];
     return indices;
   });
-}
-
-// Where each group's items begin, and the end; in units of `size` of a group.
-template <typename F> std::vector<int64_t> begins(const std::vector<uint32_t>& sizes, const F& size) {
-  std::vector<int64_t> result(sizes.size() + 1);
-  for (size_t g = 0; g < sizes.size(); ++g) result[g + 1] = result[g] + size(sizes[g]);
-  return result;
 }
 
 // Nanoseconds for a segment of `n` candidates, half of which stay.

@@ -99,10 +99,59 @@ int64_t greedy_grouped(const Candidates<T>& candidates, const Groups& groups, co
              : visit<false, true>(candidates, &groups, threshold, max_output, tiles, kept);
 }
 
+// Does a kept box of any cell that overlaps the candidate suppress it? Its own cell, where most rivals are, comes
+// first.
+template <typename C>
+PYRCNN_HD bool suppressed_in_cells(const Candidate<C>& candidate, const Cells<C>& cells, int64_t own,
+                                   const Tile<C>* tiles) {
+  const auto in_cell = [&](int64_t cell) __attribute__((always_inline)) {
+    return suppressed<true>(candidate, tiles + cells.boxes.first_tile[cell], tiles_for(cells.boxes.kept[cell]));
+  };
+  if (in_cell(own)) return true;
+  const C *x1 = cells.bounds, *y1 = x1 + cells.count, *x2 = y1 + cells.count, *y2 = x2 + cells.count;
+  const Box<Pack<C>>& box = candidate.box;
+  for (int64_t at = 0; at < cells.count; at += lanes_of<C>) {
+    const Mask<C> overlaps =
+        (box.x2 > load(x1 + at)) & (box.x1 < load(x2 + at)) & (box.y2 > load(y1 + at)) & (box.y1 < load(y2 + at));
+    for (uint32_t rest = bits(overlaps); rest != 0; rest &= rest - 1) {
+      const int64_t cell = at + __builtin_ctz(rest);
+      if (cell != own && in_cell(cell)) return true;
+    }
+  }
+  return false;
+}
+
+template <typename T>
+int64_t greedy_in_cells(const Candidates<T>& candidates, const Cells<compute_t<T>>& cells, compute_t<T> threshold,
+                        Tile<compute_t<T>>* tiles, uint32_t* kept) {
+  using C = compute_t<T>;
+  const Screen<C> screen(threshold);
+  const Pack<C> thresholds = broadcast(threshold);
+  C *x1 = cells.bounds, *y1 = x1 + cells.count, *x2 = y1 + cells.count, *y2 = x2 + cells.count;
+  for (int64_t c = 0; c < cells.count; ++c) x1[c] = y1[c] = C(INFINITY), x2[c] = y2[c] = C(-INFINITY);
+  int64_t count = 0;
+  for (int64_t i = 0; i < candidates.count; ++i) {
+    const T* row = candidates.boxes + 4 * int64_t(candidates.rows ? candidates.rows[i] : i);
+    const Box<C> box{C(row[0]), C(row[1]), C(row[2]), C(row[3])};
+    const C area = pyrcnn::area(box), bound = screen.bound(area);
+    const int64_t cell = cells.boxes.of[i];
+    if (suppressed_in_cells<C>({on_all_lanes(box), broadcast(bound), broadcast(area), thresholds}, cells, cell, tiles))
+      continue;
+    keep(tiles + cells.boxes.first_tile[cell], int64_t(cells.boxes.kept[cell]++), box, bound);
+    x1[cell] = lower(box.x1, x1[cell]),
+    y1[cell] = lower(box.y1, y1[cell]);  // a NaN widens nothing, it overlaps nothing
+    x2[cell] = higher(box.x2, x2[cell]), y2[cell] = higher(box.y2, y2[cell]);
+    kept[count++] = uint32_t(i);
+  }
+  return count;
+}
+
 #define PYRCNN_INSTANTIATE(T)                                                                                      \
   template int64_t greedy(const Candidates<T>&, compute_t<T>, int64_t, Tile<compute_t<T>>*, uint32_t*);            \
   template int64_t greedy_grouped(const Candidates<T>&, const Groups&, compute_t<T>, int64_t, Tile<compute_t<T>>*, \
-                                  uint32_t*);
+                                  uint32_t*);                                                                      \
+  template int64_t greedy_in_cells(const Candidates<T>&, const Cells<compute_t<T>>&, compute_t<T>,                 \
+                                   Tile<compute_t<T>>*, uint32_t*);
 PYRCNN_INSTANTIATE(float)
 PYRCNN_INSTANTIATE(double)
 PYRCNN_INSTANTIATE(Half)

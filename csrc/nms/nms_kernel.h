@@ -16,4 +16,9 @@ PYRCNN_DECLARE_KERNEL(template <typename T> int64_t, greedy_grouped,
                       (const Candidates<T>& candidates, const Groups& groups, compute_t<T> threshold,
                        int64_t max_output, Tile<compute_t<T>>* tiles, uint32_t* kept))
 
+// The result of greedy() without a limit, for many boxes and a threshold that Screen can use.
+PYRCNN_DECLARE_KERNEL(template <typename T> int64_t, greedy_in_cells,
+                      (const Candidates<T>& candidates, const Cells<compute_t<T>>& cells, compute_t<T> threshold,
+                       Tile<compute_t<T>>* tiles, uint32_t* kept))
+
 }  // namespace pyrcnn::nms

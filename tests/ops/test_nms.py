@@ -45,7 +45,7 @@ FAMILIES = {
     "subnormal_coordinates": lambda g, n: clustered(g, n)[0] * 1e-43,
     "overflowing_areas": lambda g, n: clustered(g, n)[0] * 1e17,
     "huge_coordinates": lambda g, n: clustered(g, n)[0] * 1e35,
-    "hostile": lambda g, n: hostile_rows(g, torch.device("cpu"), torch.float64)[0].float(),
+    "hostile": lambda g, n: torch.cat([hostile_rows(g, torch.device("cpu"), torch.float32)[0], clustered(g, n)[0]])[:n],
 }
 
 
@@ -89,6 +89,17 @@ def test_a_pair_at_the_threshold_stays(device) -> None:
 def test_boxes_without_area_suppress_nothing_of_their_kind(device) -> None:
     boxes = torch.tensor([[1.0, 1, 1, 1], [1, 1, 1, 1], [0, 0, 2, 2]], device=device)
     assert nms(boxes, torch.tensor([0.9, 0.8, 0.7], device=device), 0.0).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("dtype", FLOATS, ids=str)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_many_boxes_are_kept_as_few_are(family: str, dtype: torch.dtype, device, generator) -> None:
+    """Many boxes are sorted into cells first, which must not show: nms_padded takes them one by one."""
+    boxes = FAMILIES[family](generator, 2500).to(device, dtype)
+    scores = torch.rand(2500, generator=generator).to(device, dtype)
+    for threshold in (0.7, 0.3, 0.01, 1.5):
+        indices, counts = nms_padded(boxes[None], scores[None], threshold, 2500)
+        assert torch.equal(nms(boxes, scores, threshold), indices[0, : int(counts)])
 
 
 def test_a_hundred_thousand_boxes(device, generator) -> None:
@@ -198,8 +209,9 @@ def digest(seed: int) -> str:
                 padded = nms_padded(boxes[None], scores[None], threshold, 30, idxs[None])
                 for kept in (nms(boxes, scores, threshold), batched_nms(boxes, scores, idxs, threshold), *padded):
                     collected.update(kept.numpy().tobytes())
-        boxes, scores = hostile_rows(generator, torch.device("cpu"), dtype)
-        collected.update(nms(boxes, scores, 0.5).numpy().tobytes())
+        many = tuple(t.to(dtype) for t in clustered(generator, 2500))
+        for boxes, scores in (many, hostile_rows(generator, torch.device("cpu"), dtype)):
+            collected.update(nms(boxes, scores, 0.5).numpy().tobytes())
     return collected.hexdigest()
 
 
