@@ -116,6 +116,7 @@ def test_settings_are_checked_against_their_fields() -> None:
         {"learning_rate": 1.0, "optimizer": "sgd", "bf16": True},
     ]
     for bad, message in (("x=1", "no such setting"), ("roi=1", "one of its fields"), ("roi.x=1", "x is none of"),
-                         ("min_size=big", "must be int"), ("epochs", "key=value"), ("seed.x=1", "has no fields")):  # fmt: skip
+                         ("min_size=big", "must be int"), ("epochs", "key=value"),
+                         ("seed.x=1", "has no fields")):  # fmt: skip
         with pytest.raises(InputError, match=message):
             settings.parse([bad], model, training)
