@@ -5,10 +5,10 @@
 
 namespace pyrcnn::PYRCNN_ISA {
 
-// fetch(i) is the AnchorDelta of box i in [0, count). The boxes that `fit` the image go to `boxes` [*, 4], their i to
+// fetch(i) is the AnchorDelta of box i in [0, count). The boxes that `fit` the window go to `boxes` [*, 4], their i to
 // `ranks`; returns how many.
 template <typename C, typename Fetch>
-PYRCNN_HD int64_t decode_and_fit(int64_t count, const Fetch& fetch, C cap, C height, C width, C min_size, C* boxes,
+PYRCNN_HD int64_t decode_and_fit(int64_t count, const Fetch& fetch, C cap, const Window<C>& window, C* boxes,
                                  uint32_t* ranks) {
   constexpr int kWide = lanes_of<C>;
   int64_t n = 0;
@@ -23,7 +23,7 @@ PYRCNN_HD int64_t decode_and_fit(int64_t count, const Fetch& fetch, C cap, C hei
     }
     Box<Pack<C>> box = decode(Box<Pack<C>>{load(in[0]), load(in[1]), load(in[2]), load(in[3])},
                               Delta<Pack<C>>{load(in[4]), load(in[5]), load(in[6]), load(in[7])}, broadcast(cap));
-    const Mask<C> usable = fit(box, broadcast(height), broadcast(width), broadcast(min_size));
+    const Mask<C> usable = fit(box, window);
     C out[4][kWide];
     store(out[0], box.x1), store(out[1], box.y1), store(out[2], box.x2), store(out[3], box.y2);
     for (uint32_t word = bits(usable) & ((1u << some) - 1); word != 0; word &= word - 1, ++n) {

@@ -33,7 +33,6 @@ template <typename C> struct Rules {
   C weights[4];
   C cap;
   C offset;
-  C min_size;
 };
 
 template <typename T, typename C = compute_t<T>>

@@ -17,6 +17,7 @@ struct Arguments {
   Tensor image_sizes;
   int64_t images, levels, pre_nms_top_n, post_nms_top_n;
   double nms_threshold, min_size, clip, offset;
+  bool clip_first;
   std::vector<double> strides, weights;
 };
 
@@ -32,7 +33,7 @@ inline bool scannable(const Tensor& t) {
 inline Arguments check_arguments(const Tensors& objectness, const Tensors& deltas, const Tensors& cell_anchors,
                                  Reals strides, const Tensor& image_sizes, int64_t pre_nms_top_n,
                                  int64_t post_nms_top_n, double nms_threshold, double min_size, Reals weights,
-                                 double clip, double offset) {
+                                 double clip, double offset, bool clip_first) {
   const size_t levels = objectness.size();
   check(levels >= 1 && levels <= kMaxLevels, "objectness must be 1 to ", kMaxLevels, " levels, got ", levels);
   check(deltas.size() == levels, "deltas must be ", levels, " levels as objectness is, got ", deltas.size());
@@ -62,6 +63,7 @@ inline Arguments check_arguments(const Tensors& objectness, const Tensors& delta
               min_size,
               clip,
               offset,
+              clip_first,
               {strides.begin(), strides.end()},
               {weights.begin(), weights.end()}};
   for (size_t l = 0; l < levels; ++l) {
@@ -119,7 +121,7 @@ template <typename T> Level<T> level(const Arguments& a, int64_t l) {
 }
 
 template <typename C> Rules<C> rules(const Arguments& a) {
-  return {{C(a.weights[0]), C(a.weights[1]), C(a.weights[2]), C(a.weights[3])}, C(a.clip), C(a.offset), C(a.min_size)};
+  return {{C(a.weights[0]), C(a.weights[1]), C(a.weights[2]), C(a.weights[3])}, C(a.clip), C(a.offset)};
 }
 
 }  // namespace pyrcnn::generate_proposals

@@ -103,8 +103,8 @@ template <typename C> struct Kept {
 };
 
 template <typename T>
-Kept<compute_t<T>> propose(const Level<T>& level, const Rules<compute_t<T>>& rules, int64_t image, compute_t<T> height,
-                           compute_t<T> width, const Arguments& a) {
+Kept<compute_t<T>> propose(const Level<T>& level, const Rules<compute_t<T>>& rules, int64_t image,
+                           const Window<compute_t<T>>& window, const Arguments& a) {
   using C = compute_t<T>;
   const Selection<T> best(level, image, a.pre_nms_top_n);
   const int64_t n = int64_t(best.indices.size());
@@ -112,8 +112,8 @@ Kept<compute_t<T>> propose(const Level<T>& level, const Rules<compute_t<T>>& rul
   if (n == 0) return result;
   const std::unique_ptr<C[]> boxes(new C[4 * n]);
   const std::unique_ptr<uint32_t[]> ranks(new uint32_t[2 * n]);
-  const int64_t usable = PYRCNN_KERNEL(decode_clip_filter<T>)(level, rules, image, height, width, best.indices.data(),
-                                                              n, boxes.get(), ranks.get());
+  const int64_t usable = PYRCNN_KERNEL(decode_clip_filter<T>)(level, rules, image, window, best.indices.data(), n,
+                                                              boxes.get(), ranks.get());
   const std::unique_ptr<nms::Tile<C>[]> tiles(new nms::Tile<C>[nms::tiles_for(usable)]);
   uint32_t* kept = ranks.get() + n;
   result.count = PYRCNN_KERNEL_OF(nms, greedy<C>)(nms::Candidates<C>{boxes.get(), nullptr, usable}, C(a.nms_threshold),
@@ -128,7 +128,7 @@ Kept<compute_t<T>> propose(const Level<T>& level, const Rules<compute_t<T>>& rul
   return result;
 }
 
-// The best of all levels by score; equal scores in the order of the levels.
+// The best of all levels by score; equal scores in the order of the levels. Returns how many, at most `most`.
 template <typename C> int64_t merge(const Kept<C>* levels, int64_t count, int64_t most, C* boxes, C* scores) {
   int64_t next[kMaxLevels] = {}, n = 0;
   for (; n < most; ++n) {
@@ -141,8 +141,19 @@ template <typename C> int64_t merge(const Kept<C>* levels, int64_t count, int64_
     std::copy_n(levels[best].boxes.data() + 4 * i, 4, boxes + 4 * n);
     scores[n] = levels[best].scores[i];
   }
-  std::fill(boxes + 4 * n, boxes + 4 * most, C{});
-  std::fill(scores + n, scores + most, C{});
+  return n;
+}
+
+// Clips what was suppressed unclipped, and closes the gaps that boxes without area leave.
+template <typename C> int64_t clip_last(C* boxes, C* scores, int64_t count, C height, C width, C min_size) {
+  int64_t n = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    Box<C> box{boxes[4 * i], boxes[4 * i + 1], boxes[4 * i + 2], boxes[4 * i + 3]};
+    if (!fit_last(box, height, width, min_size)) continue;
+    C* to = boxes + 4 * n;
+    to[0] = box.x1, to[1] = box.y1, to[2] = box.x2, to[3] = box.y2;
+    scores[n++] = scores[i];
+  }
   return n;
 }
 
@@ -161,23 +172,29 @@ template <typename T> void run(const Arguments& a, const Outputs& to) {
   parallel(a.images * a.levels, cost / double(a.levels), [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       const int64_t image = task / a.levels;
-      kept[task] =
-          propose(levels[task % a.levels], common, image, sizes.at<C>(2 * image), sizes.at<C>(2 * image + 1), a);
+      const Window<C> window =
+          first_window(a.clip_first, sizes.at<C>(2 * image), sizes.at<C>(2 * image + 1), C(a.min_size));
+      kept[task] = propose(levels[task % a.levels], common, image, window, a);
     }
   });
-  C *boxes = mutable_data<C>(to.boxes), *scores = mutable_data<C>(to.scores);
-  for (int64_t image = 0; image < a.images; ++image)
-    mutable_data<int64_t>(to.counts)[image] =
-        merge(kept.data() + image * a.levels, a.levels, a.post_nms_top_n, boxes + 4 * a.post_nms_top_n * image,
-              scores + a.post_nms_top_n * image);
+  const int64_t most = a.post_nms_top_n;
+  for (int64_t image = 0; image < a.images; ++image) {
+    C *boxes = mutable_data<C>(to.boxes) + 4 * most * image, *scores = mutable_data<C>(to.scores) + most * image;
+    int64_t n = merge(kept.data() + image * a.levels, a.levels, most, boxes, scores);
+    if (!a.clip_first)
+      n = clip_last(boxes, scores, n, sizes.at<C>(2 * image), sizes.at<C>(2 * image + 1), C(a.min_size));
+    std::fill(boxes + 4 * n, boxes + 4 * most, C{});
+    std::fill(scores + n, scores + most, C{});
+    mutable_data<int64_t>(to.counts)[image] = n;
+  }
 }
 
 std::tuple<Tensor, Tensor, Tensor> cpu(const Tensors& objectness, const Tensors& deltas, const Tensors& cell_anchors,
                                        Reals strides, const Tensor& image_sizes, int64_t pre_nms_top_n,
                                        int64_t post_nms_top_n, double nms_threshold, double min_size, Reals weights,
-                                       double clip, double offset) {
+                                       double clip, double offset, bool clip_first) {
   const Arguments a = check_arguments(objectness, deltas, cell_anchors, strides, image_sizes, pre_nms_top_n,
-                                      post_nms_top_n, nms_threshold, min_size, weights, clip, offset);
+                                      post_nms_top_n, nms_threshold, min_size, weights, clip, offset, clip_first);
   const Outputs to = allocate(a);
   dispatch_floating(a.objectness[0], "objectness", [&](auto type) { run<typename decltype(type)::type>(a, to); });
   return {to.boxes, to.scores, to.counts};

@@ -25,21 +25,22 @@ template <typename T> int64_t at_least(const T* values, int64_t count, compute_t
 }
 
 template <typename T>
-int64_t decode_clip_filter(const Level<T>& level, const Rules<compute_t<T>>& rules, int64_t image, compute_t<T> height,
-                           compute_t<T> width, const uint32_t* indices, int64_t count, compute_t<T>* boxes,
-                           uint32_t* ranks) {
+int64_t decode_clip_filter(const Level<T>& level, const Rules<compute_t<T>>& rules, int64_t image,
+                           const Window<compute_t<T>>& window, const uint32_t* indices, int64_t count,
+                           compute_t<T>* boxes, uint32_t* ranks) {
   const auto fetch = [&](int64_t i) { return anchor_delta(level, rules, image, indices[i]); };
-  return decode_and_fit(count, fetch, rules.cap, height, width, rules.min_size, boxes, ranks);
+  return decode_and_fit(count, fetch, rules.cap, window, boxes, ranks);
 }
 
 template <typename C> void sigmoid(C* values, int64_t count) {
   for (int64_t i = 0; i < count; i += lanes_of<C>) store(values + i, C(1) / (C(1) + exp_of(-load(values + i))));
 }
 
-#define PYRCNN_INSTANTIATE(T)                                                                             \
-  template int64_t at_least(const T*, int64_t, compute_t<T>, uint32_t*);                                  \
-  template int64_t decode_clip_filter(const Level<T>&, const Rules<compute_t<T>>&, int64_t, compute_t<T>, \
-                                      compute_t<T>, const uint32_t*, int64_t, compute_t<T>*, uint32_t*);
+#define PYRCNN_INSTANTIATE(T)                                                                               \
+  template int64_t at_least(const T*, int64_t, compute_t<T>, uint32_t*);                                    \
+  template int64_t decode_clip_filter(const Level<T>&, const Rules<compute_t<T>>&, int64_t,                 \
+                                      const Window<compute_t<T>>&, const uint32_t*, int64_t, compute_t<T>*, \
+                                      uint32_t*);
 PYRCNN_INSTANTIATE(float)
 PYRCNN_INSTANTIATE(double)
 PYRCNN_INSTANTIATE(Half)

@@ -12,7 +12,7 @@ template <typename C> struct Head {
   int64_t rows, classes, delta_width;
   int64_t delta_first, delta_step;  // class c's deltas begin at delta_first + c * delta_step
   C weights[4];
-  C cap, min_size;
+  C cap;
 };
 
 template <typename C> PYRCNN_HD AnchorDelta<C> anchor_delta(const Head<C>& head, int64_t image, uint32_t candidate) {

@@ -29,6 +29,7 @@ def generate_proposals(
     weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
     clip: float = DELTA_CLIP,
     offset: float = 0.0,
+    clip_first: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Turn the maps of a region proposal network into proposals (Ren et al. 2015, section 3.3), all images at once.
 
@@ -52,6 +53,8 @@ def generate_proposals(
         weights: what the four deltas are divided by.
         clip: greatest dw and dh before exp; ``math.inf`` for none.
         offset: the centre of cell x lies at ``(x + offset) * stride``.
+        clip_first: clip and drop before suppression, as PyTorch's detectors do. With False as TensorFlow's do: boxes
+            suppress each other as decoded, and only the ``post_nms_top_n`` best are clipped, those without area dropped.
 
     Returns:
         boxes [N, post_nms_top_n, 4] and scores [N, post_nms_top_n] (sigmoid of the logit) by descending score, float32
@@ -82,6 +85,7 @@ def generate_proposals(
         weights,
         clip,
         offset,
+        clip_first,
     )
 
 
@@ -99,6 +103,7 @@ def _(
     weights: Sequence[float],
     clip: float,
     offset: float,
+    clip_first: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     like = objectness[0]
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32

@@ -28,6 +28,7 @@ def roi_detections(
     min_size: float = 0.01,
     background_first: bool = True,
     max_per_class: int | None = None,
+    clip_first: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Turn the outputs of a RoI head into detections (Girshick 2015, section 3.1), all images at once.
 
@@ -53,6 +54,8 @@ def roi_detections(
         min_size: least width and height of a clipped box in pixels; 0 keeps all.
         background_first: which column of ``class_logits`` is the background.
         max_per_class: how many detections a class of an image gets at most; None for no limit.
+        clip_first: clip and drop before suppression, as PyTorch's detectors do. With False as TensorFlow's do: boxes
+            suppress each other as decoded, and only the ``max_detections`` best are clipped, those without area dropped.
 
     Returns:
         boxes [N, D, 4] and scores [N, D] by descending score, float32 (float64 for float64 logits); labels [N, D] int64,
@@ -81,6 +84,7 @@ def roi_detections(
         min_size,
         background_first,
         max_detections if max_per_class is None else max_per_class,
+        clip_first,
     )
 
 
@@ -99,6 +103,7 @@ def _(
     min_size: float,
     background_first: bool,
     max_per_class: int,
+    clip_first: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     dtype = torch.float64 if class_logits.dtype == torch.float64 else torch.float32
     n = class_logits.shape[0]
