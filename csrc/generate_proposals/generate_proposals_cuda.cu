@@ -65,7 +65,7 @@ template <typename T> __global__ void make_keys(const __grid_constant__ Batch<T>
 }
 
 template <typename T> void sort(const OnDevice& on, const Tensor& like, const Batch<T>& b) {
-  const bool one_sort = sizeof(compute_t<T>) == 4;
+  constexpr bool one_sort = sizeof(compute_t<T>) == 4;
   const int64_t per_image = b.anchors(), total = b.images * per_image;
   const Tensor other_keys = scratch_bytes(like, 8 * total), other_sorted = scratch_bytes(like, 4 * total);
   int bits = 64;
@@ -83,14 +83,16 @@ template <typename T> void sort(const OnDevice& on, const Tensor& like, const Ba
     bring(b.sorted + begin, sorted.Current(), 4 * size);
   };
   size_t bytes = 0;
-  part(nullptr, bytes, 0,
-       one_sort ? total : per_image);  // tells how much it needs; a level needs no more than an image
+  part(nullptr, bytes, 0, one_sort ? total : per_image);  // tells how much it needs: a level no more than an image
   const Tensor storage = scratch_bytes(like, int64_t(bytes) + 1);
-  if (one_sort) return part(storage.mutable_data_ptr(), bytes, 0, total);
-  for (int64_t image = 0; image < b.images; ++image)
-    for (int64_t l = 0; l < b.levels; ++l)
-      if (b.first[l + 1] > b.first[l])
-        part(storage.mutable_data_ptr(), bytes, image * per_image + b.first[l], b.first[l + 1] - b.first[l]);
+  if constexpr (one_sort) {
+    part(storage.mutable_data_ptr(), bytes, 0, total);
+  } else {
+    for (int64_t image = 0; image < b.images; ++image)
+      for (int64_t l = 0; l < b.levels; ++l)
+        if (b.first[l + 1] > b.first[l])
+          part(storage.mutable_data_ptr(), bytes, image * per_image + b.first[l], b.first[l + 1] - b.first[l]);
+  }
 }
 
 template <typename T>
@@ -103,7 +105,7 @@ __global__ void __launch_bounds__(kDecodeThreads) decode_best(const __grid_const
   const int64_t begin = image * b.anchors() + b.first[l], anchors = b.first[l + 1] - b.first[l];
   const int64_t count = anchors < b.top ? anchors : b.top;
   const Window<C> window =
-      first_window(b.clip_first, b.sizes.at<C>(2 * image), b.sizes.at<C>(2 * image + 1), b.min_size);
+      first_window(b.clip_first, b.sizes.template at<C>(2 * image), b.sizes.template at<C>(2 * image + 1), b.min_size);
   int64_t written = 0;  // the same in all threads
   for (int64_t start = 0; start < count; start += kDecodeThreads) {
     const int64_t i = start + threadIdx.x;
@@ -180,7 +182,7 @@ template <typename T> __global__ void __launch_bounds__(kDecodeThreads) clip_las
   using Scan = cub::BlockScan<int, kDecodeThreads>;
   __shared__ typename Scan::TempStorage shared;
   const int64_t image = blockIdx.x, count = b.out_counts[image];
-  const C height = b.sizes.at<C>(2 * image), width = b.sizes.at<C>(2 * image + 1);
+  const C height = b.sizes.template at<C>(2 * image), width = b.sizes.template at<C>(2 * image + 1);
   C *boxes = b.out_boxes + 4 * image * b.most, *scores = b.out_scores + image * b.most;
   int64_t written = 0;
   for (int64_t start = 0; start < count; start += kDecodeThreads) {

@@ -50,7 +50,7 @@ template <typename T> __global__ void __launch_bounds__(kThreads) fill_slots(con
   const int lane = int(threadIdx.x % 32), part = lane % kSums, shift = lane - part;
   const int64_t total = b.images * b.rows, row = blockIdx.x * int64_t(kThreads / kSums) + threadIdx.x / kSums;
   const int64_t image = row < total ? row / b.rows : 0, r = row < total ? row % b.rows : 0;
-  const bool real = row < total && r < b.counts.at<int64_t>(image);
+  const bool real = row < total && r < b.counts.template at<int64_t>(image);
   const T* logits = b.logits + (image * b.rows + r) * b.columns;
 
   C foreground = C(-INFINITY);
@@ -66,7 +66,7 @@ template <typename T> __global__ void __launch_bounds__(kThreads) fill_slots(con
   const C bound = b.cut.bound(sum);
   const bool hopeless = !real || b.cut.hopeless(foreground, most);
   const Window<C> window =
-      first_window(b.clip_first, b.sizes.at<C>(2 * image), b.sizes.at<C>(2 * image + 1), b.min_size);
+      first_window(b.clip_first, b.sizes.template at<C>(2 * image), b.sizes.template at<C>(2 * image + 1), b.min_size);
   const int64_t first_slot = (image * b.rows + r) * b.slots;
   int64_t filled = 0;  // the same in all lanes of the half
   for (int64_t start = 0; start < b.columns; start += kSums) {
@@ -102,7 +102,7 @@ template <typename T> __global__ void __launch_bounds__(32) finish(const __grid_
   const int lane = int(threadIdx.x);
   const uint32_t lower_lanes = (1u << lane) - 1;
   const int64_t image = blockIdx.x, count = b.kept_counts[image], first_slot = image * b.rows * b.slots;
-  const C height = b.sizes.at<C>(2 * image), width = b.sizes.at<C>(2 * image + 1);
+  const C height = b.sizes.template at<C>(2 * image), width = b.sizes.template at<C>(2 * image + 1);
   C *boxes = b.out_boxes + 4 * image * b.most, *scores = b.out_scores + image * b.most;
   int64_t* labels = b.out_labels + image * b.most;
   int64_t chosen = 0, written = 0;  // the same in all lanes

@@ -54,7 +54,8 @@ def generate_proposals(
         clip: greatest dw and dh before exp; ``math.inf`` for none.
         offset: the centre of cell x lies at ``(x + offset) * stride``.
         clip_first: clip and drop before suppression, as PyTorch's detectors do. With False as TensorFlow's do: boxes
-            suppress each other as decoded, and only the ``post_nms_top_n`` best are clipped, those without area dropped.
+            suppress each other as decoded, and only the ``post_nms_top_n`` best are clipped, those without
+            area dropped.
 
     Returns:
         boxes [N, post_nms_top_n, 4] and scores [N, post_nms_top_n] (sigmoid of the logit) by descending score, float32

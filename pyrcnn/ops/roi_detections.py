@@ -33,7 +33,7 @@ def roi_detections(
     """Turn the outputs of a RoI head into detections (Girshick 2015, section 3.1), all images at once.
 
     Softmax over the classes; every pair of a proposal and a class that is not the background is a candidate when its
-    score exceeds ``score_threshold``. Candidates are decoded and clipped to the image; boxes that are not finite, or are
+    score exceeds ``score_threshold``. Candidates are decoded and clipped to the image; boxes that are not finite, or
     thinner or lower than ``min_size`` pixels, are dropped; within each class boxes suppress greedily at IoU >
     ``nms_threshold``; the ``max_detections`` best of all classes remain, ties by lower proposal, then lower class. This
     is torchvision's ``postprocess_detections``, with suppression exactly per class. Nothing here has a gradient.
@@ -55,11 +55,13 @@ def roi_detections(
         background_first: which column of ``class_logits`` is the background.
         max_per_class: how many detections a class of an image gets at most; None for no limit.
         clip_first: clip and drop before suppression, as PyTorch's detectors do. With False as TensorFlow's do: boxes
-            suppress each other as decoded, and only the ``max_detections`` best are clipped, those without area dropped.
+            suppress each other as decoded, and only the ``max_detections`` best are clipped, those without
+            area dropped.
 
     Returns:
-        boxes [N, D, 4] and scores [N, D] by descending score, float32 (float64 for float64 logits); labels [N, D] int64,
-        0-based without the background; counts [N] int64. Behind the last detection boxes and scores are 0, labels -1.
+        boxes [N, D, 4] and scores [N, D] by descending score, float32 (float64 for float64 logits); labels [N, D]
+        int64, 0-based without the background; counts [N] int64. Behind the last
+        detection boxes and scores are 0, labels -1.
 
     Example:
         >>> logits = torch.tensor([[[0.0, 3.0, 0.0]]])
