@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import require
+from ..errors import InputError, require
 from .boxes import aspect_difference
 
 _REDUCTIONS = ("none", "mean", "sum")
@@ -109,9 +109,8 @@ def sigmoid_focal_loss(
     >>> sigmoid_focal_loss(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0]))
     tensor([0.0433, 0.1300])
     """
-    require(
-        0 <= alpha <= 1 or alpha == -1, f"alpha must be in [0, 1], or -1 for no weights. Invalid alpha value: {alpha}"
-    )
+    if not (0 <= alpha <= 1 or alpha == -1):  # no message is made while compiling, where alpha may be symbolic
+        raise InputError(f"alpha must be in [0, 1], or -1 for no weights. Invalid alpha value: {alpha}")
     _check(reduction)
     p = torch.sigmoid(inputs)
     p_t = p * targets + (1 - p) * (1 - targets)
