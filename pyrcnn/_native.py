@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 
 try:
-    from . import _C  # type: ignore[attr-defined]
+    _C = importlib.import_module("pyrcnn._C")
 except ImportError as error:
     raise ImportError(
         f"pyrcnn's native library cannot be loaded under torch {torch.__version__} ({error}). It needs torch >= 2.10; "
