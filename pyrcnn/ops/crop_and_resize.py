@@ -29,7 +29,7 @@ def crop_and_resize(
 
     Args:
         features: [N, C, H, W], NCHW or NHWC in memory.
-        boxes: [K, 4] as in TensorFlow: (y1, x1, y2, x2), normalised so that 0 is the first row or column and 1 the last.
+        boxes: [K, 4] as in TensorFlow: (y1, x1, y2, x2), normalised: 0 is the first row or column, 1 the last.
             float32, or the dtype of ``features``.
         box_indices: [K] int64, each box's image. A box of no image is filled with ``extrapolation``.
         output_size: (height, width) of the crops, or one number for both.
