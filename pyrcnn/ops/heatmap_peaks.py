@@ -60,9 +60,7 @@ def heatmap_peaks(
 
 
 @torch.library.register_fake("pyrcnn::heatmap_peaks")
-def _(
-    heatmap: Tensor, k: int, kernel: int, sigmoid: bool, tolerance: float, per_class: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _(heatmap: Tensor, k: int, kernel: int, sigmoid: bool, tolerance: float, per_class: bool) -> tuple[Tensor, ...]:
     sizes = (heatmap.shape[0], heatmap.shape[1], k) if per_class else (heatmap.shape[0], k)
     scores = heatmap.new_empty(sizes, dtype=torch.float64 if heatmap.dtype == torch.float64 else torch.float32)
     return scores, *(heatmap.new_empty(sizes, dtype=torch.int64) for _ in range(3))
