@@ -1,5 +1,21 @@
 """The operators: torchvision's names with torchvision's behaviour, and what no peer has beside them."""
 
+# suppression
+from .nms import batched_nms, nms, nms_padded
+
+# isort: split
+# regions of interest
+from .crop_and_resize import crop_and_resize
+from .pooler import MultiScaleRoIAlign
+from .roi_align import RoIAlign, roi_align, roi_align_levels
+from .roi_pool import RoIPool, roi_pool
+
+# isort: split
+# whole tails of detectors
+from .generate_proposals import generate_proposals
+from .roi_detections import roi_detections
+
+# isort: split
 # boxes
 from .boxes import (
     box_area,
@@ -13,33 +29,25 @@ from .boxes import (
 )
 from .decode_anchors import decode_anchors
 from .decode_boxes import decode_boxes
+from .encode_boxes import encode_boxes
+from .grid_anchors import grid_anchors
+from .match_boxes import Matches, match_boxes
 
+# isort: split
+# heat maps
+from .decode_centers import decode_centers
+from .draw_gaussians import draw_gaussians
+from .heatmap_peaks import Peaks, heatmap_peaks
+from .match_keypoints import match_keypoints
+
+# isort: split
+# pictures
+from .preprocess import preprocess
+
+# isort: split
 # layers and losses
 from .layers import FeaturePyramidNetwork, FrozenBatchNorm2d, LastLevelMaxPool
 from .losses import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss, sigmoid_focal_loss
-
-# heat maps
-from .crop_and_resize import crop_and_resize
-from .decode_centers import decode_centers
-from .draw_gaussians import draw_gaussians
-from .encode_boxes import encode_boxes
-
-# whole tails of detectors
-from .generate_proposals import generate_proposals
-from .grid_anchors import grid_anchors
-from .heatmap_peaks import Peaks, heatmap_peaks
-from .match_boxes import Matches, match_boxes
-from .match_keypoints import match_keypoints
-from .preprocess import preprocess
-
-# suppression
-from .nms import batched_nms, nms, nms_padded
-
-# regions of interest
-from .pooler import MultiScaleRoIAlign
-from .roi_pool import RoIPool, roi_pool
-from .roi_align import RoIAlign, roi_align, roi_align_levels
-from .roi_detections import roi_detections
 
 __all__ = [
     "FeaturePyramidNetwork",

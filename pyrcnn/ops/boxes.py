@@ -1,8 +1,8 @@
 """Box arithmetic with torchvision's names, signatures and numbers, in plain torch: nothing here needs native code.
 
 ``fmt`` names a box format: ``xyxy`` (two corners), ``xywh`` (a corner and the size) or ``cxcywh`` (the centre and the
-size); torchvision's rotated formats are not offered. Boxes are [..., 4] of any dtype; areas and products are computed in
-float32 or int32 where the dtype is narrower. Bad formats raise :class:`pyrcnn.InputError`.
+size); torchvision's rotated formats are not offered. Boxes are [..., 4] of any dtype; areas and products are computed
+in float32 or int32 where the dtype is narrower. Bad formats raise :class:`pyrcnn.InputError`.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ def decode_anchors(
     :func:`generate_proposals` goes further and decodes only what it keeps.
 
     Args:
-        deltas: per level, box regressions [N, 4A, H, W] of one dtype, NCHW or NHWC: channel ``4 * a + i`` is the i-th of
-            (dx, dy, dw, dh) of anchor ``a``.
+        deltas: per level, box regressions [N, 4A, H, W] of one dtype, NCHW or NHWC: channel ``4 * a + i`` is the i-th
+            of (dx, dy, dw, dh) of anchor ``a``.
         cell_anchors: per level, boxes [A, 4] around the point (0, 0), in pixels.
         strides: per level, pixels per cell: a number, or (down, across).
         image_sizes: [N, 2] height and width in pixels, any number dtype.

@@ -24,11 +24,11 @@ def decode_boxes(
 ) -> Tensor:
     """Apply regression deltas to anchors and return the boxes [..., 4] (Ren et al. 2015, eq. 2).
 
-    ``deltas`` [..., 4] are (dx, dy, dw, dh), each divided by its ``weights`` entry; dw and dh are then capped at ``clip``
-    (``math.inf`` for none) before exp, so that no box grows more than 62.5-fold. ``anchors`` [..., 4] are boxes that
-    broadcast to ``deltas``: [M, 4] under [N, M, 4], or [P, 1, 4] under [P, C, 4], without being copied. Any floating
-    dtypes; the result has the promoted one (half deltas and float32 anchors give float32), arithmetic is in float32 or
-    better. Differentiable in both. Raises :class:`pyrcnn.InputError` for shapes that do not fit.
+    ``deltas`` [..., 4] are (dx, dy, dw, dh), each divided by its ``weights`` entry; dw and dh are then capped at
+    ``clip`` (``math.inf`` for none) before exp, so that no box grows more than 62.5-fold. ``anchors`` [..., 4] are
+    boxes that broadcast to ``deltas``: [M, 4] under [N, M, 4], or [P, 1, 4] under [P, C, 4], without being copied. Any
+    floating dtypes; the result has the promoted one (half deltas and float32 anchors give float32), arithmetic is in
+    float32 or better. Differentiable in both. Raises :class:`pyrcnn.InputError` for shapes that do not fit.
 
     >>> decode_boxes(torch.tensor([[0.5, 0.0, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 10.0, 20.0]]))
     tensor([[ 5.,  0., 15., 20.]])

@@ -20,9 +20,9 @@ def encode_boxes(boxes: Tensor, anchors: Tensor, weights: Sequence[float] = (1.0
     """Return the deltas (dx, dy, dw, dh) [..., 4] that turn anchors into boxes (Ren et al. 2015, eq. 2).
 
     ``boxes`` [..., 4] and ``anchors`` [..., 4], which broadcast to them as in :func:`decode_boxes`; each delta is
-    multiplied by its ``weights`` entry. Any floating dtypes; the result has the promoted one, arithmetic is in float32 or
-    better. A box or an anchor without width or height gives infinities or NaN, as logarithms do. Differentiable in both.
-    Raises :class:`pyrcnn.InputError` for shapes that do not fit.
+    multiplied by its ``weights`` entry. Any floating dtypes; the result has the promoted one, arithmetic is in float32
+    or better. A box or an anchor without width or height gives infinities or NaN, as logarithms do. Differentiable in
+    both. Raises :class:`pyrcnn.InputError` for shapes that do not fit.
 
     >>> encode_boxes(torch.tensor([[5.0, 0.0, 15.0, 20.0]]), torch.tensor([[0.0, 0.0, 10.0, 20.0]]))
     tensor([[0.5000, 0.0000, 0.0000, 0.0000]])

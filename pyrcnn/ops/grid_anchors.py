@@ -32,10 +32,10 @@ def grid_anchors(
 ) -> list[Tensor]:
     """Place each level's cell anchors on every cell of its feature map: per level [H * W * A, 4], the anchor fastest.
 
-    ``feature_sizes`` are the levels' (H, W), ``strides`` pixels per cell (a number, or down and across), ``cell_anchors``
-    per level [A, 4] boxes around the point (0, 0). Cell (y, x) moves them by ((x + offset) * stride, (y + offset) *
-    stride): 0.0 as torchvision and detectron2 do, 0.5 for the cells' centres. The result has the cell anchors' dtype and
-    device. Raises :class:`pyrcnn.InputError` where the levels' numbers differ.
+    ``feature_sizes`` are the levels' (H, W), ``strides`` pixels per cell (a number, or down and across),
+    ``cell_anchors`` per level [A, 4] boxes around the point (0, 0). Cell (y, x) moves them by ((x + offset) * stride,
+    (y + offset) * stride): 0.0 as torchvision and detectron2 do, 0.5 for the cells' centres. The result has the cell
+    anchors' dtype and device. Raises :class:`pyrcnn.InputError` where the levels' numbers differ.
 
     >>> grid_anchors([(1, 2)], [16], [torch.tensor([[-8.0, -8.0, 8.0, 8.0]])])
     [tensor([[-8., -8.,  8.,  8.],
