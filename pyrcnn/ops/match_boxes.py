@@ -56,8 +56,8 @@ def match_boxes(
     one of ``box_iou`` and ``max``. Equal results on every run. Raises :class:`pyrcnn.InputError` for shapes that do not
     fit and for ``low > high``.
 
-    >>> match_boxes(torch.tensor([[0.0, 0.0, 8.0, 8.0], [40.0, 40.0, 50.0, 50.0]]), torch.tensor([[0.0, 0.0, 8.0,
-    9.0]]), ...             high=0.7, low=0.3).states
+    >>> anchors = torch.tensor([[0.0, 0.0, 8.0, 8.0], [40.0, 40.0, 50.0, 50.0]])
+    >>> match_boxes(anchors, torch.tensor([[0.0, 0.0, 8.0, 9.0]]), high=0.7, low=0.3).states
     tensor([1, 0], dtype=torch.int8)
     """
     single = ground_truth.ndim == 2
