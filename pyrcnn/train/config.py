@@ -63,8 +63,8 @@ RECIPES: dict[str, TrainConfig] = {
     "finetune": TrainConfig(epochs=30, ema=0.995, augment=(HorizontalFlip(), ScaleJitter(), ColorJitter())),
     # The embedded models: BCCD (205 pictures), from an ImageNet MobileNetV2, on one CPU core.
     "bccd_faster_rcnn": TrainConfig(
-        epochs=24, batch_size=4, learning_rate=5e-4, ema=0.99, channels_last=True, freeze_norm=True, augment=_CELLS,
-        evaluate_every=4, checkpoint_minutes=3,
+        epochs=14, batch_size=4, learning_rate=6e-4, ema=0.99, freeze_norm=True, augment=_CELLS,
+        evaluate_every=5, checkpoint_minutes=3,
     ),
     # CenterNet first learns on pictures of a quarter of the area, where an epoch is cheap, then at its own size.
     "bccd_centernet_256": TrainConfig(
@@ -72,7 +72,7 @@ RECIPES: dict[str, TrainConfig] = {
         augment=(*_FLIPS, ScaleJitter(0.85, 2.2), _STAIN), checkpoint_minutes=3,
     ),
     "bccd_centernet": TrainConfig(
-        epochs=10, batch_size=4, learning_rate=5e-4, ema=0.99, channels_last=True, evaluate_every=2,
+        epochs=6, batch_size=4, learning_rate=5e-4, ema=0.99, channels_last=True, evaluate_every=3,
         augment=(*_FLIPS, ScaleJitter(0.75, 1.4), _STAIN), checkpoint_minutes=3,
     ),
     # COCO from an ImageNet backbone, as the papers and torchvision do: SGD, 0.02 for 16 pictures.
