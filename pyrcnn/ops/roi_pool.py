@@ -117,10 +117,13 @@ def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _double_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     argmax, rois = ctx.saved_tensors
+    if grad.numel() == 0:
+        return grad.new_zeros(argmax.shape), *[None] * 7
     channels, pixels = grad.shape[1], grad.shape[2] * grad.shape[3]
     plane = rois[:, :1].long() * channels + torch.arange(channels, device=grad.device)  # [K, C]
-    taken = grad.reshape(-1)[plane[:, :, None, None] * pixels + argmax.clamp(min=0)]
-    return taken * (argmax >= 0), *[None] * 7
+    taken = argmax >= 0  # not so in empty bins and, on CUDA, where the image index is out of range
+    at = (plane[:, :, None, None] * pixels + argmax).where(taken, 0)
+    return grad.reshape(-1)[at].where(taken, 0), *[None] * 7
 
 
 torch.library.register_autograd("pyrcnn::roi_pool", _backward, setup_context=_setup_forward)

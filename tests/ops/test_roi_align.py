@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from pyrcnn import InputError
 from pyrcnn.ops import MultiScaleRoIAlign, RoIAlign, RoIPool, roi_align, roi_align_levels, roi_pool
+from pyrcnn.ops.roi_pool import _double_backward
 from tests.reference import roi_align as reference
 
 BOXES = torch.tensor([[1.0, 2, 30, 40], [3, 3, 8, 9], [-5, 2, 90, 33]], dtype=torch.float64)
@@ -149,3 +151,13 @@ def test_every_instruction_set_agrees(capability: str) -> None:
     found = run(capability)
     if found is not None:
         assert found == pytest.approx(run("default"), rel=2e-3)
+
+
+def test_pool_of_no_image_has_second_derivatives_of_zero(device) -> None:
+    """On CUDA a RoI may name an image that is not there: nothing was taken from it, so nothing may be read for it."""
+    argmax = torch.tensor([[[[3]]], [[[-1]]]], dtype=torch.int32, device=device)
+    rois = torch.tensor([[0.0, 0, 0, 1, 1], [7, 0, 0, 1, 1]], device=device)
+    context = SimpleNamespace(saved_tensors=(argmax, rois))
+    grad = torch.tensor([[[[torch.inf, 1.0], [2, 3]]]], device=device)
+    assert _double_backward(context, grad)[0].flatten().tolist() == [3.0, 0.0]
+    assert _double_backward(context, grad[:, :, :0])[0].flatten().tolist() == [0.0, 0.0]
