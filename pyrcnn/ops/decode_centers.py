@@ -56,19 +56,22 @@ def _setup_context(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
 def _backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
     ys, xs, size, offset = ctx.saved_tensors
     n, _, height, width = size.shape
+    if size.numel() == 0:
+        return None, None, torch.zeros_like(size), torch.zeros_like(offset), None, None, None
     inside = (ys >= 0) & (ys < height) & (xs >= 0) & (xs < width)
     cells = (ys * width + xs).where(inside, 0).unsqueeze(1).expand(-1, 2, -1)  # [N, 2, k]
 
     def at_cells(maps: Tensor) -> Tensor:
-        return maps.reshape(n, 2, -1).to(grad.dtype).gather(2, cells)
+        return maps.reshape(n, 2, height * width).to(grad.dtype).gather(2, cells)
 
     extent = at_cells(size)
     positive = extent >= 0 if ctx.clamp_size else torch.ones_like(extent, dtype=torch.bool)
     center = torch.stack((ys, xs), 1).to(grad.dtype) + at_cells(offset)
     half = extent.where(positive, 0) / 2
-    low, high = grad.reshape(n, -1, 2, 2).permute(2, 0, 3, 1).flip(2) * ctx.stride  # [N, (y, x), k] each
+    low, high = grad.unflatten(2, (2, 2)).permute(2, 0, 3, 1).flip(2) * ctx.stride  # [N, (y, x), k] each
     if ctx.clip:
-        limit = torch.tensor((height, width), dtype=grad.dtype, device=grad.device).reshape(1, 2, 1)
+        # filled on the device: a copy from the host would synchronise and could not be captured in a CUDA graph
+        limit = torch.cat((grad.new_full((1, 1, 1), height), grad.new_full((1, 1, 1), width)), 1)
         low = low.where((center - half >= 0) & (center - half <= limit), 0)
         high = high.where((center + half >= 0) & (center + half <= limit), 0)
     low, high = low.where(inside.unsqueeze(1), 0), high.where(inside.unsqueeze(1), 0)

@@ -77,8 +77,10 @@ def _backward(ctx, grad: Tensor, *_: Tensor):  # type: ignore[no-untyped-def]
     scores, classes, ys, xs = ctx.saved_tensors
     n, c, h, w = ctx.shape
     slope = scores * (1 - scores) if ctx.sigmoid else (scores != 0).to(scores.dtype)  # 0 where the peak is missing
-    cells = ((classes * h + ys) * w + xs).reshape(n, -1)
-    flat = grad.new_zeros(n, c * h * w).scatter_add(1, cells, (grad * slope).reshape(n, -1))
+    flat = grad.new_zeros(n, c * h * w)
+    if flat.numel() > 0:  # a map without cells has no cell 0 for the missing peaks
+        cells = ((classes * h + ys) * w + xs).flatten(1)
+        flat = flat.scatter_add(1, cells, (grad * slope).flatten(1))
     return flat.reshape(ctx.shape).to(ctx.dtype), None, None, None, None, None
 
 

@@ -159,3 +159,13 @@ def test_crops_are_tensorflows_to_the_bit(nhwc: bool) -> None:
     boxes = torch.from_numpy(CROPS["crop_boxes"]).reshape(-1, 4)
     crops = ops.crop_and_resize(features, boxes, torch.arange(2).repeat_interleave(20), 14)
     assert (crops.permute(0, 2, 3, 1).numpy().reshape(CROPS["crop_out14"].shape) == CROPS["crop_out14"]).all()
+
+
+@pytest.mark.parametrize("sizes", [(0, 4, 4), (2, 0, 4)], ids=["no images", "no rows"])
+def test_empty_maps_have_gradients(sizes: tuple[int, int, int], device) -> None:
+    n, height, width = sizes
+    maps = torch.zeros(n, 2, height, width, device=device, requires_grad=True)
+    peaks = ops.heatmap_peaks(maps, 3)
+    boxes = ops.decode_centers(peaks.ys, peaks.xs, maps, maps, 4.0)
+    (grad,) = torch.autograd.grad(peaks.scores.sum() + boxes.sum(), maps)
+    assert grad.shape == maps.shape
