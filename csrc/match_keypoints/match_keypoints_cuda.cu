@@ -6,7 +6,7 @@
 namespace pyrcnn::match_keypoints {
 namespace {
 
-constexpr int kWarp = 32, kMostSpreads = 128;
+constexpr int kWarp = 32, kMostSpreads = 256;
 
 template <typename C> struct Spreads {
   C values[kMostSpreads];

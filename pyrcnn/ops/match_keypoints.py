@@ -62,7 +62,7 @@ def match_keypoints(
             with ``distance_offset`` times the box's longer side; or the highest score * exp(-distance² / (2 sigma²)),
             which is also the joint's score, where sigma is that of the box's target Gaussian times ``spreads``.
         distance_offset: 1 cell by default, 0.1 of the box's side for ``"score_by_scaled_distance"``.
-        spreads: J factors, for ``"gaussian"`` only.
+        spreads: J factors, for ``"gaussian"`` only; at most 256 of them on CUDA.
 
     Returns:
         keypoints [N, k, J, 2] (x, y in input pixels) and scores [N, k, J], float32 (float64 for float64 maps), without
