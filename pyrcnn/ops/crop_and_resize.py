@@ -85,3 +85,20 @@ def _backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
 
 
 torch.library.register_autograd("pyrcnn::crop_and_resize", _backward, setup_context=_setup_context)
+
+
+# The gradient is linear in `grad`, and its adjoint is the crop itself (0 outside): second derivatives come free.
+def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
+    grad, boxes, box_indices, *_ = inputs
+    ctx.rows, ctx.columns, ctx.dtype = grad.shape[2], grad.shape[3], grad.dtype
+    ctx.save_for_backward(boxes, box_indices)
+
+
+def _double_backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
+    boxes, box_indices = ctx.saved_tensors
+    if boxes.dtype != torch.float32:  # half boxes are computed in float32 as well
+        boxes = boxes.to(grad.dtype)
+    return _op(grad, boxes, box_indices, ctx.rows, ctx.columns, 0.0).to(ctx.dtype), *[None] * 6
+
+
+torch.library.register_autograd("pyrcnn::_crop_and_resize_backward", _double_backward, setup_context=_setup_backward)

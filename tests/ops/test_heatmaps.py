@@ -169,3 +169,11 @@ def test_empty_maps_have_gradients(sizes: tuple[int, int, int], device) -> None:
     boxes = ops.decode_centers(peaks.ys, peaks.xs, maps, maps, 4.0)
     (grad,) = torch.autograd.grad(peaks.scores.sum() + boxes.sum(), maps)
     assert grad.shape == maps.shape
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_crops_have_second_derivatives(dtype: torch.dtype, device) -> None:
+    features = torch.rand(2, 3, 5, 4, dtype=torch.float64, device=device, requires_grad=True)
+    boxes = torch.tensor([[0.1, 0.2, 0.9, 1.3], [1.0, 0.8, 0.0, 0.3]], dtype=dtype, device=device)
+    index = torch.tensor([1, 0], device=device)
+    torch.autograd.gradgradcheck(lambda x: ops.crop_and_resize(x, boxes, index, (2, 3), 7.0), features)
