@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
@@ -41,3 +41,12 @@ _no_gradient = torch.library.Library("pyrcnn", "IMPL")
 def no_gradient(op: str) -> None:
     """Let autograd pass ``op`` over: its outputs never require grad, whatever its inputs do."""
     _no_gradient.impl(op, torch.library.fallthrough_kernel, "Autograd")
+
+
+def no_second_gradient(op: str) -> None:
+    """Make it an error to differentiate the gradient of ``op`` again: torch would warn and lose the derivative."""
+
+    def refuse(ctx: Any, *grads: Any) -> None:
+        raise RuntimeError(f"{op} cannot be differentiated twice")
+
+    torch.library.register_autograd(f"pyrcnn::_{op}_backward", refuse)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ._pairing import pair
-from ._register import input_errors
+from ._register import input_errors, no_second_gradient
 
 _op = torch.ops.pyrcnn.decode_boxes.default
 _backward_op = torch.ops.pyrcnn._decode_boxes_backward.default
@@ -61,3 +61,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 torch.library.register_autograd("pyrcnn::decode_boxes", _backward, setup_context=_setup)
+no_second_gradient("decode_boxes")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ._pairing import pair
-from ._register import input_errors
+from ._register import input_errors, no_second_gradient
 
 _op = torch.ops.pyrcnn.encode_boxes.default
 _backward_op = torch.ops.pyrcnn._encode_boxes_backward.default
@@ -55,3 +55,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 torch.library.register_autograd("pyrcnn::encode_boxes", _backward, setup_context=_setup)
+no_second_gradient("encode_boxes")

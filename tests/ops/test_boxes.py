@@ -198,3 +198,11 @@ def test_errors_are_of_the_types_that_callers_of_torchvision_catch() -> None:
     for kind in (ValueError, RuntimeError, AssertionError, InputError):
         with pytest.raises(kind, match="Unsupported"):
             ops.box_convert(torch.zeros(1, 4), "xyxy", "nothing")
+
+
+@pytest.mark.parametrize("op", [ops.decode_boxes, ops.encode_boxes])
+def test_no_second_derivatives(op, device) -> None:
+    rows = torch.tensor([[0.0, 0, 4, 5]], device=device, requires_grad=True)
+    (grad,) = torch.autograd.grad(op(rows, rows.detach()).square().sum(), rows, create_graph=True)
+    with pytest.raises(RuntimeError, match="twice"):
+        grad.sum().backward()
