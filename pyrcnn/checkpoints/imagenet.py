@@ -1,32 +1,38 @@
-"""Backbones trained on ImageNet, from torchvision's classification files: where fine-tuning begins."""
+"""Backbones trained on ImageNet, from torchvision's and detectron2's classifiers: where training a detector begins."""
 
 from __future__ import annotations
 
 import os
 
-import torch
 from torch import nn
 
 from ..errors import InputError, require
-from ..models.backbones.mobilenet_v2 import MobileNetV2, torchvision_names
+from ..models import FasterRCNN
+from ..models.backbones import MobileNetV2
+from . import detectron2, pickles, torchvision
 from .report import Report, assign
+
+LATER = ("roi.head.layer4.", "roi.head.fc6.", "roi.head.fc7.")  # heads that begin as a classifier's last stages
 
 
 def load_backbone(model: nn.Module, file: str | os.PathLike[str]) -> Report:
-    """Fill ``model.backbone`` from torchvision's MobileNetV2 ImageNet file (``mobilenet_v2-*.pth``).
+    """Fill ``model.backbone`` from a classifier: torchvision's ``.pth`` of ResNet-50, ResNet-101, VGG-16 or MobileNetV2
+    (``resnet50-*.pth``), detectron2's ``.pkl`` of a ResNet (``R-50.pkl``).
 
-    The rest of the model keeps its values. Those weights expect ``padding="symmetric"``, ``normalization="imagenet"``
-    and ``norm_eps=1e-5`` where the model's configuration lets one choose.
+    The rest of the model keeps its values and is reported as missing; where the RoI head is ResNet's last stage or
+    VGG's fully connected layers, it is filled as well. torchvision's weights expect ``normalization="imagenet"`` and
+    ``norm_eps=1e-5``, its MobileNetV2 also ``padding="symmetric"`` where the model's configuration lets one choose; a
+    note in the report tells what differs.
     """
     path = os.fspath(file)
     require(os.path.isfile(path), f"file: no such file: {path}")
-    trunk = next((m for m in model.modules() if isinstance(m, MobileNetV2)), None)
-    require(trunk is not None, f"model: {type(model).__name__} has no MobileNetV2 backbone")
-    try:
-        given = torch.load(path, map_location="cpu", weights_only=True)
-        ours = {theirs: name for name, theirs in torchvision_names().items()}
-        layers = ((name, *name.rpartition(".")) for name in given if not name.startswith("classifier."))
-        state = {f"{ours[layer]}.{field}": given[name] for name, layer, _, field in layers}
-    except Exception as error:  # pickle, zip and name errors alike
-        raise InputError(f"file: {path} is damaged or no MobileNetV2 weights of torchvision ({error})") from None
-    return assign(trunk, state, path)  # type: ignore[arg-type]
+    require(pickles.matches(path), f"file: {path} is damaged or no .pth or .pkl file")
+    entries = pickles.read(path)
+    reader = next((r for r in (detectron2, torchvision) if r.matches(entries) and r.is_imagenet(entries)), None)
+    require(reader is not None, f"file: {path} holds no classifier of torchvision or detectron2")
+    state = reader.read(model, entries)  # type: ignore[union-attr]
+    trunk = next((f"{name}." for name, m in model.named_modules() if isinstance(m, MobileNetV2)), "backbone.body.")
+    if not isinstance(model, FasterRCNN) and trunk == "backbone.body.":
+        raise InputError(f"model: {type(model).__name__} has no backbone with torchvision's layers")
+    only = (trunk, *(part for part in LATER if any(name.startswith(part) for name in state)))
+    return assign(model, state, path, only=only)

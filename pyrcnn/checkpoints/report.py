@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,11 +15,18 @@ from ..errors import InputError
 _SHOWN = 8  # names listed in a message
 
 
+class Entries(dict[str, Tensor]):
+    """Tensors by the model's names, and ``notes``: what the user should know about these weights in this model."""
+
+    notes: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True)
 class Report:
     """What became of a checkpoint's entries. Names are the model's, ``unexpected`` ones the checkpoint's.
 
-    ``reshaped`` entries had another class count and keep the model's fresh values.
+    ``reshaped`` entries had another class count and keep the model's fresh values. ``notes`` tell where the weights
+    expect another configuration than the model's.
     """
 
     source: str
@@ -25,13 +34,14 @@ class Report:
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     reshaped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         lines = [f"{self.source}: {len(self.used)} entries used"]
         for what in ("missing", "unexpected", "reshaped"):
             if names := getattr(self, what):
                 lines.append(f"  {what}: {listed(names)}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
 
 
 def listed(names: tuple[str, ...] | list[str]) -> str:
@@ -40,29 +50,57 @@ def listed(names: tuple[str, ...] | list[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
+def renamed(source: Mapping[str, Any], rules: Sequence[tuple[re.Pattern[str], str]]) -> dict[str, Any]:
+    """``source`` with the names that the first rule (pattern of the whole name, replacement) to match gives."""
+    found = {}
+    for name, value in source.items():
+        matches = ((pattern.fullmatch(name), form) for pattern, form in rules)
+        found[next((match.expand(form) for match, form in matches if match), name)] = value
+    return found
+
+
+def differences(config: Any, expected: Mapping[str, Any], whose: str) -> tuple[str, ...]:
+    """A note where fields of ``config`` ("rpn.anchors") are not what the weights were trained with."""
+    other = []
+    for path, value in expected.items():
+        field = config
+        for part in path.split("."):
+            field = getattr(field, part, None)
+        if field is not None and field != value:
+            other.append(f"{path}={value!r} (the model has {field!r})")
+    return (f"{whose} expect {', '.join(other)}",) if other else ()
+
+
 def assign(model: nn.Module, state: Mapping[str, Tensor], source: str, *, new_heads: bool = False,
-           optional: frozenset[str] = frozenset()) -> Report:  # fmt: skip
+           only: tuple[str, ...] = ()) -> Report:  # fmt: skip
     """Copy ``state`` (the model's names) into ``model``; nothing is changed unless everything fits.
 
     ``new_heads`` lets entries that differ in their first dimension alone, the number of outputs, keep their values.
-    ``optional`` names may be missing. Raises :class:`InputError` that names what is missing or has another shape.
+    ``only``: the prefixes of the entries to fill, the others keep their values. Raises :class:`InputError` that names
+    what is missing, has another shape, or belongs to a part of the model that has no such layer.
     """
-    own = model.state_dict()
-    counters = {name for name in own if name.endswith("num_batches_tracked")}  # of no use to anyone
+    everything = model.state_dict()
+    own = {name: value for name, value in everything.items() if name.startswith(only or "")}
+    parts = tuple(f"{name}." for name, _ in model.named_children())
+    counters = {n for n in (*everything, *state) if n.endswith("num_batches_tracked")}  # of no use to anyone
     missing = [n for n in own if n not in state and n not in counters]
-    unexpected = [n for n in state if n not in own]
+    unexpected = [n for n in state if n not in own and n not in counters]
     shared = [n for n in own if n in state]
     other = [n for n in shared if own[n].shape != state[n].shape]
     reshaped = [n for n in other if new_heads and own[n].shape[1:] == state[n].shape[1:]]
     wrong = [f"{n} {list(state[n].shape)} instead of {list(own[n].shape)}" for n in other if n not in reshaped]
-    absent = [n for n in missing if n not in optional]
-    if absent:
-        raise InputError(f"source: {source} lacks {listed(absent)}")
+    surplus = [n for n in unexpected if n.startswith(parts)]
+    if missing:
+        raise InputError(f"source: {source} lacks {listed(missing)}")
     if wrong:
         hint = "" if new_heads else " (another class count? new_heads=True keeps fresh heads)"
         raise InputError(f"source: {source} has other shapes: {listed(wrong)}{hint}")
+    if surplus:
+        raise InputError(f"source: {source} has layers that the model has not: {listed(surplus)}")
     used = [n for n in shared if n not in reshaped]
     with torch.no_grad():
         for name in used:
             own[name].copy_(state[name])
-    return Report(source, tuple(used), tuple(missing), tuple(unexpected), tuple(reshaped))
+    notes = state.notes if isinstance(state, Entries) else ()
+    kept = tuple(n for n in everything if n not in own and n not in counters)
+    return Report(source, tuple(used), kept, tuple(unexpected), tuple(reshaped), notes)

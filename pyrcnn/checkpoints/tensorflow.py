@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, require
+from ..ops import FrozenBatchNorm2d
 from .tensor_bundle import ObjectGraph, TensorBundle
 from .tensorflow_names import TABLES, Layer
 
@@ -109,7 +110,7 @@ def _tensor(array: Any) -> Tensor:
 def _translated(layer: nn.Module, find: Any) -> Iterator[tuple[str, Tensor]]:
     """(our parameter, its value) of one layer; kernels go from height, width, in, out to torch's order."""
     parts: list[tuple[str, str, tuple[int, ...] | None]]
-    if isinstance(layer, nn.BatchNorm2d):
+    if isinstance(layer, nn.BatchNorm2d | FrozenBatchNorm2d):
         names = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
         parts = [(ours, theirs, None) for ours, theirs in names.items()]
     elif isinstance(layer, nn.Linear):
@@ -162,6 +163,6 @@ def _read(model: nn.Module, variables: _Arrays | _Bundle) -> dict[str, Tensor]:
             return variables.find(layer, variable)
 
         for name, tensor in _translated(model.get_submodule(layer.module), find):
-            state[f"{layer.module}.{name}"] = tensor
+            state[f"{layer.module}.{name}"] = tensor if layer.outputs is None else layer.outputs(tensor)
     extra = [key for key in variables.keys() if key.startswith("model/") and key not in used]  # noqa: SIM118
     return state | {key: torch.empty(0) for key in extra}

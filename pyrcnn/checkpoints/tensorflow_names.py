@@ -7,11 +7,13 @@ Keras' own order; so the order of those tables matters. Necks and heads are know
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
+
+from ..errors import InputError
 
 HEADS = {
     "heatmap": "object_center",
@@ -25,11 +27,15 @@ HEADS = {
 
 @dataclass(frozen=True)
 class Layer:
-    """One TensorFlow layer: the route of named edges to it, and its Keras name where it has a dependable one."""
+    """One TensorFlow layer: the route of named edges to it, and its Keras name where it has a dependable one.
+
+    ``outputs`` turns its outputs (the first dimension of weight and bias) into ours.
+    """
 
     module: str
     route: str
     keras_name: str | None = None
+    outputs: Callable[[Tensor], Tensor] | None = None
 
 
 Pairs = Iterator[tuple[str, str]]
@@ -139,5 +145,52 @@ def centernet(model: nn.Module) -> Iterator[Layer]:
     yield from heads(model)
 
 
+def resnet_of_detector(backbone: nn.Module, stages: tuple[int, ...]) -> Pairs:
+    """Keras' ResNet V1 in its order, for the modules of torchvision's names: conv2 is ``layer1``."""
+    if stages[0] == 2:
+        yield from (("conv1", "conv1_conv"), ("bn1", "conv1_bn"))
+    for stage in stages:
+        for index, block in enumerate(backbone.get_submodule(f"layer{stage - 1}").children()):
+            ours, keras = f"layer{stage - 1}.{index}", f"conv{stage}_block{index + 1}"
+            for part in (1, 2):
+                yield f"{ours}.conv{part}", f"{keras}_{part}_conv"
+                yield f"{ours}.bn{part}", f"{keras}_{part}_bn"
+            projected = getattr(block, "downsample", None) is not None
+            for last, place, suffix in (("conv3", 0, "conv"), ("bn3", 1, "bn")):
+                if projected:
+                    yield f"{ours}.downsample.{place}", f"{keras}_0_{suffix}"
+                yield f"{ours}.{last}", f"{keras}_3_{suffix}"
+
+
+def object_minus_background(pairs: Tensor) -> Tensor:
+    """[2A, …] logits (background, object) per anchor to A: their softmax is the sigmoid of the difference."""
+    return pairs[1::2] - pairs[::2]
+
+
+def swapped_codes(codes: Tensor) -> Tensor:
+    """[4A, …] of (y, x, h, w) to (x, y, w, h)."""
+    return codes.unflatten(0, (-1, 4))[:, [1, 0, 3, 2]].flatten(0, 1)
+
+
+def faster_rcnn(model: nn.Module) -> Iterator[Layer]:
+    """Every layer of ``faster_rcnn_resnet50_v1_640`` and its kin: ResNet without a pyramid, conv5 as the head."""
+    config: Any = model.config
+    if not config.backbone.startswith("resnet") or config.fpn_channels or config.roi.head != "conv5":
+        raise InputError("source: of TensorFlow's Faster R-CNN those with ResNet and without a pyramid are known")
+    body, head = model.get_submodule("backbone.body"), model.get_submodule("roi.head")
+    extractor = "model/_feature_extractor_for"
+    yield from numbered("backbone.body", f"{extractor}_proposal_features", resnet_of_detector(body, (2, 3, 4)))
+    yield from numbered("roi.head", f"{extractor}_box_classifier_features", resnet_of_detector(head, (5,)))
+    yield Layer("rpn.head.conv.0", "model/_first_stage_box_predictor_first_conv/layer_with_weights-0")
+    first = "model/_first_stage_box_predictor/_prediction_heads"
+    scores = f"{first}/class_predictions_with_background/0/_class_predictor_layers/0"
+    yield Layer("rpn.head.cls_logits", scores, outputs=object_minus_background)
+    yield Layer("rpn.head.bbox_pred", f"{first}/box_encodings/0/_box_encoder_layers/0", outputs=swapped_codes)
+    second = "model/_mask_rcnn_box_predictor"
+    yield Layer("roi.predictor.cls_score", f"{second}/_class_prediction_head/_class_predictor_layers/1")
+    boxes = f"{second}/_box_prediction_head/_box_encoder_layers/1"
+    yield Layer("roi.predictor.bbox_pred", boxes, outputs=swapped_codes)
+
+
 # model class → its table
-TABLES = {"CenterNet": centernet}
+TABLES = {"CenterNet": centernet, "FasterRCNN": faster_rcnn}
