@@ -12,7 +12,6 @@
 namespace pyrcnn::generate_proposals {
 namespace {
 
-using nms::check_cuda;
 using nms::scratch_bytes;
 
 constexpr int kDecodeThreads = 1024;
@@ -74,10 +73,10 @@ template <typename T> void sort(const OnDevice& on, const Tensor& like, const Ba
   const auto part = [&](void* storage, size_t& bytes, int64_t begin, int64_t size) {
     cub::DoubleBuffer<uint64_t> keys(b.keys + begin, mutable_data<uint64_t>(other_keys));
     cub::DoubleBuffer<uint32_t> sorted(b.sorted + begin, mutable_data<uint32_t>(other_sorted));
-    check_cuda(cub::DeviceRadixSort::SortPairs(storage, bytes, keys, sorted, size, 0, bits, on.stream));
+    STD_CUDA_CHECK(cub::DeviceRadixSort::SortPairs(storage, bytes, keys, sorted, size, 0, bits, on.stream));
     if (storage == nullptr) return;
     const auto bring = [&](void* to, const void* from, int64_t count) {
-      if (to != from) check_cuda(cudaMemcpyAsync(to, from, count, cudaMemcpyDeviceToDevice, on.stream));
+      if (to != from) STD_CUDA_CHECK(cudaMemcpyAsync(to, from, count, cudaMemcpyDeviceToDevice, on.stream));
     };
     bring(b.keys + begin, keys.Current(), 8 * size);
     bring(b.sorted + begin, sorted.Current(), 4 * size);
@@ -229,10 +228,10 @@ template <typename T> void run(const OnDevice& on, const Arguments& a, const Out
   b.out_counts = mutable_data<int64_t>(to.counts);
   if (b.images == 0) return;
   const int64_t segments = b.images * b.levels, rows = segments * b.top, total = b.images * b.anchors();
-  check_cuda(cudaMemsetAsync(b.out_counts, 0, 8 * b.images, on.stream));
+  STD_CUDA_CHECK(cudaMemsetAsync(b.out_counts, 0, 8 * b.images, on.stream));
   if (b.most == 0) return;
-  check_cuda(cudaMemsetAsync(b.out_boxes, 0, 4 * sizeof(C) * b.images * b.most, on.stream));
-  check_cuda(cudaMemsetAsync(b.out_scores, 0, sizeof(C) * b.images * b.most, on.stream));
+  STD_CUDA_CHECK(cudaMemsetAsync(b.out_boxes, 0, 4 * sizeof(C) * b.images * b.most, on.stream));
+  STD_CUDA_CHECK(cudaMemsetAsync(b.out_scores, 0, sizeof(C) * b.images * b.most, on.stream));
   if (b.top == 0) return;
 
   const Tensor keys = scratch_bytes(like, 8 * total), sorted = scratch_bytes(like, 4 * total);
@@ -257,7 +256,7 @@ template <typename T> void run(const OnDevice& on, const Arguments& a, const Out
   problem.iou_threshold = C(a.nms_threshold), problem.all_compete = true;
   problem.indices = b.kept, problem.counts = b.kept_counts, problem.order = b.order,
   problem.competitors = b.competitors;
-  check_cuda(cudaMemsetAsync(b.kept_counts, 0, 8 * segments, on.stream));
+  STD_CUDA_CHECK(cudaMemsetAsync(b.kept_counts, 0, 8 * segments, on.stream));
   nms::suppress(on, like, problem);
 
   const dim3 grid(unsigned(ceil_div(b.levels * b.kept_most, kThreads)),
@@ -273,10 +272,9 @@ std::tuple<Tensor, Tensor, Tensor> cuda(const Tensors& objectness, const Tensors
                                         Reals strides, const Tensor& image_sizes, int64_t pre_nms_top_n,
                                         int64_t post_nms_top_n, double nms_threshold, double min_size, Reals weights,
                                         double clip, double offset, bool clip_first) {
-  check(!objectness.empty(), "objectness must be 1 to ", kMaxLevels, " levels, got 0");
-  const OnDevice on(objectness[0]);
   const Arguments a = check_arguments(objectness, deltas, cell_anchors, strides, image_sizes, pre_nms_top_n,
                                       post_nms_top_n, nms_threshold, min_size, weights, clip, offset, clip_first);
+  const OnDevice on(a.objectness[0]);
   const Outputs to = allocate(a);
   dispatch_floating(a.objectness[0], "objectness", [&](auto type) { run<typename decltype(type)::type>(on, a, to); });
   return {to.boxes, to.scores, to.counts};

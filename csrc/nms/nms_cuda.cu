@@ -8,9 +8,9 @@ namespace {
 
 template <typename T> void solve(const OnDevice& on, const Tensor& like, Problem<T> p) {
   if (p.images == 0) return;
-  check_cuda(cudaMemsetAsync(p.counts, 0, 8 * p.images, on.stream));
+  STD_CUDA_CHECK(cudaMemsetAsync(p.counts, 0, 8 * p.images, on.stream));
   if (p.max_output == 0) return;
-  check_cuda(cudaMemsetAsync(p.indices, 0xff, 8 * p.images * p.max_output, on.stream));  // -1
+  STD_CUDA_CHECK(cudaMemsetAsync(p.indices, 0xff, 8 * p.images * p.max_output, on.stream));  // -1
   if (p.rows == 0) return;
   const Tensor order = scratch_bytes(like, 4 * p.images * p.rows), competitors = scratch_bytes(like, 8 * p.images);
   p.order = mutable_data<uint32_t>(order), p.competitors = mutable_data<int64_t>(competitors);
@@ -21,8 +21,8 @@ template <typename T> void solve(const OnDevice& on, const Tensor& like, Problem
 // The output's size is known to the device alone: this waits for it, once, for eight bytes.
 Tensor trimmed(const OnDevice& on, const Tensor& indices, const Tensor& count) {
   int64_t size = 0;
-  check_cuda(cudaMemcpyAsync(&size, count.const_data_ptr(), 8, cudaMemcpyDeviceToHost, on.stream));
-  check_cuda(cudaStreamSynchronize(on.stream));
+  STD_CUDA_CHECK(cudaMemcpyAsync(&size, count.const_data_ptr(), 8, cudaMemcpyDeviceToHost, on.stream));
+  STD_CUDA_CHECK(cudaStreamSynchronize(on.stream));
   Tensor all = indices;
   return torch::stable::clone(torch::stable::narrow(all, 0, 0, size));
 }

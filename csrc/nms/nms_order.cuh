@@ -6,8 +6,7 @@
 
 namespace pyrcnn::nms {
 
-// --- Few rows: one block per image sorts in shared memory
-// --------------------------------------------------------------
+// Few rows: one block per image sorts in shared memory.
 
 // A score's key and its row, compared as one number; `last()` follows everything that competes.
 template <typename C> struct Entry;
@@ -59,8 +58,7 @@ template <typename T> __global__ void __launch_bounds__(kOrderThreads) order_few
   if (threadIdx.x == 0) p.competitors[image] = competitors;
 }
 
-// --- Many rows: CUB's radix sort, which is stable
-// ------------------------------------------------------------------------
+// Many rows: CUB's radix sort, which is stable.
 
 // float: image, then whether it does not compete, then the score, in one key; all images are sorted together. double:
 // the score alone, with all ones for what does not compete (no number's key), image by image.
@@ -115,8 +113,8 @@ template <typename T> void order_many_rows(const OnDevice& on, const Tensor& lik
     cub::DoubleBuffer<uint64_t> sorted_keys(key_data + first, mutable_data<uint64_t>(other_keys));
     cub::DoubleBuffer<uint32_t> sorted_rows(p.order + first, mutable_data<uint32_t>(other_rows));
     const auto sort = [&](void* storage) {
-      check_cuda(cub::DeviceRadixSort::SortPairs(storage, temporary_bytes, sorted_keys, sorted_rows, per_sort, 0, bits,
-                                                 on.stream));
+      STD_CUDA_CHECK(cub::DeviceRadixSort::SortPairs(storage, temporary_bytes, sorted_keys, sorted_rows, per_sort, 0,
+                                                     bits, on.stream));
     };
     if (first == 0) {
       sort(nullptr);  // tells how much it needs
@@ -124,7 +122,7 @@ template <typename T> void order_many_rows(const OnDevice& on, const Tensor& lik
     }
     sort(temporary.mutable_data_ptr());
     const auto bring = [&](void* to, const void* from, int64_t bytes) {
-      if (to != from) check_cuda(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, on.stream));
+      if (to != from) STD_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, on.stream));
     };
     bring(key_data + first, sorted_keys.Current(), 8 * per_sort);
     bring(p.order + first, sorted_rows.Current(), 4 * per_sort);

@@ -34,10 +34,6 @@ template <typename T> struct Problem {
   __device__ int64_t group(int64_t image, int64_t row) const { return groups ? groups[image * rows + row] : 0; }
 };
 
-inline void check_cuda(cudaError_t status) {
-  if (status != cudaSuccess) throw std::runtime_error(std::string("CUDA: ") + cudaGetErrorString(status));
-}
-
 // Scratch from torch's allocator, which is what makes this capturable in a CUDA graph.
 inline Tensor scratch_bytes(const Tensor& like, int64_t bytes) {
   return torch::stable::new_empty(like, {bytes}, ScalarType::Byte);

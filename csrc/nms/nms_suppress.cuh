@@ -175,7 +175,7 @@ template <typename T> void suppress(const OnDevice& on, const Tensor& like, cons
     kept_groups = scratch_bytes(like, batch * w.capacity * 8);
     w.kept = mutable_data<Box<C>>(kept), w.kept_groups = mutable_data<int64_t>(kept_groups);
   }
-  check_cuda(cudaMemsetAsync(w.suppressed, 0, batch * kWords * 4, on.stream));
+  STD_CUDA_CHECK(cudaMemsetAsync(w.suppressed, 0, batch * kWords * 4, on.stream));
 
   const int64_t inner = ceil_div(w.words * w.words, kCompareWarps), parts = kChunk / kCompareThreads;
   for (int64_t first = 0; first < p.images; first += batch) {

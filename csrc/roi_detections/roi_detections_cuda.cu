@@ -8,7 +8,6 @@
 namespace pyrcnn::roi_detections {
 namespace {
 
-using nms::check_cuda;
 using nms::kFullWarp;
 using nms::scratch_bytes;
 
@@ -153,11 +152,11 @@ template <typename C> int64_t slots_of(const Cut<C>& cut, int64_t classes) {
 
 template <typename T> void run(const OnDevice& on, const Arguments& a, const Outputs& to) {
   using C = compute_t<T>;
-  if (a.images == 0) return;
   const Tensor& like = a.class_logits;
   Batch<T> b{};
   b.head = head<C>(a), b.cut = cut<C>(a), b.logits = data<T>(a.class_logits);
   b.counts = numbers(a.counts, "counts"), b.sizes = numbers(a.image_sizes, "image_sizes");
+  if (a.images == 0) return;
   b.images = a.images, b.rows = a.rows, b.columns = a.columns, b.background = a.background;
   b.slots = slots_of(b.cut, a.columns - 1);
   b.most = a.max_detections, b.most_per_class = a.max_per_class, b.capped = a.max_per_class < a.max_detections;
@@ -176,8 +175,8 @@ template <typename T> void run(const OnDevice& on, const Arguments& a, const Out
   b.boxes = mutable_data<C>(boxes), b.scores = mutable_data<C>(scores), b.labels = mutable_data<int64_t>(labels);
   b.kept = mutable_data<int64_t>(kept), b.kept_counts = mutable_data<int64_t>(kept_counts);
   b.class_counts = mutable_data<int32_t>(class_counts);
-  check_cuda(cudaMemsetAsync(b.kept_counts, 0, 8 * b.images, on.stream));
-  if (b.capped) check_cuda(cudaMemsetAsync(b.class_counts, 0, 4 * b.images * (b.columns - 1), on.stream));
+  STD_CUDA_CHECK(cudaMemsetAsync(b.kept_counts, 0, 8 * b.images, on.stream));
+  if (b.capped) STD_CUDA_CHECK(cudaMemsetAsync(b.class_counts, 0, 4 * b.images * (b.columns - 1), on.stream));
 
   if (total > 0 && b.kept_most > 0) {
     fill_slots<T><<<unsigned(ceil_div(b.images * b.rows, kThreads / kSums)), kThreads, 0, on.stream>>>(b);
@@ -200,10 +199,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> cuda(const Tensor& class_logits, cons
                                                 const Tensor& image_sizes, double score_threshold, double nms_threshold,
                                                 int64_t max_detections, Reals weights, double clip, double min_size,
                                                 bool background_first, int64_t max_per_class, bool clip_first) {
-  const OnDevice on(class_logits);
   const Arguments a =
       check_arguments(class_logits, box_deltas, proposals, counts, image_sizes, score_threshold, nms_threshold,
                       max_detections, weights, clip, min_size, background_first, max_per_class, clip_first);
+  const OnDevice on(a.class_logits);
   const Outputs to = allocate(a);
   dispatch_floating(a.class_logits, "class_logits", [&](auto type) { run<typename decltype(type)::type>(on, a, to); });
   return {to.boxes, to.scores, to.labels, to.counts};
