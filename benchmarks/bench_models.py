@@ -63,7 +63,9 @@ def split(model: Any, image: torch.Tensor, device: torch.device, rounds: int = 3
 
 @pytest.mark.parametrize("name", models.names())
 def bench_model(duel, benchmark, device, name: str, capsys) -> None:
-    model = models.build(name).eval().to(device)
+    # Checked only, not timed (--benchmark-disable): the same code on small pictures.
+    small = {"input_size": 128} if name.startswith("centernet") else {"min_size": 128, "max_size": 192}
+    model = models.build(name, **(small if benchmark.disabled else {})).eval().to(device)
     image = picture(name, device)
     tv = torchvision()
     peers: dict[str, Any] = {}

@@ -18,11 +18,14 @@ using torch::headeronly::HeaderOnlyArrayRef;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// `check(ok, "rois must be [K, 5], got ", shape(rois))`: the sentence starts with the argument's name.
-template <typename... Parts> void check(bool ok, const Parts&... parts) {
+// `check(ok, "rois must be [K, 5], got ", shape(rois))`: the sentence starts with the argument's name. The mark tells
+// Python that this is a bad argument: what type an exception arrives as depends on torch's version.
+constexpr const char* kBadArgument = "\n[pyrcnn: bad argument]";
+template <typename... Parts>
+void check(bool ok, const Parts&... parts) {
   if (ok) return;
   std::ostringstream text;
-  (text << ... << parts);
+  (text << ... << parts) << kBadArgument;
   throw std::invalid_argument(text.str());
 }
 

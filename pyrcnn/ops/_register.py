@@ -11,12 +11,14 @@ import torch
 from .. import _native  # noqa: F401  (loads the library: torch.ops.pyrcnn exists from here on)
 from ..errors import InputError
 
+_BAD_ARGUMENT = "\n[pyrcnn: bad argument]"  # how csrc/common/tensor.h ends the message of every failed check
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def input_errors(function: Callable[P, R]) -> Callable[P, R]:
-    """Turn the ``ValueError`` that native argument checks raise into :class:`pyrcnn.InputError`.
+    """Turn the exceptions that native argument checks raise into :class:`pyrcnn.InputError`.
 
     While torch.compile traces, errors come from the fake kernels and the function is used bare.
     """
@@ -27,10 +29,11 @@ def input_errors(function: Callable[P, R]) -> Callable[P, R]:
             return function(*args, **kwargs)
         try:
             return function(*args, **kwargs)
-        except InputError:
-            raise
-        except ValueError as error:
-            raise InputError(str(error).partition("\nException raised from")[0]) from None
+        except (ValueError, RuntimeError) as error:  # which of them it is depends on torch
+            message, mark, _ = str(error).partition(_BAD_ARGUMENT)
+            if not mark:
+                raise
+            raise InputError(message) from None
 
     return checked
 
