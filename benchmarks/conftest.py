@@ -57,7 +57,7 @@ def duel(request: pytest.FixtureRequest, benchmark: Any, device: torch.device) -
         operations: float = 0.0,
     ) -> None:
         present = {name: peer for name, peer in peers.items() if peer is not None}
-        result = ours()
+        result = benchmark.pedantic(ours, rounds=1) if benchmark.disabled else ours()
         for name, peer in present.items():
             other = peer()
             if agree is not None:
