@@ -32,7 +32,8 @@ Isa choose_isa() {
   if (wanted == nullptr || *wanted == '\0') return best;
   for (Isa isa : {Isa::kDefault, Isa::kAvx2, Isa::kAvx512})
     if (isa_name(isa) == std::string(wanted)) {
-      check(isa <= best, "PYRCNN_CPU_CAPABILITY must be one that this machine has (up to ", isa_name(best), "), got ", wanted);
+      check(isa <= best, "PYRCNN_CPU_CAPABILITY must be one that this machine has (up to ", isa_name(best), "), got ",
+            wanted);
       return isa;
     }
   check(false, "PYRCNN_CPU_CAPABILITY must be default, avx2 or avx512, got ", wanted);

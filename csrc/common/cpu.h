@@ -15,16 +15,23 @@ const char* isa_name(Isa isa);
 // another op.
 #if defined(__x86_64__)
 #define PYRCNN_DECLARE_KERNEL(ret, name, arguments) \
-  namespace isa_default { ret name arguments; }     \
-  namespace isa_avx2 { ret name arguments; }        \
-  namespace isa_avx512 { ret name arguments; }
-#define PYRCNN_KERNEL(...) \
-  (::pyrcnn::pick(&isa_default::__VA_ARGS__, &isa_avx2::__VA_ARGS__, &isa_avx512::__VA_ARGS__))
+  namespace isa_default {                           \
+  ret name arguments;                               \
+  }                                                 \
+  namespace isa_avx2 {                              \
+  ret name arguments;                               \
+  }                                                 \
+  namespace isa_avx512 {                            \
+  ret name arguments;                               \
+  }
+#define PYRCNN_KERNEL(...) (::pyrcnn::pick(&isa_default::__VA_ARGS__, &isa_avx2::__VA_ARGS__, &isa_avx512::__VA_ARGS__))
 #define PYRCNN_KERNEL_OF(op, ...) \
   (::pyrcnn::pick(&op::isa_default::__VA_ARGS__, &op::isa_avx2::__VA_ARGS__, &op::isa_avx512::__VA_ARGS__))
 #else
 #define PYRCNN_DECLARE_KERNEL(ret, name, arguments) \
-  namespace isa_default { ret name arguments; }
+  namespace isa_default {                           \
+  ret name arguments;                               \
+  }
 #define PYRCNN_KERNEL(...) (&isa_default::__VA_ARGS__)
 #define PYRCNN_KERNEL_OF(op, ...) (&op::isa_default::__VA_ARGS__)
 #endif

@@ -23,7 +23,8 @@ struct OnDevice {
 };
 
 template <typename K> __global__ void each_kernel(int64_t n, K kernel) {
-  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < n; i += int64_t(gridDim.x) * blockDim.x) kernel(i);
+  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < n; i += int64_t(gridDim.x) * blockDim.x)
+    kernel(i);
 }
 
 // kernel(i) for every i in [0, n): a grid-stride loop, so any n fits.

@@ -77,8 +77,12 @@ struct Half {
 };
 
 // The number type that a storage type is computed in: C = compute_t<T>, always under these two letters.
-template <typename T> struct Compute { using type = float; };
-template <> struct Compute<double> { using type = double; };
+template <typename T> struct Compute {
+  using type = float;
+};
+template <> struct Compute<double> {
+  using type = double;
+};
 template <typename T> using compute_t = typename Compute<T>::type;
 
 }  // namespace pyrcnn

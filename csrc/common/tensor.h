@@ -21,8 +21,7 @@ using torch::stable::Tensor;
 // `check(ok, "rois must be [K, 5], got ", shape(rois))`: the sentence starts with the argument's name. The mark tells
 // Python that this is a bad argument: what type an exception arrives as depends on torch's version.
 constexpr const char* kBadArgument = "\n[pyrcnn: bad argument]";
-template <typename... Parts>
-void check(bool ok, const Parts&... parts) {
+template <typename... Parts> void check(bool ok, const Parts&... parts) {
   if (ok) return;
   std::ostringstream text;
   (text << ... << parts) << kBadArgument;
@@ -43,7 +42,9 @@ inline void check_same_device(const char* name, const Tensor& t, const char* oth
 }
 
 // Calls f(Type<T>{}) with T the storage type of `t`: float, double, Half or BFloat16.
-template <typename T> struct Type { using type = T; };
+template <typename T> struct Type {
+  using type = T;
+};
 template <typename F> decltype(auto) dispatch_floating(const Tensor& t, const char* name, F&& f) {
   switch (t.scalar_type()) {
     case ScalarType::Float: return f(Type<float>{});
@@ -52,7 +53,8 @@ template <typename F> decltype(auto) dispatch_floating(const Tensor& t, const ch
     case ScalarType::BFloat16: return f(Type<BFloat16>{});
     default: break;
   }
-  check(false, name, " must be float32, float64, float16 or bfloat16, got ", torch::headeronly::toString(t.scalar_type()));
+  check(false, name, " must be float32, float64, float16 or bfloat16, got ",
+        torch::headeronly::toString(t.scalar_type()));
   throw std::logic_error("unreachable");
 }
 
