@@ -13,8 +13,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import InputError
-
 HEADS = {
     "heatmap": "object_center",
     "size": "box.Sscale",
@@ -176,7 +174,7 @@ def faster_rcnn(model: nn.Module) -> Iterator[Layer]:
     """Every layer of ``faster_rcnn_resnet50_v1_640`` and its kin: ResNet without a pyramid, conv5 as the head."""
     config: Any = model.config
     if not config.backbone.startswith("resnet") or config.fpn_channels or config.roi.head != "conv5":
-        raise InputError("source: of TensorFlow's Faster R-CNN those with ResNet and without a pyramid are known")
+        return  # no layer of such a model is known in TensorFlow's checkpoints
     body, head = model.get_submodule("backbone.body"), model.get_submodule("roi.head")
     extractor = "model/_feature_extractor_for"
     yield from numbered("backbone.body", f"{extractor}_proposal_features", resnet_of_detector(body, (2, 3, 4)))
