@@ -98,7 +98,11 @@ def roi_align_levels(
 
 
 class RoIAlign(nn.Module):
-    """:func:`roi_align` as a module."""
+    """:func:`roi_align` as a module, with torchvision's arguments: ``RoIAlign(7, spatial_scale=0.25,
+    sampling_ratio=2)``.
+
+    Called with features [N, C, H, W] and regions [K, 5] (or a list of [L, 4] per image); gives [K, C, oh, ow].
+    """
 
     def __init__(
         self, output_size: int | Sequence[int], spatial_scale: float, sampling_ratio: int, aligned: bool = False

@@ -52,7 +52,10 @@ def roi_pool(
 
 
 class RoIPool(nn.Module):
-    """:func:`roi_pool` as a module."""
+    """:func:`roi_pool` as a module, with torchvision's arguments: ``RoIPool(7, spatial_scale=1 / 16)``.
+
+    Called with features [N, C, H, W] and regions [K, 5] (or a list of [L, 4] per image); gives [K, C, oh, ow].
+    """
 
     def __init__(self, output_size: int | Sequence[int], spatial_scale: float) -> None:
         super().__init__()
