@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -50,9 +51,9 @@ def bench_nms(duel, device, kind: str, count: int, threshold: float) -> None:
             lambda o, x, y: o.non_max_suppression(
                 x,
                 y,
-                o.constant(count),
-                o.constant(threshold),
-                o.constant(-1.0),
+                o.constant(np.int64(count)),
+                o.constant(np.float32(threshold)),
+                o.constant(np.float32(-1.0)),
                 box_encoding="corner",
                 sort_result_descending=True,
                 output_type="i64",
@@ -143,11 +144,12 @@ def _torchvision_proposals(objectness, deltas, cells, images, top, device):
 
 
 def _same_proposals(ours: Any, theirs: Any, name: str) -> None:
+    """The same boxes, but for the few where one rounding decides an overlap at the threshold; those shift the rest."""
     boxes, _, counts = ours
     for i, expected in enumerate(theirs[0]):
         assert abs(int(counts[i]) - len(expected)) <= 2
-        close = (boxes[i, : len(expected)] - expected).abs().amax(1) < 0.05
-        assert close.float().mean() > 0.99
+        nearest = torch.cdist(boxes[i, : counts[i]], expected, p=float("inf")).amin(1)
+        assert (nearest < 0.05).float().mean() > 0.99
 
 
 @pytest.mark.parametrize(("proposals", "classes", "threshold"), [(1000, 90, 0.05), (1000, 90, 0.001), (300, 20, 0.05)])
