@@ -242,6 +242,7 @@ def test_every_preset_trains_and_predicts(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_is_one_graph(name: str) -> None:
+    torch._dynamo.reset()  # dynamo counts recompilations over presets: they share their code
     model = shrunk(name).eval()
     pixels, sizes = padded_input(1)
     with torch.no_grad():
@@ -315,6 +316,9 @@ def test_two_pictures_are_learnt_by_heart() -> None:
         optimizer.step()
         totals.append(float(total))
     assert sum(totals[-5:]) < 0.3 * sum(totals[:5])
-    for found, wanted in zip(model.eval()(images), truth, strict=True):
+    # With the batch's own statistics: after sixty steps the running ones are still those of other weights.
+    with torch.no_grad():
+        detections = model(images)
+    for found, wanted in zip(detections, truth, strict=True):
         assert found.labels[0] == wanted.labels[0]
         assert (found.boxes[0] - wanted.boxes[0]).abs().max() < 8
