@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+
+import pyrcnn
 
 
 def devices() -> list[str]:
@@ -27,3 +31,12 @@ def _seed() -> None:
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+def python(code: str, *arguments: object) -> tuple[list[str], Path]:
+    """The command, and the folder to run it in, for ``code`` in a process of its own that uses the pyrcnn under test.
+
+    In the source folder Python would find the package that holds no compiled library before the installed one.
+    """
+    path = f"import sys; sys.path.append({str(Path(__file__).parent.parent)!r})\n"
+    return [sys.executable, "-c", path + code, *map(str, arguments)], Path(pyrcnn.__file__).parent.parent

@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import threading
 import time
 from dataclasses import replace
@@ -15,9 +14,9 @@ import torch
 from pyrcnn import InputError, data, train
 from pyrcnn.train import TrainConfig, schedule
 from pyrcnn.train import state as files
+from tests.conftest import python
 from tests.detector import TinyDetector, dataset
 
-ROOT = Path(__file__).parent.parent
 QUICK = TrainConfig(
     epochs=4, batch_size=2, learning_rate=0.01, ema=0.9, log_every=2, checkpoint_minutes=0, evaluate_every=2,
     augment=(data.HorizontalFlip(), data.ColorJitter()),
@@ -156,9 +155,8 @@ while True:
 def test_kill_9_in_the_middle_of_writing_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pt"
     for pause in (0.0, 0.003, 0.011):
-        process = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
+        command, folder = python(WRITER, path)
+        process = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
         assert process.stdout is not None
         written = [process.stdout.readline() for _ in range(2)]
         assert all(written)

@@ -6,7 +6,6 @@ import hashlib
 import math
 import os
 import subprocess
-import sys
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from pyrcnn import InputError, build_info
 from pyrcnn.ops import batched_nms, nms, nms_padded
 from tests.cases import FLOATS
 from tests.cases.nms import hostile_rows
+from tests.conftest import python
 from tests.reference import nms as reference
 
 ISAS = ("default", "avx2", "avx512")
@@ -217,7 +217,7 @@ def digest(seed: int) -> str:
 
 @pytest.mark.parametrize("isa", [i for i in ISAS if ISAS.index(i) <= ISAS.index(str(build_info()["cpu_best"]))])
 def test_every_instruction_set_gives_the_same(isa: str) -> None:
-    run = [sys.executable, "-c", "from tests.ops.test_nms import digest; print(digest(3))"]
+    run, folder = python("from tests.ops.test_nms import digest; print(digest(3))")
     environment = {**os.environ, "PYRCNN_CPU_CAPABILITY": isa}
-    result = subprocess.run(run, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    result = subprocess.run(run, env=environment, capture_output=True, text=True, check=True, timeout=120, cwd=folder)
     assert result.stdout.strip() == digest(3)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +12,7 @@ import torch
 from pyrcnn import InputError
 from pyrcnn.ops import MultiScaleRoIAlign, RoIAlign, RoIPool, roi_align, roi_align_levels, roi_pool
 from pyrcnn.ops.roi_pool import _double_backward
+from tests.conftest import python
 from tests.reference import roi_align as reference
 
 BOXES = torch.tensor([[1.0, 2, 30, 40], [3, 3, 8, 9], [-5, 2, 90, 33]], dtype=torch.float64)
@@ -140,17 +140,18 @@ def test_every_instruction_set_agrees(capability: str) -> None:
         "print(sums)\n"
     )
 
-    def run(name: str) -> list[float] | None:
+    def sums_of(name: str) -> list[float] | None:
         environment = {**os.environ, "PYRCNN_CPU_CAPABILITY": name, "OMP_NUM_THREADS": "1"}
-        done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+        command, folder = python(script)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
         if "must be one that this machine has" in done.stderr:
             return None
         assert done.returncode == 0, done.stderr
         return [float(v) for v in done.stdout.strip("[]\n").split(",")]
 
-    found = run(capability)
+    found = sums_of(capability)
     if found is not None:
-        assert found == pytest.approx(run("default"), rel=2e-3)
+        assert found == pytest.approx(sums_of("default"), rel=2e-3)
 
 
 def test_pool_of_no_image_has_second_derivatives_of_zero(device) -> None:
