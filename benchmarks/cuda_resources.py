@@ -1,7 +1,7 @@
-"""What the compiler gave every CUDA kernel: ``python -m benchmarks.cuda_resources [LIBRARY] > benchmarks/cuda_resources.md``.
+"""What the compiler gave every CUDA kernel: ``python -m benchmarks.cuda_resources [LIBRARY] > cuda_resources.md``.
 
-Reads the built ``_C_cuda.so`` with the CUDA toolkit's ``cuobjdump`` (or ``$CUOBJDUMP``) and needs no GPU. Registers decide
-how many blocks share a multiprocessor; a stack means an array or spilled registers in local memory.
+Reads the built ``_C_cuda.so`` with the CUDA toolkit's ``cuobjdump`` (or ``$CUOBJDUMP``) and needs no GPU. Registers
+decide how many blocks share a multiprocessor; a stack means an array or spilled registers in local memory.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def table(found: dict[str, dict[str, list[tuple[int, int, int]]]]) -> str:
     """A row per kernel: the largest of its types, ``registers`` or ``registers + stack`` per architecture."""
     architectures = sorted({a for by in found.values() for a in by}, key=lambda a: int(re.sub(r"\D", "", a)))
     lines = [
-        "Registers per thread of each kernel, the largest over its types (`+ n`: with n bytes of stack), and shared memory.",
+        "Registers per thread of each kernel, the largest over its types (`+ n`: with n bytes of stack); shared memory.",
         "Made by `python -m benchmarks.cuda_resources` from a built library.",
         "",
         "| kernel | " + " | ".join(architectures) + " | shared bytes |",
