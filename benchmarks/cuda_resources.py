@@ -51,7 +51,7 @@ def table(found: dict[str, dict[str, list[tuple[int, int, int]]]]) -> str:
     """A row per kernel: the largest of its types, ``registers`` or ``registers + stack`` per architecture."""
     architectures = sorted({a for by in found.values() for a in by}, key=lambda a: int(re.sub(r"\D", "", a)))
     lines = [
-        "Registers per thread of each kernel, the largest over its types (`+ n`: with n bytes of stack); shared memory.",
+        "Registers per thread of a kernel, the largest over its types (`+ n`: with n bytes of stack), shared memory.",
         "Made by `python -m benchmarks.cuda_resources` from a built library.",
         "",
         "| kernel | " + " | ".join(architectures) + " | shared bytes |",
