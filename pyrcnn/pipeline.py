@@ -122,8 +122,7 @@ def convert(source: Path, out: Path, name: str, changes: Sequence[str], half: bo
     require(name in models.names(), f"model must be one of {', '.join(models.names())}, got {name!r}")
     require(out.suffix == ".safetensors", f"the file to write must end in .safetensors, got {out}")
     (of_model,) = settings.parse(changes, models.PRESETS[name])
-    model = models.build(name, **of_model)
-    report = checkpoints.load(model, source)
+    model, report = checkpoints.build(name, source, **of_model)
     checkpoints.save(model, out, torch.float16 if half else None)
     return f"{report}\n{out}"
 

@@ -6,20 +6,20 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
 from .. import models
 from ..errors import InputError, require
 from . import detectron2, native, pickles, tensorflow, torchvision
+from .fitting import fitting, skeleton
 from .imagenet import load_backbone
 from .native import save
 from .report import Report, assign
 
-# One module per source: ``matches(source)`` tells whether it is one of theirs, ``read(model, source)`` gives its
+# One module per source: ``matches(entries)`` tells whether it is one of theirs, ``read(model, entries)`` gives its
 # tensors under the model's names. The first that matches reads. Pickled files reach them as a dict of what they hold.
 READERS = (native, tensorflow, detectron2, torchvision)
-HEADS = ("roi.predictor.", "head.")  # the layers whose size is the class count
+CLASS_BIASES = {"head.heatmap.0.out.bias": 0, "roi.predictor.cls_score.bias": 1}  # layer → its outputs beside classes
 
 
 def load(model: nn.Module, source: Any, *, new_heads: bool = False) -> Report:
@@ -31,47 +31,56 @@ def load(model: nn.Module, source: Any, *, new_heads: bool = False) -> Report:
     another class count; otherwise that is an error, as is anything else that does not fit: it is named, with the preset
     that would fit, and the model stays as it was.
     """
-    if isinstance(source, Mapping):
-        name = f"the given dict of {len(source)} arrays"
-        entries = source if tensorflow.matches(source) else pickles.tensors(source)
-    else:
-        name = str(source)
-        entries = pickles.read(source) if pickles.matches(source) else source
-    reader = next((reader for reader in READERS if reader.matches(entries)), None)
-    if reader is None:
-        lost = isinstance(source, str | os.PathLike) and not os.path.exists(source)
-        raise InputError(f"source: no such file: {name}" if lost else f"source is of no known format: {name}")
-    if reader in (detectron2, torchvision):
-        classifier = reader.is_imagenet(entries)  # type: ignore[union-attr]
-        require(not classifier, f"source: {name} holds a classifier: checkpoints.load_backbone takes its backbone")
-    state = reader.read(model, entries)
-    try:
-        return assign(model, state, name, new_heads=new_heads)
-    except InputError as error:
-        hint = "" if reader is native else _fitting(reader, entries)  # ours opens without a model: models.load
-        raise InputError(f"{error}{hint}") from None
+    return _Source(source).load(model, new_heads)
 
 
-def _fitting(reader: Any, entries: Any) -> str:
-    """ "; it fits NAME" for the preset whose parameters have the names and shapes of the checkpoint's."""
-    if isinstance(entries, str | os.PathLike) and os.fspath(entries).endswith((".tar.gz", ".tgz")):
-        return ""  # it would be unpacked once for each
-    fits = []
-    for name, config in models.PRESETS.items():
-        if reader in (detectron2, torchvision) and not isinstance(config, models.FasterRCNNConfig):
-            continue
-        with torch.device("meta"):
-            candidate = models.build(name)
-            try:
-                report = assign(candidate, reader.read(candidate, entries), name, new_heads=True)
-            except InputError:
-                continue
-        if all(entry.startswith(HEADS) for entry in report.reshaped):
-            fits.append((bool(report.reshaped), len(report.notes), name))
-    if not fits:
-        return ""
-    other_classes, _, name = min(fits)
-    return f"; it fits {name}" + (" with another num_classes" if other_classes else "")
+def build(name: str, source: Any, **changes: Any) -> tuple[nn.Module, Report]:
+    """The preset ``name`` with the weights of ``source`` (see :func:`load`) and as many classes as these have.
+
+    ``changes`` are those of :func:`pyrcnn.models.build`; a ``num_classes`` among them must be the source's.
+    """
+    require(name in models.names(), f"name must be one of {', '.join(models.names())}, got {name!r}")
+    given = _Source(source)
+    if "num_classes" not in changes:
+        state = given.reader.read(skeleton(models.changed(models.PRESETS[name], **changes)), given.entries)
+        counts = [len(state[bias]) - others for bias, others in CLASS_BIASES.items() if bias in state]
+        changes |= {"num_classes": counts[0]} if counts and counts[0] > 0 else {}
+    model = models.build(name, **changes)
+    return model, given.load(model)
 
 
-__all__ = ["READERS", "Report", "load", "load_backbone", "save"]
+class _Source:
+    """A source, opened once: its ``name`` in messages, its ``reader``, and the ``entries`` which that reads."""
+
+    def __init__(self, source: Any):
+        self.entries: Any
+        if tensorflow.matches(source):
+            self.entries = tensorflow.opened(source)
+        elif isinstance(source, Mapping):
+            self.entries = pickles.tensors(source)
+        else:
+            self.entries = pickles.read(source) if pickles.matches(source) else source
+        self.name = f"the given dict of {len(source)} arrays" if isinstance(source, Mapping) else str(source)
+        reader: Any = next((reader for reader in READERS if reader.matches(self.entries)), None)
+        if reader is None:
+            lost = isinstance(source, str | os.PathLike) and not os.path.exists(source)
+            raise InputError(
+                f"source: no such file: {self.name}" if lost else f"source is of no known format: {self.name}"
+            )
+        classifier = reader in (detectron2, torchvision) and reader.is_imagenet(self.entries)
+        require(not classifier, f"source: {self.name} holds a classifier: checkpoints.load_backbone takes its backbone")
+        self.reader = reader
+
+    def load(self, model: nn.Module, new_heads: bool = False) -> Report:
+        state = self.reader.read(model, self.entries)
+        try:
+            return assign(model, state, self.name, new_heads=new_heads)
+        except InputError as error:
+            if self.reader is native:  # ours opens without a model: models.load
+                raise
+            family = None if self.reader is tensorflow else models.FasterRCNNConfig
+            hint = fitting(lambda candidate: self.reader.read(candidate, self.entries), family)
+            raise InputError(f"{error}{hint}") from None
+
+
+__all__ = ["READERS", "Report", "build", "load", "load_backbone", "save"]

@@ -10,7 +10,7 @@ from torch import nn
 
 from .. import models
 from ..errors import InputError, require
-from . import load
+from . import build
 
 ASSETS = Path(__file__).parent.parent / "assets"
 DEFAULT = "faster_rcnn_mobilenet_v2_fpn"
@@ -30,7 +30,7 @@ def open_model(name: str | None = None, file: Path | None = None, device: str = 
     """A model that is ready to detect, on ``device``.
 
     ``file`` alone: our own file, which says which model it holds. ``name`` alone: embedded weights. Both: ``name``
-    built with ``changes``, filled from a file of any known format. Neither: the embedded default.
+    built with ``changes`` and the file's class count, filled from a file of any known format. Neither: the embedded default.
     """
     require(device == "cpu" or torch.cuda.is_available(), f"device {device} is not available here, use cpu")
     if file is not None and name is None:
@@ -38,8 +38,7 @@ def open_model(name: str | None = None, file: Path | None = None, device: str = 
         require(own, f"weights {file} do not say which model they belong to: name it with --model")
         model = models.load(file)
     elif file is not None:
-        model = models.build(str(name), **changes)
-        load(model, file)
+        model, _ = build(str(name), file, **changes)
     else:
         name = name or DEFAULT
         require(name in models.names(), f"model must be one of {', '.join(models.names())}, got {name!r}")

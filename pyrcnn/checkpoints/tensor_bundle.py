@@ -208,18 +208,26 @@ class TensorBundle:
         entry = self._entries[key]
         return entry.shard, entry.offset, entry.size
 
-    def _raw(self, key: str, entry: _Entry) -> np.ndarray:
-        name = f"{self.prefix.name}.data-{entry.shard:05d}-of-{self._shards:05d}"
-        path = self.prefix.with_name(name)
-        if entry.slices:
-            raise InputError(f"source: {key} in {self._index} is partitioned, which no published detector is")
-        if entry.shard not in self._maps:
+    def open_shard(self, key: str) -> np.ndarray:
+        """The bytes of the data file that holds ``key``, as a memory map that is kept."""
+        shard = self._entries[key].shard
+        if shard not in self._maps:
+            path = self._data_file(shard)
             if not path.is_file():
                 raise InputError(f"source: no such file: {path}")
             empty = path.stat().st_size == 0
-            self._maps[entry.shard] = np.zeros(0, np.uint8) if empty else np.memmap(path, np.uint8, "r")
-        raw = self._maps[entry.shard][entry.offset : entry.offset + entry.size]
+            self._maps[shard] = np.zeros(0, np.uint8) if empty else np.memmap(path, np.uint8, "r")
+        return self._maps[shard]
+
+    def _data_file(self, shard: int) -> Path:
+        return self.prefix.with_name(f"{self.prefix.name}.data-{shard:05d}-of-{self._shards:05d}")
+
+    def _raw(self, key: str, entry: _Entry) -> np.ndarray:
+        if entry.slices:
+            raise InputError(f"source: {key} in {self._index} is partitioned, which no published detector is")
+        raw = self.open_shard(key)[entry.offset : entry.offset + entry.size]
         if len(raw) != entry.size:
+            path = self._data_file(entry.shard)
             raise InputError(f"source: {path} is truncated: {key} needs bytes up to {entry.offset + entry.size}")
         return raw
 

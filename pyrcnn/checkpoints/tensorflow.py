@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import tarfile
 import tempfile
 import warnings
+import zlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -21,11 +23,14 @@ from ..ops import FrozenBatchNorm2d
 from .tensor_bundle import ObjectGraph, TensorBundle
 from .tensorflow_names import TABLES, Layer
 
+HEADS = "model/_prediction_head_dict/"
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def matches(source: Any) -> bool:
-    """Whether ``source`` looks like TensorFlow's: a dict of its keys, a ``.tar.gz``, a prefix, or a folder with one."""
+    """Whether ``source`` is TensorFlow's: opened, a dict of its keys, a ``.tar.gz``, a prefix, or a folder with one."""
+    if isinstance(source, _Arrays | _Bundle):
+        return True
     if isinstance(source, Mapping):
         return any(str(key).startswith("model/") for key in source)
     if not isinstance(source, str | os.PathLike):
@@ -35,17 +40,23 @@ def matches(source: Any) -> bool:
 
 
 def _prefix_of(path: Path) -> Path | None:
-    """The checkpoint's prefix that ``path`` means: itself, or the newest in the folder or in its ``checkpoint/``."""
+    """The checkpoint's prefix that ``path`` means: itself, or the last in the folder or in its ``checkpoint/``."""
     if path.name.endswith(".index"):
         path = path.with_name(path.name[: -len(".index")])
     if path.with_name(path.name + ".index").is_file():
         return path
     for folder in (path, path / "checkpoint"):
         if folder.is_dir():
-            found = sorted(folder.glob("*.index"), key=lambda p: (p.stat().st_mtime, p.name))
+            found = [file.with_suffix("") for file in folder.glob("*.index")]
             if found:
-                return found[-1].with_name(found[-1].name[: -len(".index")])
+                return max(found, key=_step)
     return None
+
+
+def _step(prefix: Path) -> tuple[int, str]:
+    """The number that a checkpoint's name ends with: ckpt-301 is later than ckpt-30."""
+    digits = re.search(r"\d*$", prefix.name)
+    return int(digits[0]) if digits and digits[0] else -1, prefix.name
 
 
 @contextlib.contextmanager
@@ -55,16 +66,18 @@ def _unpacked(archive: Path) -> Iterator[Path]:
         try:
             with tarfile.open(archive, "r:gz") as tar:
                 for member in tar:
-                    name = Path(member.name).name
-                    if not member.isfile() or not (name.endswith(".index") or ".data-" in name):
+                    path = PurePosixPath(member.name)
+                    wanted = path.suffix == ".index" or ".data-" in path.name
+                    # the zoo packs a SavedModel beside the checkpoint: its variables/ is another bundle
+                    if not member.isfile() or not wanted or path.parent.name == "variables":
                         continue
                     content = tar.extractfile(member)
                     require(content is not None, f"source: {archive} is damaged: {member.name} cannot be read")
-                    with open(Path(folder) / name, "xb") as target:
+                    with open(Path(folder) / path.name, "xb") as target:
                         shutil.copyfileobj(content, target)  # type: ignore[arg-type]
         except FileExistsError:
             raise InputError(f"source: {archive} holds several checkpoints: unpack it and name one") from None
-        except (tarfile.TarError, EOFError, OSError) as error:
+        except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
             raise InputError(f"source: {archive} is truncated or no .tar.gz archive: {error}") from None
         yield Path(folder)
 
@@ -89,12 +102,22 @@ class _Bundle:
         self._bundle = TensorBundle(prefix)
         self._graph: ObjectGraph = self._bundle.object_graph()
         self._named = self._graph.by_full_name("model")
+        self._read: dict[str, Any] = {}
 
     def find(self, layer: Layer, variable: str) -> Any:
         key = self._graph.find(f"{layer.route}/{variable}")
         if key is None and layer.keras_name is not None:
             key = self._named.get(f"{layer.keras_name}/{variable}")
-        return None if key is None or key not in self._bundle else self._bundle[key]
+        if key is None or key not in self._bundle:
+            return None
+        if key not in self._read:  # checked once, however often it is asked for
+            self._read[key] = self._bundle[key]
+        return self._read[key]
+
+    def map(self) -> None:
+        """Open every data file."""
+        for key in self._bundle.keys():  # noqa: SIM118
+            self._bundle.open_shard(key)
 
     def keys(self) -> list[str]:
         slots = ".OPTIMIZER_SLOT"
@@ -132,26 +155,35 @@ def _translated(layer: nn.Module, find: Any) -> Iterator[tuple[str, Tensor]]:
             yield ours, tensor.permute(order) if order is not None and tensor.ndim == len(order) else tensor
 
 
-def read(model: nn.Module, source: Any) -> dict[str, Tensor]:
-    """The checkpoint's tensors by the model's names, memory-mapped; what is left over keeps TensorFlow's key.
+def opened(source: Any) -> _Arrays | _Bundle:
+    """A source that :func:`matches`, ready to be read for one model or several.
 
     Raises :class:`pyrcnn.InputError` for files that are missing, corrupt or truncated.
     """
     if isinstance(source, Mapping):
-        return _read(model, _Arrays(source))
+        return _Arrays(source)
     path = Path(source)
-    if path.name.endswith((".tar.gz", ".tgz")):
-        require(path.is_file(), f"source: no such file: {path}")
-        with _unpacked(path) as folder:
-            prefix = _prefix_of(folder)
-            require(prefix is not None, f"source: {path} holds no TensorFlow checkpoint")
-            return {name: value.clone() for name, value in _read(model, _Bundle(prefix)).items()}  # type: ignore[arg-type]
+    if not path.name.endswith((".tar.gz", ".tgz")):
+        return _bundle(path, path)
+    require(path.is_file(), f"source: no such file: {path}")
+    with _unpacked(path) as folder:
+        bundle = _bundle(folder, path)
+        bundle.map()  # what is mapped stays readable when the folder is gone
+        return bundle
+
+
+def _bundle(path: Path, source: Path) -> _Bundle:
     prefix = _prefix_of(path)
-    require(prefix is not None, f"source: {path} holds no TensorFlow checkpoint")
-    return _read(model, _Bundle(prefix))  # type: ignore[arg-type]
+    if prefix is None:
+        raise InputError(f"source: {source} holds no TensorFlow checkpoint")
+    return _Bundle(prefix)
 
 
-def _read(model: nn.Module, variables: _Arrays | _Bundle) -> dict[str, Tensor]:
+def read(model: nn.Module, variables: _Arrays | _Bundle) -> dict[str, Tensor]:
+    """The tensors of an opened checkpoint by the model's names, memory-mapped; what is left over keeps its own name.
+
+    Heads that the model has not are named as parts of its ``head``: they matter, unlike an optimizer's variables.
+    """
     family = type(model).__name__
     require(family in TABLES, f"source: TensorFlow checkpoints are not known for {family}")
     state: dict[str, Tensor] = {}
@@ -165,4 +197,4 @@ def _read(model: nn.Module, variables: _Arrays | _Bundle) -> dict[str, Tensor]:
         for name, tensor in _translated(model.get_submodule(layer.module), find):
             state[f"{layer.module}.{name}"] = tensor if layer.outputs is None else layer.outputs(tensor)
     extra = [key for key in variables.keys() if key.startswith("model/") and key not in used]  # noqa: SIM118
-    return state | {key: torch.empty(0) for key in extra}
+    return state | {key.replace(HEADS, "head.", 1): torch.empty(0) for key in extra}

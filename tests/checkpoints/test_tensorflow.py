@@ -14,7 +14,7 @@ import torch
 
 from pyrcnn import InputError, checkpoints, models
 from pyrcnn.checkpoints.tensor_bundle import GRAPH_KEY, TensorBundle
-from tests.models.tf_weights import fixture, kernel
+from tests.models.tf_weights import fixture, kernel, weights
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
@@ -53,10 +53,14 @@ def model() -> torch.nn.Module:
 
 
 def zoo_archive(prefix: Path, target: Path) -> Path:
-    """As the zoo packs it: everything below a folder of the model's name."""
+    """As the zoo packs it: below a folder of the model's name, with a SavedModel beside the checkpoint."""
+    top = "centernet_mobilenetv2_fpn_od"
     with tarfile.open(target, "w:gz") as tar:
         for file in sorted(prefix.parent.iterdir()):
-            tar.add(file, f"centernet_mobilenetv2_fpn_od/checkpoint/{file.name}")
+            tar.add(file, f"{top}/checkpoint/{file.name}")
+        for suffix in (".data-00000-of-00001", ".index"):
+            tar.add(__file__, f"{top}/saved_model/variables/variables{suffix}")
+        tar.add(__file__, f"{top}/pipeline.config")
     return target
 
 
@@ -171,10 +175,21 @@ def test_paths_in_an_archive_are_not_followed(prefix: Path, model: torch.nn.Modu
     assert not (tmp_path.parent / "escaped").exists()
 
 
-def test_another_models_checkpoint_is_refused(prefix: Path) -> None:
-    model = models.build("centernet_resnet50_v2_512")
-    with pytest.raises(InputError, match="lacks"):
-        checkpoints.load(model, prefix)
+@pytest.mark.parametrize("form", ["prefix", "archive"])
+def test_another_models_checkpoint_is_refused(form: str, prefix: Path, tmp_path: Path) -> None:
+    source = prefix if form == "prefix" else zoo_archive(prefix, tmp_path / "zoo.tar.gz")
+    with torch.device("meta"):
+        model = models.build("centernet_resnet50_v2_512")
+    with pytest.raises(InputError, match=r"lacks .*; it fits centernet_mobilenet_v2_fpn_512$"):
+        checkpoints.load(model, source)
+
+
+def test_the_last_of_several_checkpoints(prefix: Path, tmp_path: Path) -> None:
+    for step in (9, 301, 30):
+        for file in prefix.parent.iterdir():
+            name = file.name.replace("ckpt-0", f"ckpt-{step}")
+            (tmp_path / name).write_bytes(file.read_bytes() if step == 301 else b"")
+    checkpoints.load(models.build("centernet_mobilenet_v2_fpn_512"), tmp_path)
 
 
 def test_another_class_count(prefix: Path) -> None:
@@ -183,3 +198,15 @@ def test_another_class_count(prefix: Path) -> None:
         checkpoints.load(model, prefix)
     report = checkpoints.load(model, prefix, new_heads=True)
     assert sorted(report.reshaped) == ["head.heatmap.0.out.bias", "head.heatmap.0.out.weight"]
+
+
+def test_the_class_count_comes_from_the_checkpoint() -> None:
+    arrays = weights("mbv2_od")
+    head = "model/_prediction_head_dict/object_center/0/layer_with_weights-1"
+    three = arrays | {f"{head}/kernel": arrays[f"{head}/kernel"][..., :3], f"{head}/bias": arrays[f"{head}/bias"][:3]}
+    for given, count in ((three, 3), (arrays, 90)):
+        model, report = checkpoints.build("centernet_mobilenet_v2_fpn_512", given, input_size=128)
+        assert (model.config.num_classes, model.config.input_size, len(model.classes)) == (count, 128, count)
+        assert (report.missing, report.reshaped) == ((), ())
+    with pytest.raises(InputError, match=r"other shapes: head\.heatmap"):
+        checkpoints.build("centernet_mobilenet_v2_fpn_512", three, num_classes=90)

@@ -165,7 +165,9 @@ class RPN(nn.Module):
 
     def make_cells(self) -> list[Tensor]:
         """:attr:`cells` computed afresh."""
-        return [ANCHORS[self.config.anchors](sizes, self.config.ratios) for sizes in self.config.sizes]
+        with torch.device("cpu"):  # the meta device would load torch's compiler to tell the shape of a square root
+            cells = [ANCHORS[self.config.anchors](sizes, self.config.ratios) for sizes in self.config.sizes]
+        return [cell.to(torch.get_default_device()) for cell in cells]
 
     def _apply(self, fn: Any, recurse: bool = True) -> RPN:
         """Whatever dtype the network takes, the anchors stay float32; they also survive the meta device."""
