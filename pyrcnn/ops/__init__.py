@@ -6,7 +6,7 @@ from .nms import batched_nms, nms, nms_padded
 # isort: split
 # regions of interest
 from .crop_and_resize import crop_and_resize
-from .pooler import MultiScaleRoIAlign
+from .poolers import MultiScaleRoIAlign
 from .roi_align import RoIAlign, roi_align, roi_align_levels
 from .roi_pool import RoIPool, roi_pool
 
@@ -46,8 +46,9 @@ from .preprocess import preprocess
 
 # isort: split
 # layers and losses
-from .layers import FeaturePyramidNetwork, FrozenBatchNorm2d, LastLevelMaxPool
+from .feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 from .losses import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss, sigmoid_focal_loss
+from .misc import FrozenBatchNorm2d
 
 __all__ = [
     "FeaturePyramidNetwork",

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from ..errors import require
 
@@ -44,9 +43,3 @@ def is_channels_last(features: Sequence[Tensor]) -> bool:
 def memory_format(channels_last: bool) -> torch.memory_format:
     """The format by its name in torch."""
     return torch.channels_last if channels_last else torch.contiguous_format
-
-
-def refuse_forward_ad(name: str, tensors: Sequence[Tensor]) -> None:
-    """Raise where a forward-mode derivative would silently be lost."""
-    if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
-        raise RuntimeError(f"{name} has no forward-mode derivative; use reverse mode (torch.autograd.grad)")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import torch
+from torch import Tensor
+from torch.autograd import forward_ad
 
 from .. import _native  # noqa: F401  (loads the library: torch.ops.pyrcnn exists from here on)
 from ..errors import InputError
@@ -44,6 +46,12 @@ _no_gradient = torch.library.Library("pyrcnn", "IMPL")
 def no_gradient(op: str) -> None:
     """Let autograd pass ``op`` over: its outputs never require grad, whatever its inputs do."""
     _no_gradient.impl(op, torch.library.fallthrough_kernel, "Autograd")
+
+
+def refuse_forward_ad(name: str, tensors: Sequence[Tensor]) -> None:
+    """Raise where a forward-mode derivative would silently be lost."""
+    if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
+        raise RuntimeError(f"{name} has no forward-mode derivative; use reverse mode (torch.autograd.grad)")
 
 
 def no_second_gradient(op: str) -> None:

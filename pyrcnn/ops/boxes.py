@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from ..errors import require
+from .nms import batched_nms as batched_nms  # torchvision has these two here
+from .nms import nms as nms
 
 _FORMATS = ("xyxy", "xywh", "cxcywh")
 

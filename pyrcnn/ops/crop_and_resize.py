@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import require
-from ._register import input_errors
+from ._register import input_errors, refuse_forward_ad
 
 _op = torch.ops.pyrcnn.crop_and_resize.default
 _backward_op = torch.ops.pyrcnn._crop_and_resize_backward.default
@@ -47,6 +47,7 @@ def crop_and_resize(
     if not isinstance(output_size, Sequence):
         output_size = (output_size, output_size)
     require(len(output_size) == 2, f"output_size must be one or two numbers, got {tuple(output_size)}")
+    refuse_forward_ad("crop_and_resize", (features,))
     return _op(features, boxes, box_indices, output_size[0], output_size[1], extrapolation)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ._pairing import pair
-from ._register import input_errors, no_second_gradient
+from ._register import input_errors, no_second_gradient, refuse_forward_ad
 
 _op = torch.ops.pyrcnn.decode_boxes.default
 _backward_op = torch.ops.pyrcnn._decode_boxes_backward.default
@@ -33,6 +33,7 @@ def decode_boxes(
     >>> decode_boxes(torch.tensor([[0.5, 0.0, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 10.0, 20.0]]))
     tensor([[ 5.,  0., 15., 20.]])
     """
+    refuse_forward_ad("decode_boxes", (deltas, anchors))
     deltas, anchors, repeat = pair("deltas", deltas, anchors)
     return _op(deltas, anchors, repeat, list(weights), clip)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._register import input_errors
+from ._register import input_errors, refuse_forward_ad
 
 _op = torch.ops.pyrcnn.decode_centers.default
 
@@ -39,6 +39,7 @@ def decode_centers(
         >>> decode_centers(cell, cell, torch.full((1, 2, 4, 4), 2.0), torch.full((1, 2, 4, 4), 0.5), stride=4)
         tensor([[[ 2.,  2., 10., 10.]]])
     """
+    refuse_forward_ad("decode_centers", (size, offset))
     return _op(ys, xs, size, offset, stride, clamp_size, clip)
 
 

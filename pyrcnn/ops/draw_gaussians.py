@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import require
-from ._register import input_errors
+from ._register import input_errors, no_gradient
 
 _op = torch.ops.pyrcnn.draw_gaussians.default
 
@@ -66,3 +66,6 @@ def _(
 ) -> Tensor:
     maps = centers.new_empty((centers.shape[0], channels, height, width))
     return maps.contiguous(memory_format=torch.channels_last) if channels_last else maps
+
+
+no_gradient("draw_gaussians")

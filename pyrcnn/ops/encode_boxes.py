@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ._pairing import pair
-from ._register import input_errors, no_second_gradient
+from ._register import input_errors, no_second_gradient, refuse_forward_ad
 
 _op = torch.ops.pyrcnn.encode_boxes.default
 _backward_op = torch.ops.pyrcnn._encode_boxes_backward.default
@@ -27,6 +27,7 @@ def encode_boxes(boxes: Tensor, anchors: Tensor, weights: Sequence[float] = (1.0
     >>> encode_boxes(torch.tensor([[5.0, 0.0, 15.0, 20.0]]), torch.tensor([[0.0, 0.0, 10.0, 20.0]]))
     tensor([[0.5000, 0.0000, 0.0000, 0.0000]])
     """
+    refuse_forward_ad("encode_boxes", (boxes, anchors))
     boxes, anchors, repeat = pair("boxes", boxes, anchors)
     return _op(boxes, anchors, repeat, list(weights))
 

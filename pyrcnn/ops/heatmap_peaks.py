@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._register import input_errors
+from ._register import input_errors, refuse_forward_ad
 
 _op = torch.ops.pyrcnn.heatmap_peaks.default
 
@@ -56,6 +56,7 @@ def heatmap_peaks(
         >>> classes.item(), ys.item(), xs.item()
         (1, 2, 3)
     """
+    refuse_forward_ad("heatmap_peaks", (heatmap,))
     return Peaks(*_op(heatmap, k, kernel, sigmoid, tolerance, per_class))
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import require
-from ._register import input_errors
+from ._register import input_errors, no_gradient
 
 _op = torch.ops.pyrcnn.match_keypoints.default
 
@@ -90,3 +90,6 @@ def _(ys: Tensor, xs: Tensor, heatmap: Tensor, *_: object) -> tuple[Tensor, Tens
     dtype = torch.float64 if heatmap.dtype == torch.float64 else torch.float32
     sizes = (ys.shape[0], ys.shape[1], heatmap.shape[1])
     return heatmap.new_empty((*sizes, 2), dtype=dtype), heatmap.new_empty(sizes, dtype=dtype)
+
+
+no_gradient("match_keypoints")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import require
-from ._register import input_errors
+from ._register import input_errors, no_gradient
 
 _op = torch.ops.pyrcnn.preprocess.default
 
@@ -91,3 +91,6 @@ def _(
 ) -> Tensor:
     batch = images[0].new_empty((len(images), 3, height, width), dtype=dtype)
     return batch.contiguous(memory_format=torch.channels_last) if channels_last else batch
+
+
+no_gradient("preprocess")

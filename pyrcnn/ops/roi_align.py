@@ -10,8 +10,8 @@ import torch.fx
 from torch import Tensor, nn
 
 from ..errors import InputError, require
-from ._regions import as_rois, is_channels_last, memory_format, pair, refuse_forward_ad
-from ._register import input_errors
+from ._regions import as_rois, is_channels_last, memory_format, pair
+from ._register import input_errors, refuse_forward_ad
 
 _op = torch.ops.pyrcnn.roi_align.default
 _backward_op = torch.ops.pyrcnn._roi_align_backward.default
@@ -197,14 +197,15 @@ def _setup_forward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     ctx.save_for_backward(rois, *(features if ctx.rois_need_grad else ()))
     ctx.sizes = ([t.shape[2] for t in features], [t.shape[3] for t in features], features[0].shape[0])
     ctx.settings = (scales, *rest)
-    ctx.features_need_grad = any(t.requires_grad for t in features)
+    ctx.features_need_grad = [t.requires_grad for t in features]
     ctx.channels_last = is_channels_last(features)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     rois, *features = ctx.saved_tensors
-    grads = grad_rois = None
-    if ctx.features_need_grad:
+    grads: list[Tensor | None] = [None] * len(ctx.features_need_grad)
+    grad_rois = None
+    if any(ctx.features_need_grad):
         deterministic = torch.are_deterministic_algorithms_enabled()
         grads = _backward_op(grad, rois, *ctx.sizes, *ctx.settings, ctx.channels_last, deterministic)
     if ctx.rois_need_grad:

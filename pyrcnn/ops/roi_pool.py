@@ -10,8 +10,8 @@ import torch.fx
 from torch import Tensor, nn
 
 from ..errors import require
-from ._regions import as_rois, is_channels_last, memory_format, pair, refuse_forward_ad
-from ._register import input_errors
+from ._regions import as_rois, is_channels_last, memory_format, pair
+from ._register import input_errors, refuse_forward_ad
 
 _op = torch.ops.pyrcnn.roi_pool.default
 _backward_op = torch.ops.pyrcnn._roi_pool_backward.default

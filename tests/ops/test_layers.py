@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+
 import pytest
 import torch
 from torch import nn
 
 from pyrcnn import InputError, ops
-from pyrcnn.ops.layers import LastLevelP6P7
+from pyrcnn.ops.feature_pyramid_network import LastLevelP6P7
 
 
 def maps() -> dict[str, torch.Tensor]:
@@ -75,3 +77,23 @@ def test_a_pyramid_compiles_as_one_graph() -> None:
     compiled = torch.compile(pyramid, fullgraph=True, backend="aot_eager")(inputs)
     for name, value in pyramid(inputs).items():
         torch.testing.assert_close(compiled[name], value)
+
+
+def test_names_are_also_where_torchvision_has_them() -> None:
+    """Code that imports from torchvision's modules changes nothing but the package."""
+    for module, names in {
+        "boxes": "nms batched_nms box_area box_convert box_iou clip_boxes_to_image remove_small_boxes",
+        "feature_pyramid_network": "ExtraFPNBlock FeaturePyramidNetwork LastLevelMaxPool LastLevelP6P7",
+        "misc": "FrozenBatchNorm2d",
+        "poolers": "MultiScaleRoIAlign",
+    }.items():
+        there = importlib.import_module(f"pyrcnn.ops.{module}")
+        for name in names.split():
+            assert getattr(there, name) is getattr(ops, name, getattr(there, name))
+
+
+def test_maps_without_cells_have_no_scale() -> None:
+    pool = ops.MultiScaleRoIAlign(["0"], 7, 2)
+    for empty in (torch.rand(1, 3, 0, 4), torch.rand(1, 3, 4, 0)):
+        with pytest.raises(InputError, match="x must hold maps that are not empty"):
+            pool({"0": empty}, [torch.rand(2, 4)], [(64, 64)])

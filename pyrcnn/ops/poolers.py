@@ -33,6 +33,8 @@ def _pool(
     require(len(features) > 0, f"x must hold some of the maps {list(featmap_names)}, got {list(x)}")
     require(len(image_shapes) > 0, "image_shapes must hold one (height, width) per image, got none")
     image_size = (max(h for h, _ in image_shapes), max(w for _, w in image_shapes))
+    for feature in features:
+        require(0 not in feature.shape[2:], f"x must hold maps that are not empty, got {list(feature.shape)}")
     scales = [infer_scale(feature, image_size) for feature in features]
     return roi_align_levels(
         features,

@@ -1,47 +1,14 @@
-"""Layers with torchvision's names, signatures, parameter names and numbers, in plain torch."""
+"""The feature pyramid with torchvision's names, signatures, parameter names and numbers, in plain torch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import require
-
-
-class FrozenBatchNorm2d(nn.Module):
-    """Batch normalisation of [N, C, H, W] whose statistics and affine parameters are buffers and never change.
-
-    ``num_features`` is C. Loads the state of ``nn.BatchNorm2d``.
-    """
-
-    def __init__(self, num_features: int, eps: float = 1e-5) -> None:
-        super().__init__()
-        self.eps = eps
-        self.weight: Tensor
-        self.bias: Tensor
-        self.running_mean: Tensor
-        self.running_var: Tensor
-        self.register_buffer("weight", torch.ones(num_features))
-        self.register_buffer("bias", torch.zeros(num_features))
-        self.register_buffer("running_mean", torch.zeros(num_features))
-        self.register_buffer("running_var", torch.ones(num_features))
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        state_dict.pop(prefix + "num_batches_tracked", None)
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Scale and shift [N, C, H, W]."""
-        scale = self.weight * (self.running_var + self.eps).rsqrt()  # [C]
-        shift = self.bias - self.running_mean * scale
-        return x * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.weight.shape[0]}, eps={self.eps})"
 
 
 class ExtraFPNBlock(nn.Module):
