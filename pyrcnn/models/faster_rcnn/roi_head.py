@@ -188,7 +188,7 @@ class RoIHead(nn.Module):
         image = torch.arange(boxes.shape[0], device=boxes.device, dtype=boxes.dtype)
         rois = torch.cat([image[:, None, None].expand(-1, boxes.shape[1], 1), boxes], 2).flatten(0, 1)  # [N * P, 5]
         if c.pool == "max":
-            return ops.roi_pool(levels[0], rois.to(levels[0].dtype), c.resolution, self.scales[0])
+            return ops.roi_pool(levels[0], rois, c.resolution, self.scales[0])
         return ops.roi_align_levels(levels, rois, c.resolution, self.scales, c.sampling_ratio, c.aligned)
 
     def forward(self, features: Sequence[Tensor], boxes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:

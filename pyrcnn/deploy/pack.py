@@ -1,0 +1,145 @@
+"""Convolutions and linear layers as oneDNN likes them on the CPU: weights laid out once, additions and ReLUs inside."""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from .fold import cleaned, layer, only_user
+
+Activation = tuple[str, list[float]]  # oneDNN's name and its numbers
+NONE: Activation = ("none", [])
+RELU: Activation = ("relu", [])
+RELU6: Activation = ("hardtanh", [0.0, 6.0])
+
+
+def available(dtype: torch.dtype) -> bool:
+    """Whether this CPU has oneDNN kernels for ``dtype``."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        return False
+    if dtype == torch.bfloat16:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if dtype == torch.float16:
+        return torch.ops.mkldnn._is_mkldnn_fp16_supported()
+    return dtype == torch.float32
+
+
+class PackedConv2d(nn.Module):
+    """A convolution of ``x`` [N, C, H, W], plus ``other`` of the result's shape where given, then the activation."""
+
+    def __init__(self, conv: nn.Conv2d, activation: Activation, size: Sequence[int]):
+        super().__init__()
+        self.padding, self.stride, self.dilation = list(conv.padding), list(conv.stride), list(conv.dilation)
+        self.groups = conv.groups
+        self.activation, self.numbers = activation
+        weight = conv.weight.detach().contiguous(memory_format=torch.channels_last)
+        # The layout suits inputs of this size best and serves all. No parameters: they are not to be moved or saved.
+        self.weight = torch.ops.mkldnn._reorder_convolution_weight(
+            weight, self.padding, self.stride, self.dilation, self.groups, list(size)
+        )
+        self.bias = None if conv.bias is None else conv.bias.detach()
+
+    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        """[N, C, H, W] → [N, outputs, H / stride, W / stride]."""
+        shape = (self.padding, self.stride, self.dilation, self.groups)
+        if other is None:
+            return torch.ops.mkldnn._convolution_pointwise(
+                x, self.weight, self.bias, *shape, self.activation, self.numbers, ""
+            )
+        activation = None if self.activation == "none" else self.activation
+        return torch.ops.mkldnn._convolution_pointwise.binary(
+            x, other, self.weight, self.bias, *shape, "add", 1.0, activation, self.numbers, ""
+        )
+
+
+class PackedLinear(nn.Module):
+    """A linear layer of ``x`` [K, C], then the activation."""
+
+    def __init__(self, linear: nn.Linear, activation: Activation, size: Sequence[int]):
+        super().__init__()
+        self.activation, self.numbers = activation
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), size[0])
+        self.bias = None if linear.bias is None else linear.bias.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[K, inputs] → [K, outputs]."""
+        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, self.activation, self.numbers, "")
+
+
+def _activation(graph: fx.GraphModule, node: fx.Node | None) -> Activation | None:
+    if node is None:
+        return None
+    kind = type(layer(graph, node, nn.Module)) if node.op == "call_module" else node.target
+    return {nn.ReLU: RELU, F.relu: RELU, torch.relu: RELU, nn.ReLU6: RELU6, F.relu6: RELU6}.get(kind)  # type: ignore[arg-type]
+
+
+class _Shapes(fx.Interpreter):
+    """Runs the graph without numbers, keeping every result's shape."""
+
+    def __init__(self, graph: fx.GraphModule):
+        tensors = [*graph.parameters(), *graph.buffers()]
+        # deepcopy takes what its memo holds: layers are copied, weights are not
+        super().__init__(copy.deepcopy(graph, {id(t): _without_numbers(t) for t in tensors}))
+        self.shapes: dict[str, list[int]] = {}
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        if isinstance(result, Tensor):
+            self.shapes[n.name] = list(result.shape)
+        return result
+
+
+def _without_numbers(t: Tensor) -> Tensor:
+    empty = t.detach().to("meta")
+    return nn.Parameter(empty, requires_grad=False) if isinstance(t, nn.Parameter) else empty
+
+
+def pack(graph: fx.GraphModule, size: Sequence[int], dtype: torch.dtype) -> fx.GraphModule:
+    """Replace convolutions and linear layers, with what follows them, by packed ones; ``size``: the input's shape.
+
+    Changes ``graph`` in place. It still takes inputs of any size.
+    """
+    interpreter = _Shapes(graph)
+    interpreter.run(torch.empty(*size, device="meta", dtype=dtype))
+    shapes = interpreter.shapes
+    for node in list(graph.graph.nodes):
+        module = layer(graph, node, nn.Conv2d, nn.Linear)
+        if module is None or (isinstance(module, nn.Conv2d) and isinstance(module.padding, str)):
+            continue
+        last, arguments = node, [node.args[0]]
+        sum_ = only_user(node)
+        if isinstance(module, nn.Conv2d) and sum_ is not None and sum_.target is operator.add:
+            other = next((a for a in sum_.args if a is not node), None)
+            if isinstance(other, fx.Node) and shapes[other.name] == shapes[node.name]:
+                last, arguments = sum_, [node.args[0], other]
+        activation = _activation(graph, only_user(last))
+        if activation is not None:
+            last = only_user(last)  # type: ignore[assignment]
+        kind = PackedConv2d if isinstance(module, nn.Conv2d) else PackedLinear
+        try:
+            packed = kind(module, activation or NONE, shapes[node.args[0].name])  # type: ignore[arg-type]
+        except RuntimeError:  # oneDNN has no kernel for this one
+            continue
+        parent, _, name = str(node.target).rpartition(".")
+        setattr(graph.get_submodule(parent), name, packed)
+        with graph.graph.inserting_before(last):
+            fused = graph.graph.call_module(str(node.target), tuple(arguments))
+        shapes[fused.name] = shapes[last.name]
+        last.replace_all_uses_with(fused)
+        _erase(graph, last, node)
+    return cleaned(graph)
+
+
+def _erase(graph: fx.GraphModule, last: fx.Node, first: fx.Node) -> None:
+    """Erase the nodes from ``last`` back to ``first``, each the only user of the next."""
+    chain = [first]
+    while chain[-1] is not last:
+        chain.append(next(iter(chain[-1].users)))
+    for node in reversed(chain):
+        graph.graph.erase_node(node)

@@ -1,0 +1,188 @@
+"""An optimized model computes what its original computes, and leaves it alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, fx, nn
+
+from pyrcnn import Detections, InputError, deploy, evaluate, models, ops
+from pyrcnn.checkpoints import embedded
+from pyrcnn.deploy.fold import fold_norms, traced
+from pyrcnn.deploy.network import input_size
+from tests.deploy.small import pictures, small
+from tests.detector import TinyDetector, dataset
+
+MOBILE = "centernet_mobilenet_v2_fpn_512"
+FASTER = "faster_rcnn_mobilenet_v2_fpn"
+PRESETS = [name for name in models.names() if "1024" not in name and "101" not in name]  # the others differ in depth
+
+
+def raw(model: Any, pixels: Tensor, sizes: Tensor) -> list[Tensor]:
+    """Outputs of the networks, without ties to break: maps, or pyramid, proposals' logits, classes and boxes."""
+    if hasattr(model, "heads"):
+        return list(model.heads(pixels).values())
+    features = model.backbone(pixels)
+    logits, deltas = model.rpn.head(features)
+    boxes = torch.tensor([[[4.0, 4.0, 60.0, 50.0], [10.0, 20.0, 40.0, 60.0]]] * len(pixels))
+    boxes = boxes.repeat(1, 5, 1)  # as many as the configuration proposes
+    return [*features, *logits, *deltas, *model.roi(features, boxes, *pixels.shape[-2:])]
+
+
+PLAIN = {"fuse": False, "channels_last": False}
+PLAIN_TOO = (MOBILE, FASTER, "centernet_resnet50_v2_512", "faster_rcnn_resnet50_fpn", "faster_rcnn_vgg16")
+
+
+@pytest.mark.parametrize(
+    ("name", "options"), [*((name, {}) for name in PRESETS), *((name, PLAIN) for name in PLAIN_TOO)],
+    ids=[*PRESETS, *(f"{name}-folded" for name in PLAIN_TOO)],
+)  # fmt: skip
+def test_every_family_computes_the_same(name: str, options: dict[str, Any]) -> None:
+    model = small(name)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    fast = deploy.optimize(model, **options)
+    images = pictures()
+    with torch.no_grad():
+        pixels, sizes, _ = model.preprocess(images)
+        wanted = raw(model, pixels, sizes)
+        got = raw(fast.model, fast.preprocess(images)[0], sizes)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    for ours, theirs in zip(got, wanted, strict=True):
+        assert (ours - theirs).norm() <= 1e-4 * theirs.norm()
+    assert not [m for m in fast.modules() if isinstance(m, ops.FrozenBatchNorm2d)]
+    if "v2_512" not in name or "mobilenet" in name:  # ResNet V2's stand before activations
+        assert not [m for m in fast.modules() if isinstance(m, nn.BatchNorm2d)]
+    found = fast(pictures((60, 90), (33, 48)))
+    assert [type(f) for f in found] == [Detections] * 2
+    padded = fast.predict_padded(pixels, sizes)
+    assert [x.shape for x in padded] == [x.shape for x in model.predict_padded(pixels, sizes)]
+
+
+@pytest.fixture(scope="module")
+def trained() -> Any:
+    model = models.load(embedded.weights()[FASTER])
+    model.config = replace(model.config, min_size=256, max_size=341)
+    return model
+
+
+@pytest.mark.parametrize("options", [{}, {"dtype": torch.bfloat16}, {"dtype": torch.float16, "fold": False}],
+                         ids=["float32", "bfloat16", "float16"])  # fmt: skip
+def test_detections_are_the_originals(trained: Any, options: dict[str, Any]) -> None:
+    fast = deploy.optimize(trained, **options)
+    picture = embedded.pictures()[0]
+    with torch.no_grad():
+        wanted = trained([picture])[0]
+    got = fast([picture])[0]
+    sure = wanted[wanted.scores > 0.5]
+    assert len(sure) >= 5
+    overlap = ops.box_iou(sure.boxes, got.boxes).where(sure.labels[:, None] == got.labels, 0)
+    best, match = overlap.max(1)
+    low = "dtype" in options
+    assert (best > (0.8 if low else 0.999)).all()
+    torch.testing.assert_close(got.scores[match], sure.scores, rtol=0, atol=0.15 if low else 1e-4)
+    assert got.boxes.dtype == got.scores.dtype == torch.float32
+
+
+def test_the_calls_are_the_models(tmp_path: Any) -> None:
+    model = small(MOBILE, num_classes=2)
+    model.classes, model.category_ids = ["cell", "disc"], [3, 5]
+    fast = deploy.optimize(model)
+    assert (fast.classes, fast.category_ids, fast.config) == (model.classes, model.category_ids, model.config)
+    assert fast([]) == []
+    pixels, sizes, scales = fast.preprocess(pictures())
+    wanted = model.preprocess(pictures())
+    assert pixels.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(sizes, wanted[1])
+    assert torch.equal(scales, wanted[2])
+    assert not fast.predict_padded(pixels, sizes).boxes.requires_grad
+    assert evaluate.coco(fast, dataset(tmp_path))["AP"] >= 0
+    faster = deploy.optimize(small(FASTER))
+    pixels, sizes, _ = faster.preprocess(pictures())
+    assert faster.proposals(pixels.double(), sizes)[0].shape == (2, 10, 4)
+    for call, message in (
+        (lambda: faster.heads(pixels), "heads are CenterNet's"),
+        (lambda: fast.proposals(pixels, sizes), "proposals are Faster R-CNN's"),
+        (lambda: fast(pictures(), []), "targets must be None"),
+        (lambda: fast.train(), "mode must be False"),
+        (lambda: fast.half(), "model is optimized for torch.float32 on cpu, not torch.float16"),
+        (lambda: deploy.optimize(TinyDetector()), "model must be a CenterNet or FasterRCNN, got TinyDetector"),
+        (lambda: deploy.optimize(model, torch.int8), "dtype must be one of"),
+        (lambda: deploy.optimize(model, "bf16"), "dtype must be a torch.dtype, None or 'auto'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            call()
+    assert fast.to("cpu").eval() is fast
+
+
+def test_any_size_runs_after_packing_for_one() -> None:
+    model = small(MOBILE)
+    fast = deploy.optimize(model, size=(64, 64))
+    for height, width in ((32, 32), (64, 96), (160, 128)):
+        pixels = torch.randn(1, 3, height, width)
+        with torch.no_grad():
+            for name, value in model.heads(pixels).items():
+                torch.testing.assert_close(fast.heads(pixels)[name], value, rtol=1e-4, atol=1e-4)
+
+
+def test_input_sizes_are_the_configurations() -> None:
+    assert input_size(models.PRESETS["centernet_hg104_1024"]) == (1024, 1024)
+    assert input_size(models.PRESETS["faster_rcnn_resnet50_fpn"]) == (800, 1344)
+    assert input_size(models.PRESETS["faster_rcnn_resnet50_v1_640"]) == (640, 640)
+
+
+def test_auto_takes_what_the_hardware_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    for able, wanted in (({"avx2": True}, torch.float32), ({"amx_bf16": True}, torch.bfloat16),
+                         ({"avx512_bf16": True}, torch.bfloat16)):  # fmt: skip
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able, raising=False)
+        assert deploy.fastest_dtype(cpu) == wanted
+        assert deploy.optimize(small(MOBILE), "auto").dtype == wanted
+    for able, wanted in (((9, 0), torch.bfloat16), ((7, 5), torch.float16), ((6, 1), torch.float32)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, able=able: able)
+        assert deploy.fastest_dtype(cuda) == wanted
+
+
+class Folding(nn.Module):
+    """Norms that may be folded and norms that may not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.up_norm = nn.ConvTranspose2d(3, 4, 3, 2), nn.BatchNorm2d(4)
+        self.conv, self.norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.shared, self.late = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+        self.before = nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.up_norm(self.up(x)[..., :-1, :-1]).relu()
+        x = self.norm(self.conv(x)) + x
+        y = self.shared(x)
+        return self.late(y) + y + self.shared(self.before(x))
+
+
+def test_only_what_may_be_folded_is() -> None:
+    module = Folding().eval()
+    for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    x = torch.randn(2, 3, 5, 6)
+    with torch.no_grad():
+        wanted = module(x)
+        folded = fold_norms(traced(module))
+        torch.testing.assert_close(folded(x), wanted, rtol=1e-4, atol=1e-4)
+    assert isinstance(folded, fx.GraphModule)
+    left = {name for name, m in folded.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    assert left == {"late", "before"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [MOBILE, FASTER])
+def test_compiled_models_compute_the_same(name: str) -> None:
+    model = small(name)
+    fast = deploy.optimize(model, compile=True)
+    pixels, sizes, _ = model.preprocess(pictures())
+    with torch.no_grad():
+        wanted = model.predict_padded(pixels, sizes)
+    torch.testing.assert_close(fast.predict_padded(pixels, sizes).scores, wanted.scores, rtol=1e-3, atol=1e-4)
