@@ -20,7 +20,9 @@ app = typer.Typer(
 
 Images = Annotated[list[Path] | None, typer.Argument(help="Pictures, or folders of them. None: the embedded picture.")]
 Model = Annotated[str | None, typer.Option("--model", help="A name that `pyrcnn models` lists.")]
-Weights = Annotated[Path | None, typer.Option("--weights", help="A weights file; none: the embedded weights.")]
+Weights = Annotated[
+    Path | None, typer.Option("--weights", help="A file, or zoo: the published ones; none: the embedded.")
+]
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON value on standard output, nothing else.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value, of the model or the training.")]
@@ -109,7 +111,7 @@ def train(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="Weights of another program, or of ours.")],
+    source: Annotated[Path, typer.Argument(help="Weights of another program or of ours, or zoo: the published ones.")],
     out: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
     model: Annotated[str, typer.Option("--model", help="A name that `pyrcnn models` lists.")],
     settings: Settings = None,
@@ -142,10 +144,16 @@ def benchmark(
 
 
 @app.command()
-def models(json: Json = False) -> None:
-    """The models that can be built, and which come with weights."""
+def models(
+    urls: Annotated[bool, typer.Option("--urls", help="Where their published weights lie, instead.")] = False,
+    json: Json = False,
+) -> None:
+    """The models that can be built: size, published accuracy and speed, weights."""
     from . import pipeline
 
+    if urls:
+        pipeline.print_urls(json)
+        return
     listing = pipeline.list_models()
     if json:
         print(jsonlib.dumps(listing))

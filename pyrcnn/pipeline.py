@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as jsonlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from torch import nn
 from . import checkpoints, data, draw, models, settings
 from . import evaluate as scoring
 from . import train as training
-from .checkpoints import embedded
+from .checkpoints import cards, embedded, zoo
 from .checkpoints.atomic import replacing
 from .checkpoints.embedded import open_model
 from .data import pictures
@@ -109,6 +110,8 @@ def train(name: str, sources: Any, recipe: str, changes: Sequence[str], weights:
     config = replace(training.RECIPES[recipe], **run)
     of_model, of_run = settings.parse(changes, models.PRESETS[name], config)
     train_data, val_data = (data.coco(*source, cache=cache) if source else None for source in sources)
+    if weights == zoo.ZOO:
+        weights, of_model = zoo.weights(name), {**zoo.published(name).changes, **of_model}
     model = models.build(name, **{"num_classes": len(train_data.classes), **of_model})  # type: ignore[union-attr]
     if backbone is not None:
         _stderr.print(str(checkpoints.load_backbone(model, backbone)), highlight=False)
@@ -122,6 +125,8 @@ def convert(source: Path, out: Path, name: str, changes: Sequence[str], half: bo
     require(name in models.names(), f"model must be one of {', '.join(models.names())}, got {name!r}")
     require(out.suffix == ".safetensors", f"the file to write must end in .safetensors, got {out}")
     (of_model,) = settings.parse(changes, models.PRESETS[name])
+    if source == zoo.ZOO:
+        source, of_model = zoo.weights(name), {**zoo.published(name).changes, **of_model}
     model, report = checkpoints.build(name, source, **of_model)
     checkpoints.save(model, out, torch.float16 if half else None)
     return f"{report}\n{out}"
@@ -148,14 +153,8 @@ def benchmark(name: str | None, weights: Path | None, device: str, batch: int, s
 
 
 def list_models() -> list[dict[str, Any]]:
-    """Every name with its class count and whether weights come with the package."""
-    have = embedded.weights()
-    listing = []
-    for name, config in models.PRESETS.items():
-        family = models.FAMILIES[type(config)].__name__
-        listing.append({"name": name, "family": family, "classes": config.num_classes, "backbone": config.backbone,
-                        "weights": name in have})  # fmt: skip
-    return listing
+    """Every model's card: its size, what is published about it, where weights are."""
+    return [cards.card(name) for name in models.names()]
 
 
 def print_detections(found: Sequence[Found]) -> None:
@@ -174,12 +173,20 @@ def print_detections(found: Sequence[Found]) -> None:
 
 
 def print_models(listing: Sequence[Mapping[str, Any]]) -> None:
-    """The models as a table."""
-    table = Table("model", "family", "backbone", "classes", "embedded weights", box=box.SIMPLE_HEAD)
+    """The models as a table; accuracy and speed as their publishers state them."""
+    table = Table("model", "parameters", "input", "mAP", "ms", "weights", box=box.SIMPLE_HEAD)
     for entry in listing:
-        weights = "yes" if entry["weights"] else ""
-        table.add_row(entry["name"], entry["family"], entry["backbone"], str(entry["classes"]), weights)
+        speed = "" if entry["milliseconds"] is None else f"{entry['milliseconds']:.0f}"
+        size = f"{entry['parameters'] / 1e6:.1f} M"
+        accuracy = cards.accuracy(entry)
+        table.add_row(entry["name"], size, entry["input"], accuracy, speed, ", ".join(entry["weights"]))
     Console().print(table)
+
+
+def print_urls(json: bool) -> None:
+    """Where the published weights lie: a line for each model, or one JSON object."""
+    lines = [f"{name} {url}" for name, url in zoo.URLS.items()]
+    print(jsonlib.dumps(zoo.URLS) if json else "\n".join(lines))
 
 
 def print_pairs(title: str, values: Mapping[str, Any]) -> None:

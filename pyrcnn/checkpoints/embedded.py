@@ -10,7 +10,7 @@ from torch import nn
 
 from .. import models
 from ..errors import InputError, require
-from . import build
+from . import build, zoo
 
 ASSETS = Path(__file__).parent.parent / "assets"
 DEFAULT = "faster_rcnn_mobilenet_v2_fpn"
@@ -30,9 +30,12 @@ def open_model(name: str | None = None, file: Path | None = None, device: str = 
     """A model that is ready to detect, on ``device``.
 
     ``file`` alone: our own file, which says which model it holds. ``name`` alone: embedded weights. Both: ``name``
-    built with ``changes`` and the file's class count, filled from a file of any known format. Neither: the embedded default.
+    built with ``changes`` and the file's class count, filled from a file of any known format; the file "zoo" is the
+    one published for ``name``, downloaded into the cache. Neither: the embedded default.
     """
     require(device == "cpu" or torch.cuda.is_available(), f"device {device} is not available here, use cpu")
+    if file == zoo.ZOO:
+        file, changes = zoo.weights(name), {**zoo.published(name).changes, **changes}
     if file is not None and name is None:
         own = file.suffix == ".safetensors"
         require(own, f"weights {file} do not say which model they belong to: name it with --model")
@@ -44,6 +47,9 @@ def open_model(name: str | None = None, file: Path | None = None, device: str = 
         require(name in models.names(), f"model must be one of {', '.join(models.names())}, got {name!r}")
         if name not in weights():
             have = ", ".join(weights()) or "none"
-            raise InputError(f"model {name} has no embedded weights (embedded: {have}): give a file with --weights")
+            more = ", or --weights zoo for the published ones" if name in zoo.URLS else ""
+            raise InputError(
+                f"model {name} has no embedded weights (embedded: {have}): give a file with --weights{more}"
+            )
         model = models.load(weights()[name])
     return model.to(device).eval()

@@ -1,0 +1,174 @@
+"""What is published about the presets: weights and where they lie, accuracy, speed, licence, and proof of equality."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ..errors import InputError, require
+from .download import cache_folder, fetch
+
+ZOO = Path("zoo")  # what --weights says to mean the published file
+TENSORFLOW = "http://download.tensorflow.org/models/object_detection/tf2"
+TORCHVISION = "https://download.pytorch.org/models"
+DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/COCO-Detection"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One preset's published weights and figures.
+
+    ``changes`` are the fields of the preset's configuration that these weights were trained with. ``ap``: COCO val2017
+    mAP in percent, boxes; ``keypoint_ap`` likewise; ``voc_ap``: mAP of Pascal VOC 2007's test; ``milliseconds`` per
+    picture on the publisher's machine. ``proof``: the fixture or test that shows the same numbers coming out.
+    """
+
+    url: str
+    licence: str
+    ap: float | None
+    proof: str
+    keypoint_ap: float | None = None
+    milliseconds: float | None = None
+    voc_ap: float | None = None
+    changes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+def _tensorflow(file: str, milliseconds: float, ap: float | None, proof: str, keypoint_ap: float | None = None) -> Any:
+    url = f"{TENSORFLOW}/{file}.tar.gz"
+    return Published(url, "Apache-2.0", ap, proof, keypoint_ap, milliseconds)
+
+
+# detectron2's numerics, for the presets that have torchvision's
+_OF_DETECTRON2 = MappingProxyType(
+    {
+        "stride_in_1x1": True,
+        "resize": "detectron2",
+        "normalization": "detectron2",
+        "rpn": {"anchors": "detectron2", "min_size": 0, "beta": 0, "after_nms": (1000, 1000)},
+        "roi": {"aligned": True, "sampling_ratio": 0, "min_size": 0, "beta": 0},
+    }
+)
+HOURGLASS = "fixture hg104tiny_kpts (1/16 of the widths)"
+PUBLISHED: dict[str, Published] = {
+    "centernet_hg104_512": _tensorflow("20200713/centernet_hg104_512x512_coco17_tpu-8", 70, 41.9, HOURGLASS),
+    "centernet_hg104_512_kpts": _tensorflow(
+        "20200711/centernet_hg104_512x512_kpts_coco17_tpu-32", 76, 40.0, HOURGLASS, 61.4
+    ),
+    "centernet_hg104_1024": _tensorflow("20200713/centernet_hg104_1024x1024_coco17_tpu-32", 197, 44.5, HOURGLASS),
+    "centernet_hg104_1024_kpts": _tensorflow(
+        "20200711/centernet_hg104_1024x1024_kpts_coco17_tpu-32", 211, 42.8, HOURGLASS, 64.5
+    ),
+    "centernet_resnet50_v1_fpn_512": _tensorflow(
+        "20200711/centernet_resnet50_v1_fpn_512x512_coco17_tpu-8", 27, 31.2, "fixture r50v1fpn_kpts (with keypoints)"
+    ),
+    "centernet_resnet50_v1_fpn_512_kpts": _tensorflow(
+        "20200711/centernet_resnet50_v1_fpn_512x512_kpts_coco17_tpu-8", 30, 29.3, "fixture r50v1fpn_kpts", 50.7
+    ),
+    "centernet_resnet101_v1_fpn_512": _tensorflow(
+        "20200711/centernet_resnet101_v1_fpn_512x512_coco17_tpu-8", 34, 34.2, "fixture r50v1fpn_kpts (fewer layers)"
+    ),
+    "centernet_resnet50_v2_512": _tensorflow(
+        "20200711/centernet_resnet50_v2_512x512_coco17_tpu-8", 27, 29.5, "fixture r50v2"
+    ),
+    "centernet_resnet50_v2_512_kpts": _tensorflow(
+        "20200711/centernet_resnet50_v2_512x512_kpts_coco17_tpu-8", 30, 27.6, "fixture r50v2 (boxes)", 48.2
+    ),
+    "centernet_mobilenet_v2_fpn_512": _tensorflow(
+        "20210210/centernet_mobilenetv2fpn_512x512_coco17_od", 6, 23.4, "fixture mbv2_od"
+    ),
+    "centernet_mobilenet_v2_fpn_512_kpts": _tensorflow(
+        "20210210/centernet_mobilenetv2fpn_512x512_coco17_kpts", 6, None, "fixture mbv2_od (boxes)", 41.7
+    ),
+    "faster_rcnn_resnet50_v1_640": _tensorflow(
+        "20200711/faster_rcnn_resnet50_v1_640x640_coco17_tpu-8", 53, 29.3, "fixture ops_frcnn (its pieces)"
+    ),
+    "faster_rcnn_resnet50_fpn": Published(
+        f"{TORCHVISION}/fasterrcnn_resnet50_fpn_coco-258fb6c6.pth",
+        "BSD-3-Clause",
+        37.0,
+        "tests/checkpoints/test_torchvision.py (names and shapes)",
+        changes=MappingProxyType({"norm_eps": 0.0}),
+    ),
+    "faster_rcnn_resnet50_fpn_v2": Published(
+        f"{TORCHVISION}/fasterrcnn_resnet50_fpn_v2_coco-dd69338a.pth",
+        "BSD-3-Clause",
+        46.7,
+        "tests/checkpoints/test_torchvision.py (names and shapes)",
+    ),
+    "faster_rcnn_resnet50_fpn_detectron2": Published(
+        f"{DETECTRON2}/faster_rcnn_R_50_FPN_3x/137849458/model_final_280758.pkl",
+        "CC-BY-SA-3.0",
+        40.2,
+        "tests/checkpoints/test_detectron2.py (names and shapes)",
+        milliseconds=38,
+    ),
+    "faster_rcnn_resnet50_c4_detectron2": Published(
+        f"{DETECTRON2}/faster_rcnn_R_50_C4_3x/137849393/model_final_f97cb7.pkl",
+        "CC-BY-SA-3.0",
+        38.4,
+        "tests/checkpoints/test_detectron2.py (names and shapes)",
+        milliseconds=104,
+    ),
+    "faster_rcnn_resnet101_fpn": Published(
+        f"{DETECTRON2}/faster_rcnn_R_101_FPN_3x/137851257/model_final_f6e8b1.pkl",
+        "CC-BY-SA-3.0",
+        42.0,
+        "tests/checkpoints/test_detectron2.py (names and shapes)",
+        milliseconds=51,
+        changes=_OF_DETECTRON2,
+    ),
+    "faster_rcnn_resnet101_c4": Published(
+        f"{DETECTRON2}/faster_rcnn_R_101_C4_3x/138204752/model_final_298dad.pkl",
+        "CC-BY-SA-3.0",
+        41.1,
+        "tests/checkpoints/test_detectron2.py (names and shapes)",
+        milliseconds=139,
+        changes=_OF_DETECTRON2,
+    ),
+    # the paper's; its weights are Caffe's, which are not read here
+    "faster_rcnn_vgg16": Published("", "", None, "", milliseconds=198, voc_ap=73.2),
+}
+URLS = {name: entry.url for name, entry in PUBLISHED.items() if entry.url}
+
+
+def published(name: str | None) -> Published:
+    """The entry of a preset; :class:`InputError` where nothing is published for it."""
+    require(name is not None, "the zoo's weights need a model: name it with --model")
+    if name not in URLS:
+        raise InputError(f"model {name} has no published weights; these have: {', '.join(URLS)}")
+    return PUBLISHED[name]  # type: ignore[index]
+
+
+def weights(name: str | None) -> Path:
+    """The preset's published weights in the cache (see ``download.cache_folder``), downloaded at the first call.
+
+    On a terminal a bar shows progress; elsewhere one line on standard error says what is fetched.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    url = published(name).url
+    console = Console(stderr=True)
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TextColumn("left"), TimeRemainingColumn())
+    bar = Progress(TextColumn("{task.description}"), *columns, console=console, disable=not console.is_terminal)
+    task = bar.add_task(os.path.basename(url), total=None)
+    begun = False
+
+    def show(done: int, total: int | None) -> None:
+        nonlocal begun
+        if not begun:
+            begun = True
+            bar.start()
+            if not console.is_terminal:
+                size = f" ({total / 1e6:.0f} MB)" if total else ""
+                console.print(f"downloading {url}{size}", highlight=False, soft_wrap=True)
+        bar.update(task, completed=done, total=total)
+
+    try:
+        return fetch(url, cache_folder() / "weights", show)
+    finally:
+        bar.stop()

@@ -1,0 +1,60 @@
+"""The committed model cards are those that the models give."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pyrcnn import models
+from pyrcnn.checkpoints import cards
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "MODELS.md"
+CHEAP = ("centernet_mobilenet_v2_fpn_512", "faster_rcnn_mobilenet_v2_fpn", "faster_rcnn_vgg16")
+
+
+def committed() -> dict[str, dict[str, float]]:
+    return json.loads(cards.MEASURED.read_text())
+
+
+def test_the_document_is_generated() -> None:
+    assert DOCUMENT.read_text() == cards.markdown(), "run python docs/model_cards.py"
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_parameters_are_the_models(name: str) -> None:
+    got = cards.measure(name, flops=False)
+    assert got == {key: committed()[name][key] for key in got}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in CHEAP else pytest.param(name, marks=pytest.mark.slow) for name in models.names()]
+)
+def test_flops_are_the_models(name: str) -> None:
+    assert cards.measure(name) == committed()[name]
+
+
+def test_flops_are_twice_the_multiply_adds() -> None:
+    """VGG-16's convolutions at 600 × 800 by hand, as far as conv5_3, are what the whole detector must exceed."""
+    height, width = cards.network_input(models.PRESETS["faster_rcnn_vgg16"])
+    assert (height, width) == (608, 800)
+    total, inputs = 0, 3
+    for scale, widths in enumerate(((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))):
+        for outputs in widths:
+            total += 2 * 9 * inputs * outputs * (height >> scale) * (width >> scale)
+            inputs = outputs
+    head = 2 * 300 * (512 * 49 * 4096 + 4096 * 4096 + 4096 * (21 + 80))
+    rpn = 2 * (height >> 4) * (width >> 4) * (9 * 512 * 512 + 512 * 9 * 5)
+    assert committed()["faster_rcnn_vgg16"]["gflops"] == round((total + head + rpn) / 1e9, 1)
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_every_card_says_where_weights_come_from(name: str) -> None:
+    entry = cards.card(name)
+    assert entry["name"] == name
+    if "zoo" in entry["weights"]:
+        assert entry["url"].startswith("http")
+        assert entry["licence"]
+        assert entry["proof"]
+        assert cards.accuracy(entry)
