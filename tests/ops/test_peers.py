@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pyrcnn.ops import batched_nms, nms, nms_padded, roi_align
-from tests.cases.peers import BINS, FILE, MODES, RATIOS, SCALE, Suppression, regions, suppressions
+from tests.ops.peer_inputs import BINS, FILE, MODES, RATIOS, SCALE, Suppression, regions, suppressions
 
 RESULTS = np.load(FILE)
 
