@@ -1,0 +1,78 @@
+"""The largest published checkpoint: Hourglass-104's 765 MB, in its own names and shapes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pyrcnn import checkpoints
+from pyrcnn.checkpoints.tensor_bundle import TensorBundle
+from tests.checkpoints.bundle_writer import write
+from tests.models.tf_weights import variables
+
+MEASURE = """
+import json, resource, sys, time
+from pyrcnn import checkpoints, models
+model = models.build(sys.argv[1])
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+before, began = peak(), time.perf_counter()
+report = checkpoints.load(model, sys.argv[2])
+assert not report.missing and not report.unexpected
+print(json.dumps({"seconds": time.perf_counter() - began, "gigabytes": peak() - before}))
+"""
+
+
+def checkpoint(prefix: Path, name: str) -> Path:
+    listed = variables(name)
+    rng = np.random.default_rng(0)
+    arrays = {key: rng.standard_normal(variable.shape, np.float32) for key, variable in listed.items()}
+    return write(prefix, arrays, {key: variable.full_name for key, variable in listed.items()})
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    arrays = {"model/a/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "model/b.Sc/step": np.array(7)}
+    names = {"model/a/kernel": "a/kernel", "model/b.Sc/step": "step"}
+    bundle = TensorBundle(write(tmp_path / "ckpt-0", arrays, names))
+    graph = bundle.object_graph()
+    for key, array in arrays.items():
+        found = graph.find(key)
+        assert found is not None
+        np.testing.assert_array_equal(bundle[found], array)
+        assert graph.by_full_name("model")[names[key]] == found
+
+
+@pytest.mark.parametrize("name", ["mbv2_kpts", "hg104tiny_kpts"])
+def test_a_whole_checkpoint(name: str, tmp_path: Path) -> None:
+    small = {"stem": 8, "dims": (16, 16, 24, 24, 24, 32)} if name.startswith("hg") else {}
+    preset = "centernet_hg104_512_kpts" if small else "centernet_mobilenet_v2_fpn_512_kpts"
+    prefix = checkpoint(tmp_path / "ckpt-0", name)
+    bundle = TensorBundle(prefix)
+    model, report = checkpoints.build(preset, prefix, **small)
+    assert (report.missing, report.unexpected) == ((), ())
+    kernel = bundle["model/_prediction_head_dict/box.Soffset/0/layer_with_weights-1/kernel/.ATTRIBUTES/VARIABLE_VALUE"]
+    assert torch.equal(model.head["offset"][0].out.weight, torch.tensor(kernel).permute(3, 2, 0, 1))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["prefix", "archive"])
+def test_hourglass_104_loads_in_seconds_and_little_memory(form: str, tmp_path: Path) -> None:
+    source = checkpoint(tmp_path / "ckpt-0", "hg104_512")
+    assert (tmp_path / "ckpt-0.data-00000-of-00001").stat().st_size > 765_000_000
+    if form == "archive":
+        with tarfile.open(tmp_path / "zoo.tar.gz", "w:gz", compresslevel=1) as tar:
+            for file in sorted(tmp_path.glob("ckpt-0*")):
+                tar.add(file, f"centernet/checkpoint/{file.name}")
+        source = tmp_path / "zoo.tar.gz"
+    arguments = [sys.executable, "-c", MEASURE, "centernet_hg104_512", str(source)]
+    result = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    measured = json.loads(result.stdout)
+    print(form, measured)
+    assert measured["gigabytes"] <= 1.3
+    assert measured["seconds"] <= (5 if form == "prefix" else 60)  # an archive is unpacked first
