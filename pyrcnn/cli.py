@@ -25,6 +25,7 @@ Weights = Annotated[
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON value on standard output, nothing else.")]
+Dtype = Annotated[str | None, typer.Option("--dtype", help="Of the network: float32, bfloat16, float16 or auto.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value, of the model or the training.")]
 
 
@@ -124,6 +125,23 @@ def convert(
 
 
 @app.command()
+def export(
+    out: Annotated[Path, typer.Argument(help="The file to write: .pt2, for onnx .onnx.")],
+    model: Model = None,
+    weights: Weights = None,
+    format: Annotated[str, typer.Option("--format", help="torch, aoti or onnx (the network alone).")] = "torch",
+    size: Annotated[tuple[int, int] | None, typer.Option("--size", help="Height and width of the input.")] = None,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures at a time.")] = 1,
+    dtype: Dtype = None,
+    device: Device = "cpu",
+) -> None:
+    """Write a model for serving: a PyTorch program, an AOTInductor package, or an ONNX network."""
+    from . import pipeline
+
+    print(pipeline.export(out, model, weights, format, size, batch, dtype, device))
+
+
+@app.command()
 def benchmark(
     model: Model = None,
     weights: Weights = None,
@@ -131,12 +149,14 @@ def benchmark(
     batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures at a time.")] = 1,
     size: Annotated[tuple[int, int], typer.Option("--size", help="Height and width of the pictures.")] = (480, 640),
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Timed calls.")] = 20,
+    optimize: Annotated[bool, typer.Option("--optimize", help="Time the optimized model too.")] = False,
+    dtype: Dtype = None,
     json: Json = False,
 ) -> None:
     """Time a model on this machine, from pictures to detections."""
     from . import pipeline
 
-    times = pipeline.benchmark(model, weights, device, batch, size, repeat)
+    times = pipeline.benchmark(model, weights, device, batch, size, repeat, optimize or dtype is not None, dtype)
     if json:
         print(jsonlib.dumps(times))
     else:

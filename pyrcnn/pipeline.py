@@ -16,7 +16,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import nn
 
-from . import checkpoints, data, draw, models, settings
+from . import checkpoints, data, deploy, draw, models, settings
 from . import evaluate as scoring
 from . import train as training
 from .checkpoints import cards, embedded, zoo
@@ -132,24 +132,49 @@ def convert(source: Path, out: Path, name: str, changes: Sequence[str], half: bo
     return f"{report}\n{out}"
 
 
+def export(out: Path, name: str | None, weights: Path | None, format: str, size: tuple[int, int] | None, batch: int,
+           dtype: str | None, device: str) -> Path:  # fmt: skip
+    """Write a model with its weights in one of ``deploy.FORMATS``."""
+    model = open_model(name, weights, device)
+    return deploy.export(model, out, format, size, batch=batch, dtype=_dtype(dtype, device))
+
+
+def _dtype(name: str | None, device: str) -> torch.dtype | None:
+    names = {str(dtype).removeprefix("torch."): dtype for dtype in deploy.DTYPES}
+    known = name is None or name == "auto" or name in names
+    require(known, f"--dtype must be one of auto, {', '.join(names)}, got {name!r}")
+    return deploy.fastest_dtype(torch.device(device)) if name == "auto" else names.get(str(name))
+
+
 def benchmark(name: str | None, weights: Path | None, device: str, batch: int, size: tuple[int, int],
-              repeat: int) -> dict[str, float]:  # fmt: skip
-    """Milliseconds per call on random pictures: from uint8 pictures to detections. Without weights, random ones."""
+              repeat: int, optimize: bool, dtype: str | None) -> dict[str, float]:  # fmt: skip
+    """Milliseconds per call on random pictures: from uint8 pictures to detections. Without weights, random ones.
+
+    With ``optimize`` the optimized model takes turns with the plain one.
+    """
+    precision = _dtype(dtype, device)
     if weights is None and name is not None and name in models.names() and name not in embedded.weights():
+        require(device == "cpu" or torch.cuda.is_available(), f"device {device} is not available here, use cpu")
         model = models.build(name).to(device).eval()
     else:
         model = open_model(name, weights, device)
     given = [torch.randint(0, 256, (3, *size), dtype=torch.uint8) for _ in range(batch)]
-    taken = []
+    contenders = {"": model} | ({"optimized ": deploy.optimize(model, precision)} if optimize else {})
+    taken: dict[str, list[float]] = {label: [] for label in contenders}
     with torch.inference_mode():
         for _ in range(repeat + 2):
-            began = time.perf_counter()
-            model(given)
-            if device != "cpu":
-                torch.cuda.synchronize()
-            taken.append(1e3 * (time.perf_counter() - began))
-    taken = sorted(taken[2:])  # the first calls choose algorithms and fill caches
-    return {"median": taken[len(taken) // 2], "fastest": taken[0], "slowest": taken[-1], "pictures": float(batch)}
+            for label, contender in contenders.items():
+                began = time.perf_counter()
+                contender(given)
+                if device != "cpu":
+                    torch.cuda.synchronize()
+                taken[label].append(1e3 * (time.perf_counter() - began))
+    result = {"pictures": float(batch)}
+    for label, times in taken.items():
+        times = sorted(times[2:])  # the first calls choose algorithms and fill caches
+        found = {"median": times[len(times) // 2], "fastest": times[0], "slowest": times[-1]}
+        result |= {label + what: value for what, value in found.items()}
+    return result
 
 
 def list_models() -> list[dict[str, Any]]:

@@ -83,6 +83,29 @@ def test_convert_and_benchmark_and_lists(monkeypatch, capsys, tmp_path: Path, we
     assert "cpu_capability" in json.loads(capsys.readouterr().out)
 
 
+def test_export_and_benchmark_of_the_optimized(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
+    out = tmp_path / "model.pt2"
+    assert run(monkeypatch, "export", out, "--weights", weights) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    program = torch.export.load(out).module()
+    assert program(torch.zeros(1, 3, 64, 64), torch.tensor([[64, 64]]))[0].shape == (1, 20, 4)
+    times = ("benchmark", "--weights", weights, "--repeat", 1, "--size", 64, 64, "--optimize", "--json")
+    assert run(monkeypatch, *times) == 0
+    assert {"median", "optimized median"} <= set(json.loads(capsys.readouterr().out))
+    for arguments, message in (
+        (("export", tmp_path / "m.zip"), "path must end in .pt2"),
+        (("export", tmp_path / "m.pt2", "--format", "coreml"), "format must be one of torch, aoti, onnx"),
+        (("export", tmp_path / "m.pt2", "--size", 64, 63), "size must be two positive multiples of 32"),
+        (("export", tmp_path / "m.pt2", "--dtype", "int8"), "--dtype must be one of auto, float32"),
+        (("benchmark", "--dtype", "int8"), "--dtype must be one of auto, float32"),
+    ):
+        assert run(monkeypatch, *arguments, "--weights", weights) == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert len(error.strip().splitlines()) == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["model.pt2"]
+
+
 def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
     dataset(tmp_path)
     broken = tmp_path / "broken.jpg"
