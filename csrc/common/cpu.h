@@ -1,5 +1,6 @@
 // Running a CPU kernel: which instruction set, and over how many threads.
 #pragma once
+#include "pages.h"
 #include "tensor.h"
 
 namespace pyrcnn {
@@ -42,6 +43,12 @@ template <typename F> F pick(F base, F avx2, F avx512) {
     case Isa::kAvx2: return avx2;
     default: return base;
   }
+}
+
+// A fresh CPU tensor that is about to be written; see pages.h.
+inline Tensor in_huge_pages(Tensor fresh) {
+  ask_for_huge_pages(fresh.mutable_data_ptr(), fresh.numel() * int64_t(fresh.element_size()));
+  return fresh;
 }
 
 // body(begin, end) over [0, count), in parallel once a thread has at least ~20 us of work; `cost` is the estimated

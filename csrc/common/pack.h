@@ -46,20 +46,21 @@ template <typename C> PYRCNN_HD Pack<C> load(const C* from) {
 template <typename C> PYRCNN_HD void store(C* to, Pack<C> pack) { memcpy(to, &pack, sizeof pack); }
 
 // A pack of floats from half storage, and back (rounded to nearest even).
+using Wide = uint32_t __attribute__((vector_size(4 * kLanes)));
+// The upper halves of the lanes are x as bfloat16.
+PYRCNN_HD Wide round_to_upper(Pack<float> x) {
+  const Wide u = bit_cast<Wide>(x), nan = Wide{} + 0x7fc00000u;
+  return x != x ? nan : u + 0x7fff + ((u >> 16) & 1);
+}
 PYRCNN_HD Pack<float> load(const BFloat16* from) {
   using Words = uint16_t __attribute__((vector_size(2 * kLanes)));
   Words words;
   memcpy(&words, from, sizeof words);
-  using Wide = uint32_t __attribute__((vector_size(4 * kLanes)));
   return bit_cast<Pack<float>>(__builtin_convertvector(words, Wide) << 16);
 }
 PYRCNN_HD void store(BFloat16* to, Pack<float> x) {
   using Words = uint16_t __attribute__((vector_size(2 * kLanes)));
-  using Wide = uint32_t __attribute__((vector_size(4 * kLanes)));
-  const Wide u = bit_cast<Wide>(x);
-  const Wide rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16;
-  const Wide nan = Wide{} + 0x7fc0;
-  const Words words = __builtin_convertvector(x != x ? nan : rounded, Words);
+  const Words words = __builtin_convertvector(round_to_upper(x) >> 16, Words);
   memcpy(to, &words, sizeof words);
 }
 PYRCNN_HD Pack<float> load(const Half* from) {
@@ -81,6 +82,29 @@ PYRCNN_HD void store(Half* to, Pack<float> x) {
 #else
   for (int i = 0; i < kLanes; ++i) to[i] = Half(x[i]);
 #endif
+}
+
+// Twice as many values as a pack has lanes, in two packs. Which lane holds which value is the storage type's affair:
+// bfloat16 widens most cheaply with the even places in one pack and the odd ones in the other. store_pair undoes it, so
+// this is for arithmetic that treats all lanes alike.
+template <typename C> struct Pair {
+  Pack<C> first, second;
+};
+template <typename T> PYRCNN_HD auto load_pair(const T* from) {
+  using C = compute_t<T>;
+  return Pair<C>{load(from), load(from + lanes_of<C>)};
+}
+template <typename T, typename C> PYRCNN_HD void store_pair(T* to, Pair<C> pair) {
+  store(to, pair.first), store(to + lanes_of<C>, pair.second);
+}
+PYRCNN_HD Pair<float> load_pair(const BFloat16* from) {
+  Wide words;
+  memcpy(&words, from, sizeof words);
+  return {bit_cast<Pack<float>>(words << 16), bit_cast<Pack<float>>(words & 0xffff0000u)};
+}
+PYRCNN_HD void store_pair(BFloat16* to, Pair<float> pair) {
+  const Wide words = round_to_upper(pair.first) >> 16 | (round_to_upper(pair.second) & 0xffff0000u);
+  memcpy(to, &words, sizeof words);
 }
 
 // a * b + c rounded once: for weighted sums only, never for box arithmetic (HOUSE rule: IoU must not be contracted).

@@ -12,14 +12,16 @@ double roi_cost(const Options& o, int64_t channels) {
   return kNanosecondsPerTap * double(channels) * o.bins_y * o.bins_x * per_axis * per_axis;
 }
 
-// Threads over RoIs.
+// Threads over RoIs, neighbours in the map one after the other: what one reads is in cache for the next.
 template <typename T, typename C>
-void forward_nhwc(const std::vector<Tensor>& features, const Pyramid<C>& pyramid, const Options& o,
-                  const Tables<C>& tables, T* out) {
+void forward_nhwc(const std::vector<Tensor>& features, const Pyramid<C>& pyramid, const Options& o, Tables<C>& tables,
+                  T* out) {
   const auto pool = PYRCNN_KERNEL(pool_nhwc<T>);
   const int64_t channels = pyramid.channels, step = channels * o.bins_y * o.bins_x;
+  tables.group_by_plane(pyramid.levels * pyramid.images);
   parallel(int64_t(tables.taps.size()), roi_cost(o, channels), [&](int64_t first, int64_t last) {
-    for (int64_t k = first; k < last; ++k) {
+    for (int64_t i = first; i < last; ++i) {
+      const int64_t k = tables.order[i];
       const int64_t level = tables.plane[k] / pyramid.images, image = tables.plane[k] % pyramid.images;
       const int64_t size = int64_t(pyramid.height[level]) * pyramid.width[level];
       pool(tables.taps[k], data<T>(features[level]) + image * size * channels, pyramid.width[level], channels,
@@ -44,8 +46,8 @@ void forward_nchw(const std::vector<Tensor>& features, const Pyramid<C>& pyramid
   const double cost =
       roi_cost(o, kBlock) * double(tables.taps.size()) / double(planes) + double(largest) * kBlock * 0.1;
   parallel(planes * blocks, cost, [&](int64_t first, int64_t last) {
-    const std::unique_ptr<T[]> tile(new T[largest * kBlock]);
-    const std::unique_ptr<C[]> scratch(new C[bins * kBlock]);
+    const auto tile = workspace<T>(largest * kBlock);
+    const auto scratch = workspace<T>(bins * kBlock);
     for (int64_t task = first; task < last; ++task) {
       const int64_t plane = task / blocks, level = plane / pyramid.images, image = plane % pyramid.images;
       const int64_t c = task % blocks * kBlock, count = std::min<int64_t>(kBlock, channels - c);
@@ -73,7 +75,8 @@ Tensor cpu(const std::vector<Tensor>& features, const Tensor& rois, Numbers scal
   check_features(features, rois);
   const Options o = options(output_height, output_width, sampling_ratio, aligned);
   const bool channels_last = common_layout(features);
-  Tensor out = empty_4d(features[0], rois.size(0), features[0].size(1), output_height, output_width, channels_last);
+  const Tensor out = in_huge_pages(
+      empty_4d(features[0], rois.size(0), features[0].size(1), output_height, output_width, channels_last));
   dispatch_floating(features[0], "features", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;

@@ -7,48 +7,55 @@ namespace pyrcnn::roi_align::PYRCNN_ISA {
 using namespace pyrcnn::PYRCNN_ISA;  // packs
 namespace {
 
-// `packs` packs of channels of one bin, starting at `from`: its taps' weighted sum, stored to `to`.
-template <int packs, typename T, typename O>
-PYRCNN_HD void bin_packs(const Tap<compute_t<T>>* y, const Tap<compute_t<T>>* y_end, const Tap<compute_t<T>>* x_begin,
-                         const Tap<compute_t<T>>* x_end, const T* from, int64_t row, int64_t pixel, O* to) {
+constexpr int kPairs = 4;  // what a bin sums at a time: eight packs, so that the additions need not wait for each other
+
+// `pairs` pairs of packs of channels of one bin, starting at `from`: its taps' weighted sum, stored to `to`.
+template <int pairs, bool prefetch, typename T>
+PYRCNN_HD void bin_pairs(const Tap<compute_t<T>>* y, const Tap<compute_t<T>>* y_end, const Tap<compute_t<T>>* x_begin,
+                         const Tap<compute_t<T>>* x_end, const T* from, int64_t row, int64_t pixel, T* to) {
   using C = compute_t<T>;
-  constexpr int lanes = lanes_of<C>;
-  Pack<C> sum[packs] = {};
+  constexpr int step = 2 * lanes_of<C>, line_values = 64 / int(sizeof(T));
+  Pair<C> sum[pairs] = {};
   for (; y != y_end; ++y) {
     const T* line = from + y->pixel * row;
     for (const Tap<C>* x = x_begin; x != x_end; ++x) {
       const Pack<C> weight = broadcast(y->weight * x->weight);
       const T* at = line + x->pixel * pixel;
-      for (int k = 0; k < packs; ++k) sum[k] = fma(weight, load(at + k * lanes), sum[k]);
+      if constexpr (prefetch) {  // the channels that are next; they are too far apart for the processor to foresee
+        for (int ahead = 0; ahead < pairs * step; ahead += line_values) __builtin_prefetch(at + pairs * step + ahead);
+      }
+      for (int k = 0; k < pairs; ++k) {
+        const Pair<C> value = load_pair(at + k * step);
+        sum[k] = {fma(weight, value.first, sum[k].first), fma(weight, value.second, sum[k].second)};
+      }
     }
   }
-  for (int k = 0; k < packs; ++k) store(to + k * lanes, sum[k]);
+  for (int k = 0; k < pairs; ++k) store_pair(to + k * step, sum[k]);
 }
 
 // Every channel of every bin; a pixel is `pixel` values, an output bin `out_bin` values wide.
-template <typename T, typename O>
+template <bool prefetch, typename T>
 PYRCNN_HD void pool(const Taps<compute_t<T>>& taps, const T* image, int64_t width, int64_t pixel, int64_t channels,
-                    O* out, int64_t out_bin) {
+                    T* out, int64_t out_bin) {
   using C = compute_t<T>;
-  constexpr int lanes = lanes_of<C>, packs = 8;
+  constexpr int step = 2 * lanes_of<C>;
+  const int64_t row = width * pixel;
   for (int32_t p = 0; p < taps.bins_y; ++p) {
     const Tap<C>*y = taps.y.taps + taps.y.begin[p], *y_end = taps.y.taps + taps.y.begin[p + 1];
     for (int32_t q = 0; q < taps.bins_x; ++q, out += out_bin) {
       const Tap<C>*x = taps.x.taps + taps.x.begin[q], *x_end = taps.x.taps + taps.x.begin[q + 1];
       int64_t c = 0;
-      for (; c + packs * lanes <= channels; c += packs * lanes)
-        bin_packs<packs>(y, y_end, x, x_end, image + c, width * pixel, pixel, out + c);
-      if (c + 4 * lanes <= channels)
-        bin_packs<4>(y, y_end, x, x_end, image + c, width * pixel, pixel, out + c), c += 4 * lanes;
-      if (c + 2 * lanes <= channels)
-        bin_packs<2>(y, y_end, x, x_end, image + c, width * pixel, pixel, out + c), c += 2 * lanes;
-      if (c + lanes <= channels) bin_packs<1>(y, y_end, x, x_end, image + c, width * pixel, pixel, out + c), c += lanes;
+      for (; c + kPairs * step <= channels; c += kPairs * step)
+        bin_pairs<kPairs, prefetch>(y, y_end, x, x_end, image + c, row, pixel, out + c);
+      if (c + 2 * step <= channels)
+        bin_pairs<2, false>(y, y_end, x, x_end, image + c, row, pixel, out + c), c += 2 * step;
+      if (c + step <= channels) bin_pairs<1, false>(y, y_end, x, x_end, image + c, row, pixel, out + c), c += step;
       for (; c < channels; ++c) {
         C sum = 0;
         for (const Tap<C>* v = y; v != y_end; ++v)
           for (const Tap<C>* u = x; u != x_end; ++u)
-            sum += v->weight * u->weight * C(image[(v->pixel * width + u->pixel) * pixel + c]);
-        out[c] = O(sum);
+            sum += v->weight * u->weight * C(image[v->pixel * row + u->pixel * pixel + c]);
+        out[c] = T(sum);
       }
     }
   }
@@ -58,7 +65,7 @@ PYRCNN_HD void pool(const Taps<compute_t<T>>& taps, const T* image, int64_t widt
 
 template <typename T>
 void pool_nhwc(const Taps<compute_t<T>>& taps, const T* image, int64_t width, int64_t channels, T* out) {
-  pool(taps, image, width, channels, channels, out, channels);
+  pool<true>(taps, image, width, channels, channels, out, channels);
 }
 
 template <typename T>
@@ -69,9 +76,8 @@ void gather_rows(const T* planes, int64_t height, int64_t width, int64_t channel
 }
 
 template <typename T>
-void pool_tile(const Taps<compute_t<T>>& taps, const T* tile, int64_t width, int64_t channels, compute_t<T>* scratch,
-               T* out) {
-  pool(taps, tile, width, kBlock, kBlock, scratch, kBlock);
+void pool_tile(const Taps<compute_t<T>>& taps, const T* tile, int64_t width, int64_t channels, T* scratch, T* out) {
+  pool<false>(taps, tile, width, kBlock, kBlock, scratch, kBlock);
   const int64_t bins = int64_t(taps.bins_y) * taps.bins_x;
   tile_to_planes(scratch, bins, channels, out, bins);
 }
@@ -79,7 +85,7 @@ void pool_tile(const Taps<compute_t<T>>& taps, const T* tile, int64_t width, int
 #define PYRCNN_INSTANTIATE(T)                                                           \
   template void pool_nhwc(const Taps<compute_t<T>>&, const T*, int64_t, int64_t, T*);   \
   template void gather_rows(const T*, int64_t, int64_t, int64_t, int64_t, int64_t, T*); \
-  template void pool_tile(const Taps<compute_t<T>>&, const T*, int64_t, int64_t, compute_t<T>*, T*);
+  template void pool_tile(const Taps<compute_t<T>>&, const T*, int64_t, int64_t, T*, T*);
 PYRCNN_INSTANTIATE(float)
 PYRCNN_INSTANTIATE(double)
 PYRCNN_INSTANTIATE(Half)

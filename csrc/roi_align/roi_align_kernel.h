@@ -15,8 +15,8 @@ PYRCNN_DECLARE_KERNEL(template <typename T> void, gather_rows,
                       (const T* planes, int64_t height, int64_t width, int64_t channels, int64_t first, int64_t last,
                        T* tile))
 PYRCNN_DECLARE_KERNEL(template <typename T> void, pool_tile,
-                      (const Taps<compute_t<T>>& taps, const T* tile, int64_t width, int64_t channels,
-                       compute_t<T>* scratch, T* out))
+                      (const Taps<compute_t<T>>& taps, const T* tile, int64_t width, int64_t channels, T* scratch,
+                       T* out))
 
 // Backward. read_grad brings a RoI's gradient, one block of channels, into `scratch` [bins, kBlock]; spread adds it to
 // rows [first, last) of an image held in `tile` [last - first, width, kBlock]; write_rows stores those rows.

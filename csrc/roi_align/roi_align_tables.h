@@ -1,7 +1,9 @@
 // The taps of every RoI of a call, on the CPU: computed once, in parallel, and read by all channels and all threads.
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <numeric>
+#include <tuple>
 #include <vector>
 
 #include "../common/cpu.h"
@@ -10,11 +12,24 @@
 
 namespace pyrcnn::roi_align {
 
+// The place of a pixel along Morton's curve: the bits of both coordinates by turns. RoIs whose middles are within
+// 8 pixels of each other share a place.
+inline uint64_t z_order(uint32_t y, uint32_t x) {
+  const auto spread = [](uint64_t bits) {
+    bits = (bits | bits << 16) & 0x0000ffff0000ffff;
+    bits = (bits | bits << 8) & 0x00ff00ff00ff00ff;
+    bits = (bits | bits << 4) & 0x0f0f0f0f0f0f0f0f;
+    bits = (bits | bits << 2) & 0x3333333333333333;
+    return (bits | bits << 1) & 0x5555555555555555;
+  };
+  return spread(y / 8) << 1 | spread(x / 8);
+}
+
 template <typename C> class Tables {
  public:
   // Throws if a RoI's batch index is no image. A plane is (level, image): planes are numbered level by level.
   Tables(const Pyramid<C>& pyramid, const Options& options, const Tensor& rois)
-      : taps(size_t(rois.size(0))), plane(taps.size()), axes_(taps.size()) {
+      : taps(size_t(rois.size(0))), plane(taps.size()), axes_(taps.size()), place_(taps.size()) {
     const int64_t count = rois.size(0), bins = options.bins_y + options.bins_x;
     const C* roi = data<C>(rois);
     std::vector<int64_t> offset(count + 1, 0);
@@ -37,15 +52,16 @@ template <typename C> class Tables {
         int32_t *y_begin = begins_.get() + k * (bins + 2), *x_begin = y_begin + options.bins_y + 1;
         Tap<C>*y = taps_.get() + offset[k], *x = y + a.max_y * options.bins_y;
         const int32_t rows = axis_taps(a.y, options.bins_y, pyramid.height[level], a.max_y, y_begin, y);
-        axis_taps(a.x, options.bins_x, pyramid.width[level], a.max_x, x_begin, x);
+        const int32_t columns = axis_taps(a.x, options.bins_x, pyramid.width[level], a.max_x, x_begin, x);
         int32_t low = rows ? y[0].pixel : 0, high = low;
         for (int32_t i = 0; i < rows; ++i) low = std::min(low, y[i].pixel), high = std::max(high, y[i].pixel + 1);
         taps[k] = {options.bins_y, options.bins_x, {y_begin, y}, {x_begin, x}, low, high};
+        place_[k] = z_order(middle(y, rows), middle(x, columns));
       }
     });
   }
 
-  // The RoIs of each plane, in ascending order: order[start[p]] .. order[start[p + 1]].
+  // The RoIs of each plane, neighbours in the map one after the other: order[start[p]] .. order[start[p + 1]].
   void group_by_plane(int64_t planes) {
     start.assign(planes + 1, 0);
     for (int64_t p : plane) ++start[p + 1];
@@ -53,6 +69,8 @@ template <typename C> class Tables {
     order.resize(plane.size());
     std::vector<int64_t> next(start.begin(), start.end() - 1);
     for (size_t k = 0; k < plane.size(); ++k) order[next[plane[k]]++] = int64_t(k);
+    const auto before = [this](int64_t a, int64_t b) { return std::tie(place_[a], a) < std::tie(place_[b], b); };
+    for (int64_t p = 0; p < planes; ++p) std::sort(order.begin() + start[p], order.begin() + start[p + 1], before);
   }
 
   std::vector<Taps<C>> taps;
@@ -63,7 +81,11 @@ template <typename C> class Tables {
     Axis<C> y, x;
     int64_t max_y, max_x;
   };
+  static uint32_t middle(const Tap<C>* taps, int32_t count) {
+    return count ? uint32_t(taps[0].pixel / 2 + taps[count - 1].pixel / 2) : 0;
+  }
   std::vector<Axes> axes_;
+  std::vector<uint64_t> place_;  // where a RoI lies in its map, along a curve that keeps neighbours together
   std::unique_ptr<int32_t[]> begins_;
   std::unique_ptr<Tap<C>[]> taps_;
 };

@@ -52,8 +52,8 @@ void forward(const Tensor& input, const Regions<C>& regions, const Shape& s, boo
   const int64_t blocks = ceil_div(s.channels, kBlock);
   const double per_block = cost * kBlock * double(regions.all.size()) / double(images) + 0.1 * double(pixels * kBlock);
   parallel(images * blocks, per_block, [&](int64_t first, int64_t last) {
-    const std::unique_ptr<T[]> tile(new T[pixels * kBlock]), scratch(new T[bins * kBlock]);
-    const std::unique_ptr<int32_t[]> indices(new int32_t[bins * kBlock]);
+    const auto tile = workspace<T>(pixels * kBlock), scratch = workspace<T>(bins * kBlock);
+    const auto indices = workspace<int32_t>(bins * kBlock);
     for (int64_t task = first; task < last; ++task) {
       const int64_t image = task / blocks, c = task % blocks * kBlock,
                     count = std::min<int64_t>(kBlock, s.channels - c);
@@ -74,10 +74,11 @@ std::tuple<Tensor, Tensor> forward_cpu(const Tensor& input, const Tensor& rois, 
   check_input(input, rois, scale, output_height, output_width);
   const bool channels_last = is_channels_last(input);
   const int64_t count = rois.size(0), channels = input.size(1);
-  Tensor out = empty_4d(input, count, channels, output_height, output_width, channels_last);
-  Tensor argmax = with_argmax
-                      ? empty_4d(input, count, channels, output_height, output_width, channels_last, ScalarType::Int)
-                      : torch::stable::new_empty(input, {0}, ScalarType::Int);
+  const Tensor out = in_huge_pages(empty_4d(input, count, channels, output_height, output_width, channels_last));
+  const Tensor argmax =
+      with_argmax
+          ? in_huge_pages(empty_4d(input, count, channels, output_height, output_width, channels_last, ScalarType::Int))
+          : torch::stable::new_empty(input, {0}, ScalarType::Int);
   dispatch_floating(input, "input", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
@@ -104,7 +105,7 @@ void backward(const Tensor& grad, const Tensor& argmax, const Regions<C>& region
   const double cost =
       double(bins * kBlock * int64_t(regions.all.size())) / double(images) + 0.5 * double(pixels * kBlock);
   parallel(images * blocks, cost, [&](int64_t first, int64_t last) {
-    const std::unique_ptr<C[]> sums(new C[pixels * kBlock]);  // [kBlock, pixels]
+    const auto sums = workspace<C>(pixels * kBlock);  // [kBlock, pixels]
     for (int64_t task = first; task < last; ++task) {
       const int64_t image = task / blocks, c = task % blocks * kBlock,
                     count = std::min<int64_t>(kBlock, s.channels - c);
@@ -133,7 +134,7 @@ Tensor backward_cpu(const Tensor& grad, const Tensor& argmax, const Tensor& rois
                     int64_t width, bool channels_last, bool /*deterministic: always*/) {
   check_backward(grad, argmax, rois);
   const int64_t channels = grad.size(1);
-  Tensor out = empty_4d(grad, images, channels, height, width, channels_last);
+  const Tensor out = in_huge_pages(empty_4d(grad, images, channels, height, width, channels_last));
   dispatch_floating(grad, "grad", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
