@@ -28,13 +28,19 @@ template <typename... Parts> void check(bool ok, const Parts&... parts) {
   throw std::invalid_argument(text.str());
 }
 
-inline std::string shape(const Tensor& t) {
-  std::ostringstream text;
+// What a message shows of a tensor: "[3, 4]". Written only if the check fails: a stream costs more than a small op.
+struct Shape {
+  const Tensor& of;
+};
+inline Shape shape(const Tensor& t) { return {t}; }
+inline std::ostream& operator<<(std::ostream& text, const Shape& shape) {
   const char* separator = "[";
-  for (int64_t size : t.sizes()) text << separator << size, separator = ", ";
-  text << (t.dim() ? "]" : "[]");
-  return text.str();
+  for (int64_t size : shape.of.sizes()) text << separator << size, separator = ", ";
+  return text << (shape.of.dim() ? "]" : "[]");
 }
+
+// `t` itself where it is contiguous already, without the dispatcher's look-up of the op by its name.
+inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
 inline void check_same_device(const char* name, const Tensor& t, const char* other_name, const Tensor& other) {
   check(t.is_cuda() == other.is_cuda() && t.get_device_index() == other.get_device_index(), name,
@@ -86,7 +92,7 @@ inline bool is_channels_last(const Tensor& t) {
   return t.numel() > 0 && matches(1, 1) && matches(3, c) && matches(2, w * c) && matches(0, h * w * c);
 }
 // `t` itself when it is NCHW- or NHWC-contiguous, else an NCHW copy.
-inline Tensor dense(const Tensor& t) { return is_channels_last(t) ? t : torch::stable::contiguous(t); }
+inline Tensor dense(const Tensor& t) { return is_channels_last(t) ? t : as_contiguous(t); }
 
 inline Tensor empty_4d(const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t w, bool channels_last,
                        std::optional<ScalarType> dtype = std::nullopt) {

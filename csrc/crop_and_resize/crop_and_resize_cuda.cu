@@ -83,7 +83,7 @@ Tensor cuda(const Tensor& features, const Tensor& boxes, const Tensor& box_indic
   const bool channels_last = is_channels_last(features);
   Tensor out = check_and_allocate(features, boxes, box_indices, rows, columns, channels_last);
   const OnDevice on(features);
-  const Tensor maps = dense(features), b = torch::stable::contiguous(boxes), i = torch::stable::contiguous(box_indices);
+  const Tensor maps = dense(features), b = as_contiguous(boxes), i = as_contiguous(box_indices);
   dispatch(maps, "features", boxes, [&](auto type, auto box_type) {
     using T = typename decltype(type)::type;
     using B = typename decltype(box_type)::type;
@@ -99,7 +99,7 @@ Tensor backward_cuda(const Tensor& grad, const Tensor& boxes, const Tensor& box_
   Tensor sums = check_and_allocate_backward(grad, boxes, box_indices, images, height, width, channels_last);
   const OnDevice on(grad);
   const Tensor given = in_layout(grad, channels_last);
-  const Tensor b = torch::stable::contiguous(boxes), i = torch::stable::contiguous(box_indices);
+  const Tensor b = as_contiguous(boxes), i = as_contiguous(box_indices);
   dispatch(given, "grad", boxes, [&](auto type, auto box_type) {
     using T = typename decltype(type)::type;
     using B = typename decltype(box_type)::type;

@@ -31,7 +31,7 @@ inline Arguments check_and_allocate(const Tensors& deltas, const Tensors& cell_a
   check(image_sizes.dim() == 2 && image_sizes.size(0) == images && image_sizes.size(1) == 2, "image_sizes must be [",
         images, ", 2], got ", shape(image_sizes));
   check_same_device("image_sizes", image_sizes, "deltas", first);
-  Arguments result{{}, {}, torch::stable::contiguous(image_sizes), first, {strides.begin(), strides.end()}};
+  Arguments result{{}, {}, as_contiguous(image_sizes), first, {strides.begin(), strides.end()}};
   int64_t anchors = 0;
   for (size_t l = 0; l < levels; ++l) {
     const Tensor &d = deltas[l], &c = cell_anchors[l];
@@ -44,7 +44,7 @@ inline Arguments check_and_allocate(const Tensors& deltas, const Tensors& cell_a
     check_same_device("deltas", d, "the other levels of deltas", first);
     check_same_device("cell_anchors", c, "deltas", first);
     result.deltas.push_back(dense(d));
-    result.cell_anchors.push_back(torch::stable::contiguous(c));
+    result.cell_anchors.push_back(as_contiguous(c));
     anchors += c.size(0) * d.size(2) * d.size(3);
   }
   const auto dtype = first.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;

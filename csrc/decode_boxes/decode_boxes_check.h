@@ -11,7 +11,7 @@ namespace pyrcnn::decode_boxes {
 template <typename Run>
 Tensor forward(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weights weights, double clip, Run&& run) {
   const Pairing pairing = check_pairing("deltas", deltas, anchors, repeat, weights);
-  const Tensor d = torch::stable::contiguous(deltas), a = torch::stable::contiguous(anchors);
+  const Tensor d = as_contiguous(deltas), a = as_contiguous(anchors);
   Tensor boxes = torch::stable::new_empty(deltas, deltas.sizes(), anchors.scalar_type());
   dispatch_pairing(deltas, "deltas", anchors, [&](auto type, auto anchor_type) {
     using T = typename decltype(type)::type;
@@ -35,8 +35,8 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& deltas, co
   check(grad.sizes().equals(deltas.sizes()), "grad must be ", shape(deltas), ", got ", shape(grad));
   check(grad.scalar_type() == anchors.scalar_type(), "grad must have the dtype of anchors");
   check_same_device("grad", grad, "deltas", deltas);
-  const Tensor g = torch::stable::contiguous(grad), d = torch::stable::contiguous(deltas);
-  const Tensor a = torch::stable::contiguous(anchors);
+  const Tensor g = as_contiguous(grad), d = as_contiguous(deltas);
+  const Tensor a = as_contiguous(anchors);
   Tensor to_deltas = torch::stable::new_empty(deltas, deltas.sizes());
   Tensor to_anchors =
       need_anchors ? torch::stable::new_empty(anchors, anchors.sizes()) : torch::stable::new_empty(anchors, {0});

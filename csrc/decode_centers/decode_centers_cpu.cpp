@@ -9,7 +9,7 @@ constexpr double kNanosecondsPerBox = 20;
 Tensor cpu(const Tensor& ys, const Tensor& xs, const Tensor& size, const Tensor& offset, double stride, bool clamp_size,
            bool clip) {
   Tensor boxes = check_and_allocate(ys, xs, size, offset);
-  const Tensor y = torch::stable::contiguous(ys), x = torch::stable::contiguous(xs);
+  const Tensor y = as_contiguous(ys), x = as_contiguous(xs);
   dispatch_floating(size, "size", [&](auto type) {
     const auto box = kernel<typename decltype(type)::type>(y, x, size, offset, boxes, stride, clamp_size, clip);
     parallel(y.numel(), kNanosecondsPerBox, [&](int64_t begin, int64_t end) {

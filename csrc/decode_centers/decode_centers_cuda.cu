@@ -8,7 +8,7 @@ Tensor cuda(const Tensor& ys, const Tensor& xs, const Tensor& size, const Tensor
             bool clamp_size, bool clip) {
   Tensor boxes = check_and_allocate(ys, xs, size, offset);
   const OnDevice on(size);
-  const Tensor y = torch::stable::contiguous(ys), x = torch::stable::contiguous(xs);
+  const Tensor y = as_contiguous(ys), x = as_contiguous(xs);
   dispatch_floating(size, "size", [&](auto type) {
     using T = typename decltype(type)::type;
     each(on, y.numel(), kernel<T>(y, x, size, offset, boxes, stride, clamp_size, clip));

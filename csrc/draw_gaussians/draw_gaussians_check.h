@@ -36,7 +36,7 @@ inline Tensor check_and_allocate(const Inputs& in, int64_t channels, int64_t hei
 }
 
 inline Inputs contiguous(const Inputs& in) {
-  const auto dense = [](const Tensor& t) { return torch::stable::contiguous(t); };
+  const auto dense = [](const Tensor& t) { return as_contiguous(t); };
   return {dense(in.centers), dense(in.sigmas), dense(in.classes),
           in.weights ? std::optional<Tensor>(dense(*in.weights)) : std::nullopt};
 }

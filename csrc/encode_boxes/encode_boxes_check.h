@@ -11,7 +11,7 @@ namespace pyrcnn::encode_boxes {
 template <typename Run>
 Tensor forward(const Tensor& boxes, const Tensor& anchors, int64_t repeat, Weights weights, Run&& run) {
   const Pairing pairing = check_pairing("boxes", boxes, anchors, repeat, weights);
-  const Tensor b = torch::stable::contiguous(boxes), a = torch::stable::contiguous(anchors);
+  const Tensor b = as_contiguous(boxes), a = as_contiguous(anchors);
   Tensor deltas = torch::stable::new_empty(boxes, boxes.sizes(), anchors.scalar_type());
   dispatch_pairing(boxes, "boxes", anchors, [&](auto type, auto anchor_type) {
     using T = typename decltype(type)::type;
@@ -34,8 +34,8 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& boxes, con
   check(grad.sizes().equals(boxes.sizes()), "grad must be ", shape(boxes), ", got ", shape(grad));
   check(grad.scalar_type() == anchors.scalar_type(), "grad must have the dtype of anchors");
   check_same_device("grad", grad, "boxes", boxes);
-  const Tensor g = torch::stable::contiguous(grad), b = torch::stable::contiguous(boxes);
-  const Tensor a = torch::stable::contiguous(anchors);
+  const Tensor g = as_contiguous(grad), b = as_contiguous(boxes);
+  const Tensor a = as_contiguous(anchors);
   Tensor to_boxes = torch::stable::new_empty(boxes, boxes.sizes());
   Tensor to_anchors =
       need_anchors ? torch::stable::new_empty(anchors, anchors.sizes()) : torch::stable::new_empty(anchors, {0});

@@ -54,7 +54,7 @@ inline Arguments check_arguments(const Tensors& objectness, const Tensors& delta
   Arguments a{{},
               {},
               {},
-              torch::stable::contiguous(image_sizes),
+              as_contiguous(image_sizes),
               images,
               int64_t(levels),
               pre_nms_top_n,
@@ -85,9 +85,9 @@ inline Arguments check_arguments(const Tensors& objectness, const Tensors& delta
     check_same_device("objectness", o, "the other levels of objectness", first);
     check_same_device("deltas", d, "objectness", first);
     check_same_device("cell_anchors", c, "objectness", first);
-    a.objectness.push_back(scannable(o) ? o : torch::stable::contiguous(o));
+    a.objectness.push_back(scannable(o) ? o : as_contiguous(o));
     a.deltas.push_back(d);
-    a.cell_anchors.push_back(torch::stable::contiguous(c));
+    a.cell_anchors.push_back(as_contiguous(c));
   }
   return a;
 }

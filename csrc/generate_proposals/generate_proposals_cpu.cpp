@@ -1,6 +1,6 @@
 // One task per image and level: select the best anchors, decode only those, suppress. Then one merge per image.
 #include "../common/select.h"
-#include "../nms/nms_kernel.h"
+#include "../nms/suppress.h"
 #include "generate_proposals_check.h"
 #include "generate_proposals_kernel.h"
 
@@ -114,10 +114,9 @@ Kept<compute_t<T>> propose(const Level<T>& level, const Rules<compute_t<T>>& rul
   const std::unique_ptr<uint32_t[]> ranks(new uint32_t[2 * n]);
   const int64_t usable = PYRCNN_KERNEL(decode_clip_filter<T>)(level, rules, image, window, best.indices.data(), n,
                                                               boxes.get(), ranks.get());
-  const std::unique_ptr<nms::Tile<C>[]> tiles(new nms::Tile<C>[nms::tiles_for(usable)]);
   uint32_t* kept = ranks.get() + n;
-  result.count = PYRCNN_KERNEL_OF(nms, greedy<C>)(nms::Candidates<C>{boxes.get(), nullptr, usable}, C(a.nms_threshold),
-                                                  a.post_nms_top_n, tiles.get(), kept);
+  result.count =
+      nms::suppress(nms::Candidates<C>{boxes.get(), nullptr, usable}, C(a.nms_threshold), a.post_nms_top_n, kept);
   result.boxes.resize(4 * result.count);
   result.scores.resize(ceil_div(result.count, 16) * 16);
   for (int64_t i = 0; i < result.count; ++i) {

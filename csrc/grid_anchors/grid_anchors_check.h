@@ -11,7 +11,7 @@ Tensor forward(const Tensor& cell_anchors, int64_t height, int64_t width, double
                double offset, Run&& run) {
   check(cell_anchors.dim() == 2 && cell_anchors.size(1) == 4, "cell_anchors must be [A, 4], got ", shape(cell_anchors));
   check(height >= 0 && width >= 0, "feature_sizes must not be negative, got (", height, ", ", width, ")");
-  const Tensor cell = torch::stable::contiguous(cell_anchors);
+  const Tensor cell = as_contiguous(cell_anchors);
   const int64_t per_cell = cell.size(0);
   Tensor anchors = torch::stable::new_empty(cell, {height * width * per_cell, 4});
   dispatch_floating(cell, "cell_anchors", [&](auto type) {

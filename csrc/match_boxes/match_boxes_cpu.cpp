@@ -124,8 +124,8 @@ Results cpu(const Tensor& anchors, const Tensor& truths, const MaybeTensor& coun
   const Sizes sizes = check_arguments(anchors, truths, counts, crowd, high, low, crowd_threshold);
   Results results = allocate(truths, sizes);
   auto& [matches, states, ious] = results;
-  const Tensor a = torch::stable::contiguous(anchors), t = torch::stable::contiguous(truths);
-  const Tensor c = counts ? torch::stable::contiguous(*counts) : a, w = crowd ? torch::stable::contiguous(*crowd) : a;
+  const Tensor a = as_contiguous(anchors), t = as_contiguous(truths);
+  const Tensor c = counts ? as_contiguous(*counts) : a, w = crowd ? as_contiguous(*crowd) : a;
   dispatch_floating(truths, "ground_truth", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;

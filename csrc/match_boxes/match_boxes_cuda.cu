@@ -139,8 +139,8 @@ Results cuda(const Tensor& anchors, const Tensor& truths, const MaybeTensor& cou
   const OnDevice on(truths);
   Results results = allocate(truths, sizes);
   auto& [matches, states, ious] = results;
-  const Tensor a = torch::stable::contiguous(anchors), t = torch::stable::contiguous(truths);
-  const Tensor c = counts ? torch::stable::contiguous(*counts) : a, w = crowd ? torch::stable::contiguous(*crowd) : a;
+  const Tensor a = as_contiguous(anchors), t = as_contiguous(truths);
+  const Tensor c = counts ? as_contiguous(*counts) : a, w = crowd ? as_contiguous(*crowd) : a;
   if (sizes.images == 0 || sizes.anchors == 0) return results;
   const int64_t rows = lower(sizes.images, kMaxGridY);
   const dim3 grid(unsigned(ceil_div(sizes.anchors, kThreads)), unsigned(rows));

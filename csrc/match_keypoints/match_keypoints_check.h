@@ -79,7 +79,7 @@ inline Outputs check_and_allocate(const Inputs& in, const Options& o) {
 
 // Contiguous inputs in the compute type; the maps keep their strides.
 inline Inputs prepared(const Inputs& in, ScalarType dtype) {
-  const auto plain = [](const Tensor& t) { return torch::stable::contiguous(t); };
+  const auto plain = [](const Tensor& t) { return as_contiguous(t); };
   Inputs ready = in;
   ready.ys = plain(in.ys), ready.xs = plain(in.xs);
   if (in.boxes) ready.boxes = plain(*in.boxes);

@@ -72,13 +72,4 @@ struct Groups {
   uint32_t most = UINT32_MAX;  // of one group
 };
 
-// Kept boxes sorted into cells, so that a candidate meets only those of cells that it overlaps: boxes apart from each
-// other have an intersection of exactly 0, which exceeds no threshold that is screened. Any choice of cells gives the
-// same result; cells of boxes that are near and alike are fast.
-template <typename C> struct Cells {
-  Groups boxes;   // as above, with cells for groups
-  int64_t count;  // a multiple of kTile
-  C* bounds;      // [4, count] scratch: what the cell's kept boxes span, x1, y1, x2, y2
-};
-
 }  // namespace pyrcnn::nms

@@ -31,7 +31,7 @@ inline bool is_integer(const Tensor& t) {
 
 // Integers of any width as contiguous int64.
 inline Tensor to_int64(const Tensor& t) {
-  return torch::stable::contiguous(t.scalar_type() == ScalarType::Long ? t : torch::stable::to(t, ScalarType::Long));
+  return as_contiguous(t.scalar_type() == ScalarType::Long ? t : torch::stable::to(t, ScalarType::Long));
 }
 
 inline Tensor check_integers(const char* name, const Tensor& t, const Tensor& boxes) {
@@ -78,7 +78,7 @@ inline Padded check_nms_padded(const Tensor& boxes, const Tensor& scores, int64_
     check(valid->dim() == 1 && valid->size(0) == p.images, "valid must be [", p.images, "], got ", shape(*valid));
     p.valid = check_integers("valid", *valid, boxes);
   }
-  p.boxes = torch::stable::contiguous(boxes), p.scores = torch::stable::contiguous(scores);
+  p.boxes = as_contiguous(boxes), p.scores = as_contiguous(scores);
   p.indices = torch::stable::new_empty(boxes, {p.images, max_output}, ScalarType::Long);
   p.counts = torch::stable::new_empty(boxes, {p.images}, ScalarType::Long);
   return p;

@@ -1,13 +1,9 @@
-#include "../common/sort.h"
-#include "cells.h"
 #include "grouping.h"
 #include "nms_check.h"
-#include "nms_kernel.h"
+#include "suppress.h"
 
 namespace pyrcnn::nms {
 namespace {
-
-template <typename T> std::unique_ptr<T[]> scratch(int64_t count) { return std::unique_ptr<T[]>(new T[count]); }
 
 // Where each group's items begin, and the end; in units of `size` of a group.
 template <typename F> std::vector<int64_t> begins(const std::vector<uint32_t>& sizes, const F& size) {
@@ -16,38 +12,17 @@ template <typename F> std::vector<int64_t> begins(const std::vector<uint32_t>& s
   return result;
 }
 
-constexpr int64_t kManyBoxes = 2048;  // from here on cells repay the time to fill them
-
-template <typename T> int64_t few_boxes(const Candidates<T>& candidates, compute_t<T> threshold, uint32_t* kept) {
-  const auto tiles = scratch<Tile<compute_t<T>>>(tiles_for(candidates.count));
-  return PYRCNN_KERNEL(greedy<T>)(candidates, threshold, candidates.count, tiles.get(), kept);
-}
-
-template <typename T> int64_t many_boxes(const Candidates<T>& candidates, compute_t<T> threshold, uint32_t* kept) {
-  using C = compute_t<T>;
-  const std::vector<uint32_t> of = assign_cells(candidates);
-  std::vector<uint32_t> sizes(kCells), kept_of(kCells);
-  for (const uint32_t cell : of) ++sizes[cell];
-  const auto first_tile = begins(sizes, [](uint32_t size) { return tiles_for(size); });
-  const auto tiles = scratch<Tile<C>>(first_tile[kCells]);
-  const auto bounds = scratch<C>(4 * kCells);
-  const Cells<C> cells{{of.data(), first_tile.data(), kept_of.data()}, kCells, bounds.get()};
-  return PYRCNN_KERNEL(greedy_in_cells<T>)(candidates, cells, threshold, tiles.get(), kept);
-}
-
 Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
   check_nms(boxes, scores);
   const int64_t n = boxes.size(0);
-  const Tensor b = torch::stable::contiguous(boxes), s = torch::stable::contiguous(scores);
+  const Tensor b = as_contiguous(boxes), s = as_contiguous(scores);
   return dispatch_floating(boxes, "boxes", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
     const auto order = scratch<uint32_t>(n), kept = scratch<uint32_t>(n);
     sort_descending(data<T>(s), n, order.get());
     const Candidates<T> candidates{data<T>(b), order.get(), n};
-    const int64_t count = n < kManyBoxes || !Screen<C>(C(iou_threshold)).usable
-                              ? few_boxes(candidates, C(iou_threshold), kept.get())
-                              : many_boxes(candidates, C(iou_threshold), kept.get());
+    const int64_t count = suppress(candidates, C(iou_threshold), n, kept.get());
     Tensor indices = torch::stable::new_empty(boxes, {count}, ScalarType::Long);
     int64_t* to = mutable_data<int64_t>(indices);
     for (int64_t i = 0; i < count; ++i) to[i] = order[kept[i]];
@@ -62,7 +37,7 @@ double suppression_cost(double n) { return n * (20 + 0.05 * n); }
 Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs, double iou_threshold) {
   const Tensor values = check_batched_nms(boxes, scores, idxs);
   const int64_t n = boxes.size(0);
-  const Tensor b = torch::stable::contiguous(boxes), s = torch::stable::contiguous(scores);
+  const Tensor b = as_contiguous(boxes), s = as_contiguous(scores);
   return dispatch_floating(boxes, "boxes", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
@@ -70,22 +45,19 @@ Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs
     sort_descending(data<T>(s), n, order.get());
     const Grouping groups(data<int64_t>(values), order.get(), n);
     const auto first = begins(groups.sizes, [](uint32_t size) { return int64_t(size); });
-    const auto first_tile = begins(groups.sizes, [](uint32_t size) { return tiles_for(size); });
     const int64_t group_count = int64_t(groups.sizes.size());
     std::vector<int64_t> next(first);
     for (int64_t i = 0; i < n; ++i) {
       const int64_t at = next[groups.of[i]]++;
       rows[at] = order[i], ranks[at] = uint32_t(i);
     }
-    const auto tiles = scratch<Tile<C>>(first_tile[group_count]);
     const auto kept = scratch<uint32_t>(n);
     std::vector<uint8_t> stays(n);
-    const auto suppress = PYRCNN_KERNEL(greedy<T>);
     parallel(group_count, suppression_cost(double(n) / double(group_count)), [&](int64_t begin, int64_t end) {
       for (int64_t g = begin; g < end; ++g) {
         const int64_t size = groups.sizes[g];
         const int64_t count = suppress(Candidates<T>{data<T>(b), rows.get() + first[g], size}, C(iou_threshold), size,
-                                       tiles.get() + first_tile[g], kept.get() + first[g]);
+                                       kept.get() + first[g]);
         for (int64_t i = 0; i < count; ++i) stays[ranks[first[g] + kept[first[g] + i]]] = 1;
       }
     });
@@ -115,8 +87,7 @@ int64_t one_image(const T* boxes, const T* scores, const int64_t* groups, int64_
   const Candidates<T> candidates{boxes, rows.get(), n};
   int64_t count = 0;
   if (groups == nullptr) {
-    const auto tiles = scratch<Tile<C>>(tiles_for(std::min(n, max_output)));
-    count = PYRCNN_KERNEL(greedy<T>)(candidates, iou_threshold, max_output, tiles.get(), kept.get());
+    count = suppress(candidates, iou_threshold, max_output, kept.get());
   } else {
     const Grouping grouping(groups, rows.get(), n);
     // Tile 0 is shared by the groups of one: what they write there is never read.

@@ -30,7 +30,7 @@ Tensor trimmed(const OnDevice& on, const Tensor& indices, const Tensor& count) {
 Tensor exact_size(const Tensor& boxes, const Tensor& scores, const Tensor* groups, double iou_threshold) {
   const OnDevice on(boxes);
   const int64_t rows = boxes.size(0);
-  const Tensor b = torch::stable::contiguous(boxes), s = torch::stable::contiguous(scores);
+  const Tensor b = as_contiguous(boxes), s = as_contiguous(scores);
   const Tensor indices = torch::stable::new_empty(boxes, {rows}, ScalarType::Long);
   const Tensor count = torch::stable::new_empty(boxes, {1}, ScalarType::Long);
   dispatch_floating(boxes, "boxes", [&](auto type) {

@@ -1,7 +1,7 @@
 // Compiled once per instruction set. A candidate is held against the kept boxes, not the other way round: pairs that a
 // stop at max_output makes needless are never looked at, and nothing but the kept boxes is laid out anew.
 #include "../common/pack.h"
-#include "nms.h"
+#include "nearby.h"
 
 namespace pyrcnn::nms::PYRCNN_ISA {
 using namespace pyrcnn::PYRCNN_ISA;
@@ -99,48 +99,91 @@ int64_t greedy_grouped(const Candidates<T>& candidates, const Groups& groups, co
              : visit<false, true>(candidates, &groups, threshold, max_output, tiles, kept);
 }
 
-// Does a kept box of any cell that overlaps the candidate suppress it? Its own cell, where most rivals are, comes
-// first.
-template <typename C>
-PYRCNN_HD bool suppressed_in_cells(const Candidate<C>& candidate, const Cells<C>& cells, int64_t own,
-                                   const Tile<C>* tiles) {
-  const auto in_cell = [&](int64_t cell) __attribute__((always_inline)) {
-    return suppressed<true>(candidate, tiles + cells.boxes.first_tile[cell], tiles_for(cells.boxes.kept[cell]));
-  };
-  if (in_cell(own)) return true;
-  const C *x1 = cells.bounds, *y1 = x1 + cells.count, *x2 = y1 + cells.count, *y2 = x2 + cells.count;
-  const Box<Pack<C>>& box = candidate.box;
-  for (int64_t at = 0; at < cells.count; at += lanes_of<C>) {
-    const Mask<C> overlaps =
-        (box.x2 > load(x1 + at)) & (box.x1 < load(x2 + at)) & (box.y2 > load(y1 + at)) & (box.y1 < load(y2 + at));
-    for (uint32_t rest = bits(overlaps); rest != 0; rest &= rest - 1) {
-      const int64_t cell = at + __builtin_ctz(rest);
-      if (cell != own && in_cell(cell)) return true;
-    }
+constexpr int64_t kAhead = 8;  // candidates whose memory is asked for in advance
+
+// A candidate's window (nearby.h), to be held against the spans of many nodes.
+template <typename C> struct Window {
+  Pack<C> low[4], high[4];
+
+  PYRCNN_HD Window(const Place<C>& place, const Reach<C>& reach) {
+    Place<C> from, to;
+    reach.window(place, from, to);
+    low[0] = broadcast(from.x), low[1] = broadcast(from.y), low[2] = broadcast(from.w), low[3] = broadcast(from.h);
+    high[0] = broadcast(to.x), high[1] = broadcast(to.y), high[2] = broadcast(to.w), high[3] = broadcast(to.h);
   }
+  // Which of the nodes from `at` on may hold a suppressor, a bit each.
+  PYRCNN_HD uint32_t meets(const Spans<C>& spans, int64_t at) const {
+    Mask<C> all = load(spans.low(0) + at) <= high[0];
+    for (int c = 0; c < 4; ++c) {
+      if (c > 0) all &= load(spans.low(c) + at) <= high[c];
+      all &= load(spans.high(c) + at) >= low[c];
+    }
+    return bits(all);
+  }
+};
+
+template <typename C> PYRCNN_HD void widen(const Spans<C>& spans, int64_t node, const Place<C>& p) {
+  const C values[4] = {p.x, p.y, p.w, p.h};
+  for (int c = 0; c < 4; ++c) {
+    C &low = spans.low(c)[node], &high = spans.high(c)[node];
+    low = lower(values[c], low), high = higher(values[c], high);
+  }
+}
+
+template <typename C> PYRCNN_HD void empty(const Spans<C>& spans) {
+  for (int c = 0; c < 4; ++c)
+    for (int64_t at = 0; at < spans.nodes; at += lanes_of<C>)
+      store(spans.low(c) + at, broadcast(C(INFINITY))), store(spans.high(c) + at, broadcast(C(-INFINITY)));
+}
+
+// Does any kept box suppress the candidate? Its own leaf, where most rivals are, comes first.
+template <typename C>
+PYRCNN_HD bool suppressed_in(const Index<C>& index, int64_t own, const Candidate<C>& candidate,
+                             const Window<C>& window) {
+  const auto in_leaf = [&](int64_t leaf) __attribute__((always_inline)) {
+    return suppressed<true>(candidate, index.leaves + leaf, index.sizes[leaf] > 0);
+  };
+  if (in_leaf(own)) return true;
+  for (int64_t branches = 0; branches < index.of_branches.nodes; branches += lanes_of<C>)
+    for (uint32_t b = window.meets(index.of_branches, branches); b != 0; b &= b - 1) {
+      const int64_t first = (branches + __builtin_ctz(b)) * index.leaves_per_branch;
+      for (int64_t leaves = first; leaves < first + index.leaves_per_branch; leaves += lanes_of<C>)
+        for (uint32_t l = window.meets(index.of_leaves, leaves); l != 0; l &= l - 1) {
+          const int64_t leaf = leaves + __builtin_ctz(l);
+          if (leaf != own && in_leaf(leaf)) return true;
+        }
+    }
   return false;
 }
 
 template <typename T>
-int64_t greedy_in_cells(const Candidates<T>& candidates, const Cells<compute_t<T>>& cells, compute_t<T> threshold,
-                        Tile<compute_t<T>>* tiles, uint32_t* kept) {
+int64_t greedy_indexed(const Candidates<T>& candidates, const Index<compute_t<T>>& index, compute_t<T> threshold,
+                       int64_t max_output, uint32_t* kept) {
   using C = compute_t<T>;
   const Screen<C> screen(threshold);
+  const Reach<C> reach(threshold);
   const Pack<C> thresholds = broadcast(threshold);
-  C *x1 = cells.bounds, *y1 = x1 + cells.count, *x2 = y1 + cells.count, *y2 = x2 + cells.count;
-  for (int64_t c = 0; c < cells.count; ++c) x1[c] = y1[c] = C(INFINITY), x2[c] = y2[c] = C(-INFINITY);
+  empty(index.of_leaves), empty(index.of_branches);
+  const auto row_of = [&](int64_t i) __attribute__((always_inline)) {
+    return candidates.boxes + 4 * int64_t(candidates.rows ? candidates.rows[i] : i);
+  };
   int64_t count = 0;
-  for (int64_t i = 0; i < candidates.count; ++i) {
-    const T* row = candidates.boxes + 4 * int64_t(candidates.rows ? candidates.rows[i] : i);
+  for (int64_t i = 0; i < candidates.count && count < max_output; ++i) {
+    if (i + kAhead < candidates.count) {
+      __builtin_prefetch(row_of(i + kAhead));
+      __builtin_prefetch(index.leaves[index.positions[i + kAhead] / kTile].x1);
+    }
+    const T* row = row_of(i);
     const Box<C> box{C(row[0]), C(row[1]), C(row[2]), C(row[3])};
-    const C area = pyrcnn::area(box), bound = screen.bound(area);
-    const int64_t cell = cells.boxes.of[i];
-    if (suppressed_in_cells<C>({on_all_lanes(box), broadcast(bound), broadcast(area), thresholds}, cells, cell, tiles))
-      continue;
-    keep(tiles + cells.boxes.first_tile[cell], int64_t(cells.boxes.kept[cell]++), box, bound);
-    x1[cell] = lower(box.x1, x1[cell]),
-    y1[cell] = lower(box.y1, y1[cell]);  // a NaN widens nothing, it overlaps nothing
-    x2[cell] = higher(box.x2, x2[cell]), y2[cell] = higher(box.y2, y2[cell]);
+    const Place<C> place = place_of(box);
+    if (interacts(place)) {
+      const C area = pyrcnn::area(box), bound = screen.bound(area);
+      const int64_t leaf = index.positions[i] / kTile;
+      const Candidate<C> candidate{on_all_lanes(box), broadcast(bound), broadcast(area), thresholds};
+      if (suppressed_in(index, leaf, candidate, Window<C>(place, reach))) continue;
+      keep(index.leaves + leaf, index.sizes[leaf]++, box, bound);
+      widen(index.of_leaves, leaf, place), widen(index.of_branches, leaf / index.leaves_per_branch, place);
+    }
     kept[count++] = uint32_t(i);
   }
   return count;
@@ -150,8 +193,7 @@ int64_t greedy_in_cells(const Candidates<T>& candidates, const Cells<compute_t<T
   template int64_t greedy(const Candidates<T>&, compute_t<T>, int64_t, Tile<compute_t<T>>*, uint32_t*);            \
   template int64_t greedy_grouped(const Candidates<T>&, const Groups&, compute_t<T>, int64_t, Tile<compute_t<T>>*, \
                                   uint32_t*);                                                                      \
-  template int64_t greedy_in_cells(const Candidates<T>&, const Cells<compute_t<T>>&, compute_t<T>,                 \
-                                   Tile<compute_t<T>>*, uint32_t*);
+  template int64_t greedy_indexed(const Candidates<T>&, const Index<compute_t<T>>&, compute_t<T>, int64_t, uint32_t*);
 PYRCNN_INSTANTIATE(float)
 PYRCNN_INSTANTIATE(double)
 PYRCNN_INSTANTIATE(Half)

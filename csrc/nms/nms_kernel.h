@@ -1,7 +1,7 @@
 // The loops of nms_kernel.cpp, one version per instruction set. Other ops that suppress boxes call them too.
 #pragma once
 #include "../common/cpu.h"
-#include "nms.h"
+#include "nearby.h"
 
 namespace pyrcnn::nms {
 
@@ -16,9 +16,9 @@ PYRCNN_DECLARE_KERNEL(template <typename T> int64_t, greedy_grouped,
                       (const Candidates<T>& candidates, const Groups& groups, compute_t<T> threshold,
                        int64_t max_output, Tile<compute_t<T>>* tiles, uint32_t* kept))
 
-// The result of greedy() without a limit, for many boxes and a threshold that Screen can use.
-PYRCNN_DECLARE_KERNEL(template <typename T> int64_t, greedy_in_cells,
-                      (const Candidates<T>& candidates, const Cells<compute_t<T>>& cells, compute_t<T> threshold,
-                       Tile<compute_t<T>>* tiles, uint32_t* kept))
+// The result of greedy(), for many boxes and a threshold that Screen can use.
+PYRCNN_DECLARE_KERNEL(template <typename T> int64_t, greedy_indexed,
+                      (const Candidates<T>& candidates, const Index<compute_t<T>>& index, compute_t<T> threshold,
+                       int64_t max_output, uint32_t* kept))
 
 }  // namespace pyrcnn::nms

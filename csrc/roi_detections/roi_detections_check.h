@@ -46,7 +46,7 @@ inline Arguments check_arguments(const Tensor& class_logits, const Tensor& box_d
   check(max_detections >= 0, "max_detections must not be negative, got ", max_detections);
   check(max_per_class >= 0, "max_per_class must not be negative, got ", max_per_class);
   check(p * columns < INT32_MAX, "class_logits must have fewer than 2^31 scores an image, got ", shape(class_logits));
-  const auto dense = [](const Tensor& t) { return torch::stable::contiguous(t); };
+  const auto dense = [](const Tensor& t) { return as_contiguous(t); };
   return {dense(class_logits),
           dense(box_deltas),
           dense(proposals),

@@ -94,12 +94,14 @@ def test_boxes_without_area_suppress_nothing_of_their_kind(device) -> None:
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_many_boxes_are_kept_as_few_are(family: str, dtype: torch.dtype, device, generator) -> None:
-    """Many boxes are sorted into cells first, which must not show: nms_padded takes them one by one."""
+    """Many boxes are indexed by place and size, which must not show: boxes in groups meet every box of theirs."""
     boxes = FAMILIES[family](generator, 2500).to(device, dtype)
     scores = torch.rand(2500, generator=generator).to(device, dtype)
+    one_group = torch.zeros(1, 2500, dtype=torch.int64, device=device)
     for threshold in (0.7, 0.3, 0.01, 1.5):
-        indices, counts = nms_padded(boxes[None], scores[None], threshold, 2500)
+        indices, counts = nms_padded(boxes[None], scores[None], threshold, 2500, groups=one_group)
         assert torch.equal(nms(boxes, scores, threshold), indices[0, : int(counts)])
+        assert torch.equal(nms_padded(boxes[None], scores[None], threshold, 300)[0], indices[:, :300])
 
 
 def test_a_hundred_thousand_boxes(device, generator) -> None:
