@@ -63,7 +63,10 @@ def _as_results(detections: list[Detections], dataset: CocoDataset) -> Results:
 
 def predict(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 1,
             progress: Callable[[int, int], None] | None = None) -> Results:  # fmt: skip
-    """What ``model`` finds in every picture, as COCO result dictionaries; its mode is left as it was."""
+    """What ``model`` finds in every picture of ``dataset``, as COCO result dictionaries; its mode is left as it was.
+
+    ``batch_size`` pictures go through the model at a time; ``progress(done, all)`` is called after each batch.
+    """
     categories = _category_ids(model, dataset)
     results: Results = []
     with _evaluating(model):
@@ -94,7 +97,12 @@ def to_results(detections: Detections, image_id: int | str, category_ids: Sequen
 
 def score(truth: Mapping[str, Any], results: Results, *, keypoints: bool = False,
           sigmas: Sequence[float] | None = None) -> dict[str, float]:  # fmt: skip
-    """COCO's numbers of ``results`` against ``truth`` (COCO's annotation dictionary)."""
+    """COCO's numbers of ``results`` against ``truth`` (COCO's annotation dictionary), under COCO's names (``AP`` ...).
+
+    Of boxes, or with ``keypoints`` of keypoints, whose ``sigmas`` are one per joint (None: COCO's 17). A number that
+    has nothing to be taken from is -1. Raises :class:`pyrcnn.InputError` for entries that lack a field or are of a
+    picture that ``truth`` does not know.
+    """
     kind = "keypoints" if keypoints else "bbox"
     _check(truth, results, kind, sigmas)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress

@@ -14,7 +14,7 @@ from .saved import load, metadata
 
 
 def names() -> list[str]:
-    """The names that :func:`build` knows."""
+    """The names that :func:`build` knows, as ``pyrcnn models`` lists them."""
     return list(PRESETS)
 
 

@@ -27,7 +27,9 @@ def upcast(t: Tensor) -> Tensor:
 
 
 def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
-    """Convert boxes [..., 4] from one format to another (a copy when they are the same).
+    """Convert boxes [..., 4] from the format ``in_fmt`` to ``out_fmt`` (a copy when they are the same).
+
+    Each is ``"xyxy"``, ``"xywh"`` or ``"cxcywh"``; anything else raises :class:`pyrcnn.InputError`.
 
     >>> box_convert(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), "xyxy", "cxcywh")
     tensor([[2., 1., 4., 2.]])
@@ -49,7 +51,9 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
 
 
 def box_area(boxes: Tensor, fmt: str = "xyxy") -> Tensor:
-    """Areas [...] of boxes [..., 4].
+    """Areas [...] of boxes [..., 4] in the format ``fmt``, in square pixels; negative for boxes turned inside out.
+
+    Raises :class:`pyrcnn.InputError` for an unknown format.
 
     >>> box_area(torch.tensor([[0.0, 0.0, 4.0, 2.0]]))
     tensor([8.])
@@ -87,6 +91,8 @@ def _intersection_and_union(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -
 def box_iou(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -> Tensor:
     """Intersection over union [..., N, M] of every box of [..., N, 4] with every box of [..., M, 4]; 0 / 0 is NaN.
 
+    ``fmt`` is the format of both; an unknown one raises :class:`pyrcnn.InputError`.
+
     >>> box_iou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[2.0, 0.0, 4.0, 2.0], [4.0, 0.0, 5.0, 2.0]]))
     tensor([[0.5000, 0.0000]])
     """
@@ -96,7 +102,7 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -> Tensor:
 
 
 def generalized_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """Generalised IoU [..., N, M] of boxes [..., N, 4] and [..., M, 4] (Rezatofighi et al. 2019): from -1 to 1.
+    """Generalised IoU [..., N, M] of xyxy boxes [..., N, 4] and [..., M, 4] (Rezatofighi et al. 2019): from -1 to 1.
 
     The IoU less the share of the smallest enclosing box that neither box covers.
     """
@@ -118,7 +124,7 @@ def _distance_iou(boxes1: Tensor, boxes2: Tensor, eps: float) -> tuple[Tensor, T
 
 
 def distance_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor:
-    """Distance IoU [..., N, M] of boxes [..., N, 4] and [..., M, 4] (Zheng et al. 2020).
+    """Distance IoU [..., N, M] of xyxy boxes [..., N, 4] and [..., M, 4] (Zheng et al. 2020).
 
     The IoU less the squared distance of the centres over the squared diagonal (plus ``eps``) of the enclosing box.
     """
@@ -131,9 +137,10 @@ def aspect_difference(w1: Tensor, h1: Tensor, w2: Tensor, h2: Tensor) -> Tensor:
 
 
 def complete_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor:
-    """Complete IoU [..., N, M] of boxes [..., N, 4] and [..., M, 4] (Zheng et al. 2020).
+    """Complete IoU [..., N, M] of xyxy boxes [..., N, 4] and [..., M, 4] (Zheng et al. 2020).
 
-    The distance IoU less the weighted difference of the aspect ratios. The weight has no gradient.
+    The distance IoU less the weighted difference of the aspect ratios. The weight has no gradient; ``eps`` keeps it and
+    the distance from a division by 0.
     """
     boxes1, boxes2 = upcast(boxes1), upcast(boxes2)
     distance_iou, iou = _distance_iou(boxes1, boxes2, eps)
@@ -146,7 +153,7 @@ def complete_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tenso
 
 
 def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Clip boxes [..., 4] to an image of ``size`` (height, width).
+    """Clip xyxy boxes [..., 4], in pixels, to an image of ``size`` (height, width); a NaN stays a NaN.
 
     >>> clip_boxes_to_image(torch.tensor([[-3.0, 2.0, 9.0, 30.0]]), (20, 8))
     tensor([[ 0.,  2.,  8., 20.]])
@@ -157,7 +164,7 @@ def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
-    """Indices [K] int64 of the boxes [M, 4] both of whose sides are at least ``min_size``.
+    """Indices [K] int64, ascending, of the xyxy boxes [M, 4] both of whose sides are at least ``min_size``.
 
     >>> remove_small_boxes(torch.tensor([[0.0, 0.0, 4.0, 2.0], [0.0, 0.0, 4.0, 4.0]]), 3)
     tensor([1])

@@ -47,7 +47,10 @@ def _hull_size(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def generalized_box_iou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
-    """1 - generalised IoU (Rezatofighi et al. 2019): 0 to 2.
+    """1 - generalised IoU (Rezatofighi et al. 2019) of each box of ``boxes1`` with its box of ``boxes2``: 0 to 2.
+
+    Both are [..., 4] xyxy; the result is [...], or one number with ``reduction="mean"`` or ``"sum"`` (another raises
+    :class:`pyrcnn.InputError`). ``eps`` keeps divisions from 0.
 
     >>> generalized_box_iou_loss(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[2.0, 0.0, 4.0, 2.0]]))
     tensor([0.5000])
@@ -71,7 +74,9 @@ def _distance_loss(boxes1: Tensor, boxes2: Tensor, eps: float) -> tuple[Tensor, 
 
 
 def distance_box_iou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
-    """1 - distance IoU (Zheng et al. 2020, eq. 7): 0 to 2.
+    """1 - distance IoU (Zheng et al. 2020, eq. 7) of each box of ``boxes1`` with its box of ``boxes2``: 0 to 2.
+
+    Shapes, ``reduction``, ``eps`` and errors as for :func:`generalized_box_iou_loss`.
 
     >>> distance_box_iou_loss(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[2.0, 0.0, 4.0, 2.0]]))
     tensor([0.5500])
@@ -81,7 +86,10 @@ def distance_box_iou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none
 
 
 def complete_box_iou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
-    """1 - complete IoU (Zheng et al. 2020, eq. 10). The weight of the aspect ratios has no gradient.
+    """1 - complete IoU (Zheng et al. 2020, eq. 10) of each box of ``boxes1`` with its box of ``boxes2``.
+
+    The weight of the aspect ratios has no gradient. Shapes, ``reduction`` and errors as for
+    :func:`generalized_box_iou_loss`.
 
     As in torchvision, ``eps`` is that of the weight; the distance IoU within always has 1e-7.
 
@@ -104,7 +112,9 @@ def sigmoid_focal_loss(
 ) -> Tensor:
     """The focal loss (Lin et al. 2017) of logits ``inputs`` against ``targets`` 0 to 1 of the same shape, any shape.
 
-    ``alpha`` weighs positives against negatives (-1: no weights), ``gamma`` turns easy examples down.
+    ``alpha`` weighs positives against negatives (-1: no weights), ``gamma`` turns easy examples down. The result has
+    the shape of ``inputs``, or is one number with ``reduction="mean"`` or ``"sum"``. Raises :class:`pyrcnn.InputError`
+    for an ``alpha`` outside [0, 1] other than -1 and for an unknown reduction.
 
     >>> sigmoid_focal_loss(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0]))
     tensor([0.0433, 0.1300])

@@ -98,7 +98,12 @@ class CenterNet(nn.Module):
         freeze_lower(self.backbone.stages, config.trainable_layers)
 
     def forward(self, images: Sequence[Any], targets: Sequence[Targets] | None = None) -> Any:
-        """Pictures → list of :class:`Detections`; with ``targets`` → dict of losses, whatever the mode."""
+        """Pictures → list of :class:`Detections`; with ``targets`` → dict of losses, whatever the mode.
+
+        ``images`` may be tensors [3, H, W] RGB of any sizes (uint8 0..255 or float 0..1), paths, PIL pictures or numpy
+        arrays H x W x 3. ``targets``, one :class:`Targets` per picture, are in pixels of the pictures as given. Bad
+        pictures and targets raise :class:`pyrcnn.InputError`.
+        """
         return self.predict(images) if targets is None else self.loss(images, targets)
 
     def predict(self, images: Sequence[Any]) -> list[Detections]:
