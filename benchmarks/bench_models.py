@@ -1,22 +1,24 @@
-"""Every preset from a uint8 picture to final boxes at batch 1, and where the time goes.
+"""Every preset from a uint8 picture to final boxes at batch 1, optimized, beside the plain model and torchvision's.
 
-The peer of each row is the same network without us: plain torch for everything, as far as torchvision offers the model.
+``--rows`` keeps for each row where its time goes and the speed that was published; ``benchmarks.report`` makes tables
+of them and ``benchmarks.plot`` a picture.
 """
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
 import torch
 
 from benchmarks.peers import torchvision
-from benchmarks.race import human, synchronize
-from pyrcnn import models
+from benchmarks.race import human
+from benchmarks.stages import split
+from pyrcnn import deploy, models
 
-# (height, width) of the picture; the published speed in ms, on hardware that its table does not name
-PICTURES = {"faster_rcnn": (800, 1088), "centernet": (512, 512)}
+# (height, width) of the picture
+PICTURES = {"faster_rcnn_vgg16": (600, 1000), "faster_rcnn": (800, 1088), "centernet": (512, 512)}
+# milliseconds, as the TF2 model zoo and (VGG-16, on a K40) the paper state them
 PUBLISHED = {
     "centernet_hg104_512": 70,
     "centernet_hg104_512_kpts": 76,
@@ -38,27 +40,16 @@ PEERS = {
 
 
 def picture(name: str, device: torch.device) -> torch.Tensor:
-    size = next(s for family, s in PICTURES.items() if name.startswith(family))
+    size = next(s for start, s in PICTURES.items() if name.startswith(start))
     g = torch.Generator().manual_seed(0)
     return torch.randint(256, (3, *size), dtype=torch.uint8, generator=g).to(device)
 
 
-def split(model: Any, image: torch.Tensor, device: torch.device, rounds: int = 3) -> dict[str, float]:
-    """Seconds of preprocessing, of the padded network with its tail, and of what forward adds."""
-    best = {"preprocess": float("inf"), "network and tail": float("inf"), "whole": float("inf")}
-    for _ in range(rounds):
-        start = time.perf_counter()
-        pixels, sizes, _ = model.preprocess([image])
-        synchronize(device)
-        middle = time.perf_counter()
-        model.predict_padded(pixels, sizes)
-        synchronize(device)
-        end = time.perf_counter()
-        model([image])
-        synchronize(device)
-        parts = (middle - start, end - middle, time.perf_counter() - end)
-        best = {name: min(best[name], seconds) for name, seconds in zip(best, parts, strict=True)}
-    return best
+def agree(ours: Any, theirs: Any, peer: str) -> None:
+    """The optimized model's scores are the plain one's; with random weights boxes of equal scores change places."""
+    if peer == "plain":
+        assert len(ours[0]) == len(theirs[0])
+        torch.testing.assert_close(ours[0].scores, theirs[0].scores, rtol=0.1, atol=0.05)
 
 
 @pytest.mark.parametrize("name", models.names())
@@ -67,18 +58,22 @@ def bench_model(duel, benchmark, device, name: str, capsys) -> None:
     small = {"input_size": 128} if name.startswith("centernet") else {"min_size": 128, "max_size": 192}
     model = models.build(name, **(small if benchmark.disabled else {})).eval().to(device)
     image = picture(name, device)
+    fast = deploy.optimize(model, "auto")
     tv = torchvision()
-    peers: dict[str, Any] = {}
+    peers: dict[str, Any] = {"plain": lambda: model([image])}
     with torch.inference_mode():
+        if fast.dtype != torch.float32:
+            single = deploy.optimize(model)
+            peers["float32"] = lambda: single([image])
         if tv is not None and name in PEERS:
             builder = getattr(tv.models.detection, PEERS[name])
             theirs = builder(weights=None, weights_backbone=None).eval().to(device)
             floats = image.float() / 255
             peers["torchvision"] = lambda: theirs([floats])
-        duel(lambda: model([image]), peers)
+        parts = split(fast, image, device, rounds=0 if benchmark.disabled else 3)
+        published = PUBLISHED.get(name)
+        facts = {"split": parts, "published": published and published / 1e3, "dtype": str(fast.dtype)}
+        duel(lambda: fast([image]), peers, agree, **facts)
         if not benchmark.disabled:
-            parts = split(model, image, device)
-            benchmark.extra_info["split"] = parts
-            benchmark.extra_info["published_ms"] = PUBLISHED.get(name)
             with capsys.disabled():
                 print(f"\n{name}: " + ", ".join(f"{k} {human(v)}" for k, v in parts.items()))

@@ -43,7 +43,7 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 
 @pytest.fixture
 def duel(request: pytest.FixtureRequest, benchmark: Any, device: torch.device) -> Callable[..., None]:
-    """``duel(ours, peers, agree=…, bytes=…, operations=…)``: one row of the table.
+    """``duel(ours, peers, agree=…, bytes=…, operations=…)``: one row of the table; further arguments are kept in it.
 
     ``agree(ours_result, peer_result, peer_name)`` asserts; a kernel that is wrong is not timed.
     """
@@ -55,6 +55,7 @@ def duel(request: pytest.FixtureRequest, benchmark: Any, device: torch.device) -
         agree: Callable[[Any, Any, str], None] | None = None,
         bytes: float = 0.0,
         operations: float = 0.0,
+        **facts: Any,
     ) -> None:
         present = {name: peer for name, peer in peers.items() if peer is not None}
         result = benchmark.pedantic(ours, rounds=1) if benchmark.disabled else ours()
@@ -75,6 +76,7 @@ def duel(request: pytest.FixtureRequest, benchmark: Any, device: torch.device) -
             "device": device.type,
             "floor": floor,
             "timings": {name: [t.median, t.low, t.high] for name, t in timings.items()},
+            **facts,
         }
         benchmark.extra_info.update(row)
         ROWS.append(row)

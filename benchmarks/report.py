@@ -16,7 +16,7 @@ from benchmarks.race import human
 
 
 def table(report: dict[str, Any]) -> str:
-    """One line per row: ours, the floor, every peer with its ratio."""
+    """One line per row: ours, the floor, every peer with its ratio; for models a second table of their stages."""
     machine = ", ".join(f"{k} {v}" for k, v in report["machine"].items())
     lines = [
         f"Measured on: {machine}; threads: {sorted({r['threads'] for r in report['rows']})}.",
@@ -31,6 +31,18 @@ def table(report: dict[str, Any]) -> str:
         ordered = sorted(timings.items(), key=lambda item: item[1][0])
         peers = " · ".join(f"{name} {human(t[0])} (**{t[0] / ours:.1f}×**)" for name, t in ordered) or "–"
         lines.append(f"| {row['row']} | {human(ours)} | {floor} | {peers} |")
+    models = [row for row in report["rows"] if "split" in row]
+    return "\n".join(lines) + (f"\n\n{stage_table(models)}" if models else "")
+
+
+def stage_table(rows: list[dict[str, Any]]) -> str:
+    """One line per model row: the published speed, and where our time goes."""
+    stages = list(dict.fromkeys(stage for row in rows for stage in row["split"]))
+    lines = [f"| row | dtype | published | {' | '.join(stages)} |", "|" + "---|" * (3 + len(stages))]
+    for row in rows:
+        published = human(row["published"]) if row.get("published") else "–"
+        times = " | ".join(human(row["split"][s]) if s in row["split"] else "–" for s in stages)
+        lines.append(f"| {row['row']} | {row['dtype'].removeprefix('torch.')} | {published} | {times} |")
     return "\n".join(lines)
 
 

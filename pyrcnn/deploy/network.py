@@ -118,7 +118,7 @@ def prepared(model: nn.Module, dtype: torch.dtype | None, channels_last: bool, f
     height, width = size or input_size(model.config)  # type: ignore[arg-type]
     if isinstance(faster, CenterNet):
         faster.backbone = network(_Maps(faster), 1, 3, height, width)
-        faster.neck = faster.head = nn.Identity()  # type: ignore[assignment]
+        faster.neck, faster.head = nn.Identity(), nn.Identity()  # type: ignore[assignment]
     else:
         stride, channels = faster.backbone.strides[0], faster.backbone.channels[0]
         resolution = faster.config.roi.resolution // (2 if faster.config.roi.pool == "crop" else 1)

@@ -1,0 +1,81 @@
+"""Figures to a picture: ``python -m benchmarks.plot models.json models.svg`` (matplotlib, of the extra ``bench``).
+
+One bar per model row that ``pytest benchmarks/bench_models.py --rows models.json`` wrote, made of its stages; marks
+beside it show the peers and the published speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+COLOURS = ("#9aa5b1", "#2f6db5", "#e0a030", "#4f9e63", "#b5523b", "#cfd5db")
+MARKS = {
+    "plain": ("|", "#222222"),
+    "float32": ("d", "#555555"),
+    "torchvision": ("x", "#b00020"),
+    "published": ("*", "#7a3db8"),
+}
+
+
+def draw(report: dict[str, Any], out: Path) -> None:
+    """Write the picture in the format that the suffix of ``out`` names."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = [row for row in report["rows"] if "split" in row]
+    if not rows:
+        raise SystemExit("the figures hold no model rows: run pytest benchmarks/bench_models.py --rows FILE")
+    figure, axes = pyplot.subplots(figsize=(9, 1.6 + 0.42 * len(rows)), layout="constrained")
+    labelled: set[str] = set()
+
+    def once(label: str) -> str | None:
+        new = label not in labelled
+        labelled.add(label)
+        return label if new else None
+
+    for y, row in enumerate(rows):
+        # The stages' shares of one run, scaled to the median of many
+        total, left = row["timings"]["pyrcnn"][0], 0.0
+        for colour, (stage, seconds) in zip(COLOURS, groups(row["split"]).items(), strict=False):
+            width = 1e3 * total * seconds / sum(row["split"].values())
+            axes.barh(y, width, left=left, color=colour, height=0.62, label=once(stage))
+            left += width
+        marks = {name: t[0] for name, t in row["timings"].items() if name != "pyrcnn"}
+        if row.get("published"):
+            marks["published"] = row["published"]
+        for name, seconds in marks.items():
+            mark, colour = MARKS.get(name, ("o", "#777777"))
+            axes.plot(1e3 * seconds, y, mark, color=colour, markersize=9, label=once(name), linestyle="none")
+    axes.set_yticks(range(len(rows)), [row["row"].partition("[")[2].rstrip("]") or row["row"] for row in rows])
+    axes.invert_yaxis()
+    axes.set_xlabel("milliseconds per picture, batch 1 (published: on other hardware)")
+    axes.set_title(
+        f"{report['machine'].get('gpu') or report['machine']['cpu']}, {rows[0]['threads']} thread(s)", fontsize=9
+    )
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False, loc="best")
+    figure.savefig(out)
+
+
+def groups(split: dict[str, float]) -> dict[str, float]:
+    """Preprocessing, network, and everything behind or between."""
+    named = {"preprocessing": split["preprocessing"], "network": split["network"]}
+    return named | {"proposals, pooling, post-processing": sum(split.values()) - sum(named.values())}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("figures", type=Path)
+    parser.add_argument("out", type=Path)
+    arguments = parser.parse_args()
+    draw(json.loads(arguments.figures.read_text()), arguments.out)
+
+
+if __name__ == "__main__":
+    main()
