@@ -112,12 +112,14 @@ def train(name: str, sources: Any, recipe: str, changes: Sequence[str], weights:
     train_data, val_data = (data.coco(*source, cache=cache) if source else None for source in sources)
     if weights == zoo.ZOO:
         weights, of_model = zoo.weights(name), {**zoo.published(name).changes, **of_model}
+    config = replace(config, **of_run)
+    torch.manual_seed(config.seed)  # the new layers' weights too
     model = models.build(name, **{"num_classes": len(train_data.classes), **of_model})  # type: ignore[union-attr]
     if backbone is not None:
         _stderr.print(str(checkpoints.load_backbone(model, backbone)), highlight=False)
     if weights is not None:
         _stderr.print(str(checkpoints.load(model, weights, new_heads=True)), highlight=False)
-    return training.fit(model, train_data, val_data, replace(config, **of_run))
+    return training.fit(model, train_data, val_data, config)
 
 
 def convert(source: Path, out: Path, name: str, changes: Sequence[str], half: bool) -> str:
