@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..errors import InputError, require
-from ..models import metadata
+from ..errors import require
+from ..models.saved import metadata, opened
 from .atomic import replacing
-
-KEY = "pyrcnn"  # the metadata entry, as pyrcnn.models reads it
 
 
 def save(model: nn.Module, file: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
@@ -44,13 +40,7 @@ def matches(source: Any) -> bool:
 def read(model: nn.Module, source: Any) -> dict[str, Tensor]:
     """The file's tensors by the model's names; :class:`InputError` for a damaged file and for another model's."""
     path = os.fspath(source)
-    require(os.path.isfile(path), f"source: no such file: {path}")
-    try:
-        with safe_open(path, framework="pt") as reader:
-            entry = json.loads((reader.metadata() or {}).get(KEY, "null"))
-            state = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"source: {path} is damaged or no safetensors file ({error})") from None
+    entry, state = opened(path, "source")
     if entry is not None:
         family = type(model).__name__
         require(entry["family"] == family, f"source: {path} holds a {entry['family']}, the model is a {family}")

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import InputError, require
 from .presets import FAMILIES, changed
@@ -27,22 +27,29 @@ def metadata(model: nn.Module) -> dict[str, str]:
     return {KEY: json.dumps(entry)}
 
 
+def opened(path: str, argument: str) -> tuple[dict[str, Any] | None, dict[str, Tensor]]:
+    """The metadata entry (None: not ours) and the tensors of a safetensors file.
+
+    Raises :class:`pyrcnn.InputError`, which begins with the caller's ``argument``, where it is missing or damaged.
+    """
+    require(os.path.isfile(path), f"{argument}: no such file: {path}")
+    try:
+        with safe_open(path, framework="pt") as reader:
+            entry = json.loads((reader.metadata() or {}).get(KEY, "null"))
+            return entry, {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{argument}: {path} is damaged or no safetensors file: {error}") from None
+
+
 def load(file: str | os.PathLike[str]) -> nn.Module:
     """The model saved in a ``.safetensors`` file of ours: configuration, class names and weights (as float32).
 
     Raises :class:`pyrcnn.InputError` naming the file where it is missing, damaged, or another program's.
     """
     path = os.fspath(file)
-    require(os.path.isfile(path), f"file: no such file: {path}")
-    try:
-        with safe_open(path, framework="pt") as reader:
-            entry: dict[str, Any] = json.loads((reader.metadata() or {}).get(KEY, "null"))
-            state = {name: reader.get_tensor(name) for name in reader.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"file: {path} is damaged or no safetensors file: {error}") from None
-    require(
-        entry is not None, f"file: {path} holds no pyrcnn model: load it into one with checkpoints.load(model, file)"
-    )
+    entry, state = opened(path, "file")
+    if entry is None:
+        raise InputError(f"file: {path} holds no pyrcnn model: load it into one with checkpoints.load(model, file)")
     for config_type, model_type in FAMILIES.items():
         if model_type.__name__ == entry["family"]:
             model = model_type(changed(config_type(), **entry["config"]))

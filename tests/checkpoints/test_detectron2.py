@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pyrcnn import InputError, checkpoints, models
 from pyrcnn.checkpoints import pickles
+from pyrcnn.checkpoints import zoo as published
 from tests.checkpoints.test_torchvision import build, same
 
 FPN, C4 = "faster_rcnn_resnet50_fpn_detectron2", "faster_rcnn_resnet50_c4_detectron2"
@@ -88,6 +89,18 @@ def test_torchvisions_numerics_are_pointed_out() -> None:
     given = detectron2s(build(FPN, **CHANGES[FPN]))
     report = checkpoints.load(models.build("faster_rcnn_resnet50_fpn", **CHANGES[FPN]), given)
     assert "rpn.anchors='detectron2' (the model has 'torchvision')" in str(report)
+
+
+PUBLISHED = [name for name, entry in published.PUBLISHED.items() if entry.url.startswith(published.DETECTRON2)]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_weights_come_with_their_numerics(name: str) -> None:
+    changes = {"num_classes": 80, **published.PUBLISHED[name].changes}
+    with torch.device("meta"):
+        model = models.build(name, **changes)
+        report = checkpoints.load(model, detectron2s(model))
+    assert (report.missing, report.unexpected, report.notes) == ((), (), ())
 
 
 def test_the_preset_that_fits_is_named() -> None:

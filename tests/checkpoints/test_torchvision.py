@@ -73,6 +73,15 @@ def test_every_weight_arrives(name: str, old: bool) -> None:
     assert "norm_eps=0.0" in str(report) or not old
 
 
+def test_the_class_count_comes_from_the_file() -> None:
+    model = build("faster_rcnn_resnet50_fpn", **SMALL)
+    rest = {key: value for key, value in SMALL.items() if key != "num_classes"}
+    other, report = checkpoints.build("faster_rcnn_resnet50_fpn", torchvisions(model), **rest)
+    assert other.config == model.config
+    assert same(model, other)
+    assert (report.missing, report.reshaped) == ((), ())
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("wrapped", [True, False])
 def test_a_file(zipped: bool, wrapped: bool, tmp_path: Path) -> None:

@@ -129,48 +129,6 @@ def test_padding_has_label_minus_one_and_zero_boxes() -> None:
     assert found.scores[pads].max() == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "backend"),
-    [
-        ("centernet_mobilenet_v2_fpn_512_kpts", "eager"),
-        *(pytest.param(name, backend, marks=pytest.mark.slow) for name in SMALL for backend in ("aot_eager", "export")),
-    ],
-)
-def test_the_padded_form_compiles_whole_and_exports(name: str, backend: str) -> None:
-    model = small(name).eval()
-    pixels, sizes, _ = model.preprocess(pictures())
-    with torch.no_grad():
-        eager = model.predict_padded(pixels, sizes)
-        if backend == "export":
-            other = torch.export.export(_Padded(model), (pixels, sizes)).module()(pixels, sizes)
-        else:
-            other = torch.compile(model.predict_padded, fullgraph=True, backend=backend)(pixels, sizes)
-    assert torch.equal(eager.labels, other.labels)
-    assert torch.allclose(eager.scores, other.scores, atol=1e-5)
-    assert torch.allclose(eager.boxes, other.boxes, atol=1e-2)
-
-
-class _Padded(nn.Module):
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixels: torch.Tensor, sizes: torch.Tensor) -> Any:
-        return self.model.predict_padded(pixels, sizes)
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_a_saved_model_needs_nothing_but_its_file(name: str, tmp_path: Path) -> None:
-    model = small(name).eval()
-    model.classes = [f"thing {i}" for i in range(model.config.num_classes)]
-    save_file(model.state_dict(), tmp_path / "model.safetensors", models.metadata(model))
-    again = models.load(tmp_path / "model.safetensors")
-    assert again.config == model.config
-    assert again.classes == model.classes
-    state = again.state_dict()
-    assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
-
-
 def test_files_that_hold_no_model_are_refused_by_name(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     with pytest.raises(InputError, match=r"no such file: .*model\.safetensors"):

@@ -209,51 +209,6 @@ def test_configurations_survive_json(name: str) -> None:
     assert changed(FasterRCNNConfig(), **json.loads(json.dumps(asdict(config)))) == config
 
 
-def shrunk(name: str) -> FasterRCNN:
-    """The preset with fewer, narrower and smaller everything that costs time, the same structure."""
-    config = PRESETS[name]
-    assert isinstance(config, FasterRCNNConfig)
-    model = build(
-        name,
-        num_classes=3,
-        min_size=64,
-        max_size=96,
-        fpn_channels=min(config.fpn_channels, 32),
-        rpn={"before_nms": (60, 40), "after_nms": (40, 10), "channels": 32},
-        roi={"width": 32, "samples": 8},
-    )
-    assert isinstance(model, FasterRCNN)
-    return model
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_every_preset_trains_and_predicts(name: str) -> None:
-    model = shrunk(name).train()
-    losses = model(pictures((64, 96)), TRUTH[:1])
-    assert all(loss.isfinite() for loss in losses.values())
-    torch.stack(list(losses.values())).sum().backward()
-    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
-    with torch.no_grad():
-        found = model.eval().predict_padded(*padded_input(1))
-    assert found.boxes.isfinite().all()
-    assert found.boxes.shape[1] == model.config.roi.max_detections
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_every_preset_is_one_graph(name: str) -> None:
-    torch._dynamo.reset()  # dynamo counts recompilations over presets: they share their code
-    model = shrunk(name).eval()
-    pixels, sizes = padded_input(1)
-    with torch.no_grad():
-        wanted = model.predict_padded(pixels, sizes)
-        compiled = torch.compile(model.predict_padded, fullgraph=True, backend="aot_eager")(pixels, sizes)
-        exported = torch.export.export(Padded(model), (pixels, sizes)).module()(pixels, sizes)
-    for got in (compiled, exported):
-        assert torch.equal(got[2], wanted.labels)
-        torch.testing.assert_close(got[0], wanted.boxes, rtol=1e-4, atol=1e-2)
-
-
 # ---- compile and export ----------------------------------------------------------------------------------------------
 
 
