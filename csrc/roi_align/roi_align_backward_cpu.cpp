@@ -7,8 +7,8 @@ namespace {
 constexpr double kNanosecondsPerTap = 0.2;        // one tap of one channel
 constexpr int64_t kTileBytes = int64_t(1) << 20;  // what a task accumulates into: it should stay in the L2 cache
 
-// A task owns some rows and one block of channels of one plane: it alone adds to them, RoI after RoI in ascending
-// order, so the sums do not depend on the number of threads.
+// A task owns some rows and one block of channels of one plane: it alone adds to them, RoI after RoI in the order of
+// the tables, so the sums do not depend on the number of threads.
 struct Task {
   int64_t plane, block, first, last;
 };
@@ -26,11 +26,24 @@ template <typename C> std::vector<Task> split(const Pyramid<C>& pyramid) {
   return tasks;
 }
 
+// The bins that read some of the rows [first, last), and those between them.
+struct Bins {
+  int64_t first, last;
+};
+template <typename C> Bins bins_on(const Taps<C>& roi, int64_t first, int64_t last) {
+  Bins bins{roi.bins_y, 0};
+  for (int64_t p = 0; p < roi.bins_y; ++p)
+    for (int32_t i = roi.y.begin[p]; i < roi.y.begin[p + 1]; ++i)
+      if (roi.y.taps[i].pixel >= first && roi.y.taps[i].pixel < last)
+        bins = {std::min(bins.first, p), std::max(bins.last, p + 1)};
+  return {bins.first < bins.last ? bins.first * roi.bins_x : 0, bins.last * roi.bins_x};
+}
+
 template <typename T, typename C>
 void backward(const Tensor& grad, const Pyramid<C>& pyramid, const Options& o, Tables<C>& tables,
               const std::vector<Tensor>& grads, bool channels_last) {
   const auto read = PYRCNN_KERNEL(read_grad<T>);
-  const auto spread_to = PYRCNN_KERNEL(spread<C>);
+  const auto spread_to = PYRCNN_KERNEL(spread<T>);
   const auto write = PYRCNN_KERNEL(write_pixels<T>);
   const int64_t channels = pyramid.channels, bins = int64_t(o.bins_y) * o.bins_x;
   const bool grad_last = is_channels_last(grad);
@@ -42,8 +55,8 @@ void backward(const Tensor& grad, const Pyramid<C>& pyramid, const Options& o, T
   const double taps = 4 * samples * samples * double(bins * channels * int64_t(tables.taps.size()));
   const double cost = taps * kNanosecondsPerTap / double(tasks.size() + 1) + double(largest * kBlock) * 0.2;
   parallel(int64_t(tasks.size()), cost, [&](int64_t begin, int64_t end) {
-    const std::unique_ptr<C[]> tile(new C[largest * kBlock]);
-    const std::unique_ptr<C[]> scratch(new C[bins * kBlock]);
+    const auto tile = workspace<C>(largest * kBlock);
+    const auto scratch = workspace<T>(bins * kBlock);
     for (int64_t at = begin; at < end; ++at) {
       const Task& task = tasks[at];
       const int64_t level = task.plane / pyramid.images, image = task.plane % pyramid.images;
@@ -55,8 +68,14 @@ void backward(const Tensor& grad, const Pyramid<C>& pyramid, const Options& o, T
         const Taps<C>& roi = tables.taps[k];
         if (roi.first_row >= task.last || roi.last_row <= task.first) continue;
         const T* from = data<T>(grad) + k * channels * bins + (grad_last ? c : c * bins);
-        read(from, bins, grad_last ? channels : 1, count, grad_last ? 1 : bins, scratch.get());
-        spread_to(roi, scratch.get(), width, task.first, task.last, tile.get());
+        if (grad_last && count == kBlock) {
+          spread_to(roi, from, channels, width, task.first, task.last, tile.get());
+          continue;
+        }
+        const Bins needed = bins_on(roi, task.first, task.last);
+        read(from + needed.first * (grad_last ? channels : 1), needed.last - needed.first, grad_last ? channels : 1,
+             count, grad_last ? 1 : bins, scratch.get() + needed.first * kBlock);
+        spread_to(roi, scratch.get(), kBlock, width, task.first, task.last, tile.get());
       }
       T* to = mutable_data<T>(grads[level]) + image * channels * height * width;
       const int64_t pixels = (task.last - task.first) * width, pixel = task.first * width;

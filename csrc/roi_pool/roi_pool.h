@@ -31,6 +31,12 @@ template <typename C> PYRCNN_HD Axis<C> axis(C from, C to, C scale, int32_t bins
   return {start, C(extent > 1 ? extent : 1) / C(bins)};
 }
 
+// A RoI on the CPU: the cells of its bins on both axes, computed once and shared by all channels; none if the RoI is
+// not finite.
+struct Bins {
+  const Cells *rows, *columns;
+};
+
 template <typename C> PYRCNN_HD Cells cells(const Axis<C>& a, int32_t p, int32_t size) {
   const int64_t first = a.start + int64_t(floor(C(p) * a.bin)), last = a.start + int64_t(ceil(C(p + 1) * a.bin));
   return {int32_t(clamp(first, int64_t(0), int64_t(size))), int32_t(clamp(last, int64_t(0), int64_t(size)))};

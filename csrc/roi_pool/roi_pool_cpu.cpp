@@ -12,22 +12,33 @@ constexpr double kNanosecondsPerCell = 0.1;  // one cell of one channel; bins ha
 
 // RoIs of the compute type C with their geometry, grouped by image.
 template <typename C> struct Regions {
-  std::vector<Region<C>> all;
+  std::vector<int64_t> image;
   std::vector<int64_t> start, order;  // the RoIs of image n: order[start[n]] .. order[start[n + 1]], ascending
+  std::vector<Cells> cells;
 
-  Regions(const Tensor& rois, int64_t images, double scale, const Shape& s) : all(rois.size(0)) {
+  Regions(const Tensor& rois, int64_t images, double scale, const Shape& s)
+      : image(rois.size(0)), cells(image.size() * (s.bins_y + s.bins_x), Cells{0, 0}) {
     const C* roi = data<C>(rois);
-    for (size_t k = 0; k < all.size(); ++k) {
-      all[k] = region(roi + 5 * k, images, C(scale), s.bins_y, s.bins_x);
-      check(all[k].in_batch, "rois has batch index ", roi[5 * k], " at row ", k, ", out of range for ", images,
-            " images");
+    Cells* next_cells = cells.data();
+    for (size_t k = 0; k < image.size(); ++k, next_cells += s.bins_y + s.bins_x) {
+      const Region<C> r = region(roi + 5 * k, images, C(scale), s.bins_y, s.bins_x);
+      check(r.in_batch, "rois has batch index ", roi[5 * k], " at row ", k, ", out of range for ", images, " images");
+      image[k] = r.image;
+      if (!r.finite) continue;
+      for (int32_t p = 0; p < s.bins_y; ++p) next_cells[p] = roi_pool::cells(r.y, p, s.height);
+      for (int32_t q = 0; q < s.bins_x; ++q) next_cells[s.bins_y + q] = roi_pool::cells(r.x, q, s.width);
     }
     start.assign(images + 1, 0);
-    for (const auto& r : all) ++start[r.image + 1];
+    for (int64_t n : image) ++start[n + 1];
     for (int64_t n = 0; n < images; ++n) start[n + 1] += start[n];
-    order.resize(all.size());
+    order.resize(image.size());
     std::vector<int64_t> next(start);
-    for (size_t k = 0; k < all.size(); ++k) order[next[all[k].image]++] = int64_t(k);
+    for (size_t k = 0; k < image.size(); ++k) order[next[image[k]]++] = int64_t(k);
+  }
+
+  Bins bins(int64_t k, const Shape& s) const {
+    const Cells* rows = cells.data() + k * (s.bins_y + s.bins_x);
+    return {rows, rows + s.bins_y};
   }
 };
 
@@ -39,10 +50,9 @@ void forward(const Tensor& input, const Regions<C>& regions, const Shape& s, boo
   if (channels_last) {
     const auto pool = PYRCNN_KERNEL(pool_nhwc<T>);
     const int64_t step = bins * s.channels;
-    return parallel(int64_t(regions.all.size()), cost * double(s.channels), [&](int64_t first, int64_t last) {
+    return parallel(int64_t(regions.image.size()), cost * double(s.channels), [&](int64_t first, int64_t last) {
       for (int64_t k = first; k < last; ++k) {
-        const Region<C>& r = regions.all[k];
-        pool(r, s, data<T>(input) + r.image * pixels * s.channels, out + k * step,
+        pool(regions.bins(k, s), s, data<T>(input) + regions.image[k] * pixels * s.channels, out + k * step,
              argmax ? argmax + k * step : nullptr);
       }
     });
@@ -50,7 +60,8 @@ void forward(const Tensor& input, const Regions<C>& regions, const Shape& s, boo
   const auto load = PYRCNN_KERNEL(load_tile<T>);
   const auto pool = PYRCNN_KERNEL(pool_tile<T>);
   const int64_t blocks = ceil_div(s.channels, kBlock);
-  const double per_block = cost * kBlock * double(regions.all.size()) / double(images) + 0.1 * double(pixels * kBlock);
+  const double per_block =
+      cost * kBlock * double(regions.image.size()) / double(images) + 0.1 * double(pixels * kBlock);
   parallel(images * blocks, per_block, [&](int64_t first, int64_t last) {
     const auto tile = workspace<T>(pixels * kBlock), scratch = workspace<T>(bins * kBlock);
     const auto indices = workspace<int32_t>(bins * kBlock);
@@ -62,7 +73,7 @@ void forward(const Tensor& input, const Regions<C>& regions, const Shape& s, boo
       load(data<T>(input) + (image * s.channels + c) * pixels, pixels, count, tile.get());
       for (int64_t i = begin; i < end; ++i) {
         const int64_t k = regions.order[i], at = (k * s.channels + c) * bins;
-        pool(regions.all[k], s, tile.get(), count, scratch.get(), indices.get(), out + at,
+        pool(regions.bins(k, s), s, tile.get(), count, scratch.get(), indices.get(), out + at,
              argmax ? argmax + at : nullptr);
       }
     }
@@ -103,7 +114,7 @@ void backward(const Tensor& grad, const Tensor& argmax, const Regions<C>& region
   const int64_t bin_stride = nhwc ? s.channels : 1, channel_stride = nhwc ? 1 : bins;
   const int64_t blocks = ceil_div(s.channels, kBlock);
   const double cost =
-      double(bins * kBlock * int64_t(regions.all.size())) / double(images) + 0.5 * double(pixels * kBlock);
+      double(bins * kBlock * int64_t(regions.image.size())) / double(images) + 0.5 * double(pixels * kBlock);
   parallel(images * blocks, cost, [&](int64_t first, int64_t last) {
     const auto sums = workspace<C>(pixels * kBlock);  // [kBlock, pixels]
     for (int64_t task = first; task < last; ++task) {

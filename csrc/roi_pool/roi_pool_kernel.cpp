@@ -56,14 +56,14 @@ PYRCNN_HD void bin_channel(Cells rows, Cells columns, const T* from, int64_t wid
 
 // Every channel of every bin; a pixel is `pixel` values, an output bin `out_bin` values wide.
 template <bool with_argmax, typename T>
-PYRCNN_HD void pool(const Region<compute_t<T>>& r, const Shape& s, const T* image, int64_t pixel, int64_t channels,
-                    int64_t out_bin, T* out, int32_t* argmax) {
+PYRCNN_HD void pool(const Bins& bins, const Shape& s, const T* image, int64_t pixel, int64_t channels, int64_t out_bin,
+                    T* out, int32_t* argmax) {
   constexpr int lanes = lanes_of<compute_t<T>>, packs = 4;
   for (int32_t p = 0; p < s.bins_y; ++p) {
-    const Cells rows = cells(r.y, p, s.height);
+    const Cells rows = bins.rows[p];
     for (int32_t q = 0; q < s.bins_x; ++q, out += out_bin, argmax += with_argmax ? out_bin : 0) {
-      const Cells columns = cells(r.x, q, s.width);
-      if (!r.finite || rows.last <= rows.first || columns.last <= columns.first) {
+      const Cells columns = bins.columns[q];
+      if (rows.last <= rows.first || columns.last <= columns.first) {
         for (int64_t c = 0; c < channels; ++c) out[c] = T(compute_t<T>(0));
         for (int64_t c = 0; with_argmax && c < channels; ++c) argmax[c] = -1;
         continue;
@@ -82,10 +82,9 @@ PYRCNN_HD void pool(const Region<compute_t<T>>& r, const Shape& s, const T* imag
 
 }  // namespace
 
-template <typename T>
-void pool_nhwc(const Region<compute_t<T>>& r, const Shape& s, const T* image, T* out, int32_t* argmax) {
-  if (argmax) pool<true>(r, s, image, s.channels, s.channels, s.channels, out, argmax);
-  else pool<false>(r, s, image, s.channels, s.channels, s.channels, out, argmax);
+template <typename T> void pool_nhwc(const Bins& bins, const Shape& s, const T* image, T* out, int32_t* argmax) {
+  if (argmax) pool<true>(bins, s, image, s.channels, s.channels, s.channels, out, argmax);
+  else pool<false>(bins, s, image, s.channels, s.channels, s.channels, out, argmax);
 }
 
 template <typename T> void load_tile(const T* planes, int64_t pixels, int64_t count, T* tile) {
@@ -93,22 +92,22 @@ template <typename T> void load_tile(const T* planes, int64_t pixels, int64_t co
 }
 
 template <typename T>
-void pool_tile(const Region<compute_t<T>>& r, const Shape& s, const T* tile, int64_t count, T* scratch,
-               int32_t* indices, T* out, int32_t* argmax) {
-  const int64_t bins = int64_t(s.bins_y) * s.bins_x;
+void pool_tile(const Bins& bins, const Shape& s, const T* tile, int64_t count, T* scratch, int32_t* indices, T* out,
+               int32_t* argmax) {
+  const int64_t per_channel = int64_t(s.bins_y) * s.bins_x;
   if (argmax) {
-    pool<true>(r, s, tile, kBlock, kBlock, kBlock, scratch, indices);
-    tile_to_planes(indices, bins, count, argmax, bins);
+    pool<true>(bins, s, tile, kBlock, kBlock, kBlock, scratch, indices);
+    tile_to_planes(indices, per_channel, count, argmax, per_channel);
   } else {
-    pool<false>(r, s, tile, kBlock, kBlock, kBlock, scratch, argmax);
+    pool<false>(bins, s, tile, kBlock, kBlock, kBlock, scratch, argmax);
   }
-  tile_to_planes(scratch, bins, count, out, bins);
+  tile_to_planes(scratch, per_channel, count, out, per_channel);
 }
 
-#define PYRCNN_INSTANTIATE(T)                                                                 \
-  template void pool_nhwc(const Region<compute_t<T>>&, const Shape&, const T*, T*, int32_t*); \
-  template void load_tile(const T*, int64_t, int64_t, T*);                                    \
-  template void pool_tile(const Region<compute_t<T>>&, const Shape&, const T*, int64_t, T*, int32_t*, T*, int32_t*);
+#define PYRCNN_INSTANTIATE(T)                                                 \
+  template void pool_nhwc(const Bins&, const Shape&, const T*, T*, int32_t*); \
+  template void load_tile(const T*, int64_t, int64_t, T*);                    \
+  template void pool_tile(const Bins&, const Shape&, const T*, int64_t, T*, int32_t*, T*, int32_t*);
 PYRCNN_INSTANTIATE(float)
 PYRCNN_INSTANTIATE(double)
 PYRCNN_INSTANTIATE(Half)
