@@ -14,15 +14,15 @@ struct Task {
 };
 
 template <typename C> std::vector<Task> split(const Pyramid<C>& pyramid) {
-  std::vector<Task> tasks;
-  for (int64_t plane = 0; plane < pyramid.levels * pyramid.images; ++plane) {
-    const int64_t level = plane / pyramid.images, height = pyramid.height[level], width = pyramid.width[level];
-    if (height * width == 0) continue;
-    const int64_t rows = std::max<int64_t>(1, kTileBytes / int64_t(width * kBlock * sizeof(C)));
-    for (int64_t block = 0; block * kBlock < pyramid.channels; ++block)
+  std::vector<Task> tasks;  // block by block, so that every thread gets large levels and small ones
+  for (int64_t block = 0; block * kBlock < pyramid.channels; ++block)
+    for (int64_t plane = 0; plane < pyramid.levels * pyramid.images; ++plane) {
+      const int64_t level = plane / pyramid.images, height = pyramid.height[level], width = pyramid.width[level];
+      if (height * width == 0) continue;
+      const int64_t rows = std::max<int64_t>(1, kTileBytes / int64_t(width * kBlock * sizeof(C)));
       for (int64_t first = 0; first < height; first += rows)
         tasks.push_back({plane, block, first, std::min(first + rows, height)});
-  }
+    }
   return tasks;
 }
 

@@ -30,8 +30,8 @@ void forward_nhwc(const std::vector<Tensor>& features, const Pyramid<C>& pyramid
   });
 }
 
-// Threads over (plane, block of channels): the block's rows that some RoI touches are reordered into a tile that stays
-// in cache, and pooled from there as NHWC is.
+// Threads over (block of channels, plane), so that every thread gets large levels and small ones: the block's rows that
+// some RoI touches are reordered into a tile that stays in cache, and pooled from there as NHWC is.
 template <typename T, typename C>
 void forward_nchw(const std::vector<Tensor>& features, const Pyramid<C>& pyramid, const Options& o, Tables<C>& tables,
                   T* out) {
@@ -49,8 +49,8 @@ void forward_nchw(const std::vector<Tensor>& features, const Pyramid<C>& pyramid
     const auto tile = workspace<T>(largest * kBlock);
     const auto scratch = workspace<T>(bins * kBlock);
     for (int64_t task = first; task < last; ++task) {
-      const int64_t plane = task / blocks, level = plane / pyramid.images, image = plane % pyramid.images;
-      const int64_t c = task % blocks * kBlock, count = std::min<int64_t>(kBlock, channels - c);
+      const int64_t plane = task % planes, level = plane / pyramid.images, image = plane % pyramid.images;
+      const int64_t c = task / planes * kBlock, count = std::min<int64_t>(kBlock, channels - c);
       const int64_t height = pyramid.height[level], width = pyramid.width[level];
       const int64_t begin = tables.start[plane], end = tables.start[plane + 1];
       if (begin == end) continue;
