@@ -67,13 +67,14 @@ template <typename C> struct Joint {
   C y, x, score;
 };
 
-// The joint when candidate (y, x, score) ranked first with `rank` and `nearest` is the distance to the nearest one.
+// The joint when candidate (y, x, score) ranked first with `rank` and `nearest` is the distance to the nearest one. A
+// score below 0 says that there was no candidate.
 template <typename C>
 PYRCNN_HD Joint<C> settle(const Search<C>& s, const Rules<C>& rules, Joint<C> candidate, C rank, C nearest) {
   if (rules.ranking == Ranking::kGaussian) candidate.score = rank;
-  const bool accepted = candidate.score >= rules.score_threshold && candidate.y >= s.area.y1 &&
-                        candidate.y <= s.area.y2 && candidate.x >= s.area.x1 && candidate.x <= s.area.x2 &&
-                        nearest <= s.reach;
+  const bool accepted = candidate.score >= C(0) && candidate.score >= rules.score_threshold &&
+                        candidate.y >= s.area.y1 && candidate.y <= s.area.y2 && candidate.x >= s.area.x1 &&
+                        candidate.x <= s.area.x2 && nearest <= s.reach;
   if (accepted) return candidate;
   return {s.y, s.x, rules.unmatched_score};
 }

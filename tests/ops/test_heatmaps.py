@@ -177,3 +177,19 @@ def test_crops_have_second_derivatives(dtype: torch.dtype, device) -> None:
     boxes = torch.tensor([[0.1, 0.2, 0.9, 1.3], [1.0, 0.8, 0.0, 0.3]], dtype=dtype, device=device)
     index = torch.tensor([1, 0], device=device)
     torch.autograd.gradgradcheck(lambda x: ops.crop_and_resize(x, boxes, index, (2, 3), 7.0), features)
+
+
+@pytest.mark.parametrize("ranking", ["distance", "score_by_distance", "score_by_scaled_distance", "gaussian"])
+def test_without_candidates_the_regressed_joint_stays_whatever_the_limits(ranking: str, device) -> None:
+    cell, nothing = torch.tensor([[1]], device=device), torch.full((1, 1, 4, 4), -torch.inf, device=device)
+    half, boxes = torch.full((1, 2, 4, 4), 0.5, device=device), torch.tensor([[[-8.0, -8, 16, 16]]], device=device)
+    spreads = (1.0,) if ranking == "gaussian" else ()
+    keypoints, scores = ops.match_keypoints(
+        *(cell, cell, nothing, half, half, boxes, 4),
+        ranking=ranking,  # type: ignore[arg-type]
+        spreads=spreads,
+        score_threshold=-2.0,
+        max_distance=torch.inf,
+    )
+    assert keypoints.flatten().tolist() == [6.0, 6.0]
+    assert scores.flatten().tolist() == pytest.approx([0.1])
