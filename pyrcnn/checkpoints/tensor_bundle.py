@@ -7,6 +7,7 @@ whatever does not fit is refused with :class:`pyrcnn.InputError` that names the 
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Iterator
@@ -149,7 +150,7 @@ class TensorBundle:
         self._shards = 1
         try:
             self._read_index()
-        except (_Corrupt, IndexError, struct.error, UnicodeDecodeError) as error:
+        except (_Corrupt, IndexError, struct.error, ValueError) as error:
             raise InputError(f"source: {self._index} is corrupt or no TensorFlow checkpoint index: {error}") from None
 
     def _read_index(self) -> None:
@@ -241,7 +242,7 @@ class TensorBundle:
         if entry.dtype not in DTYPES and entry.dtype != BFLOAT16:
             raise InputError(f"source: {key} in {self.prefix} has a dtype (number {entry.dtype}) that is not supported")
         dtype = np.dtype("<u2" if entry.dtype == BFLOAT16 else DTYPES[entry.dtype])
-        if entry.size != dtype.itemsize * int(np.prod(entry.shape, dtype=np.int64)):
+        if entry.size != dtype.itemsize * math.prod(entry.shape):
             raise InputError(f"source: {self._index} is corrupt: {key} has {entry.size} bytes for shape {entry.shape}")
         values = raw.view(dtype) if raw.size else np.zeros(0, dtype)
         if entry.dtype == BFLOAT16:
@@ -252,7 +253,7 @@ class TensorBundle:
         """Varint lengths, four bytes of checksum over them, then the bytes."""
         try:
             lengths, at = [], 0
-            for _ in range(int(np.prod(entry.shape, dtype=np.int64))):
+            for _ in range(math.prod(entry.shape)):
                 length, at = _varint(data, at)
                 lengths.append(length)
         except _Corrupt as error:
@@ -272,7 +273,7 @@ class TensorBundle:
             raise InputError(f"source: {self.prefix} holds no object graph: it is no TensorFlow 2 checkpoint")
         try:
             return ObjectGraph(bytes(self[GRAPH_KEY].item()))
-        except (_Corrupt, UnicodeDecodeError) as error:
+        except (_Corrupt, ValueError) as error:
             raise InputError(f"source: {self.prefix} is corrupt: its object graph: {error}") from None
 
 
@@ -319,7 +320,7 @@ class ObjectGraph:
         """full name → checkpoint key of every variable reachable below a route."""
         at = 0
         for edge in filter(None, below.split("/")):
-            if edge not in self.nodes[at].children:
+            if at >= len(self.nodes) or edge not in self.nodes[at].children:
                 return {}
             at = self.nodes[at].children[edge]
         seen, todo, found = set(), [at], {}

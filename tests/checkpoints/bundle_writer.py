@@ -11,7 +11,7 @@ import google_crc32c
 import numpy as np
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
-DTYPES = {"float32": 1, "float64": 2, "int32": 3, "int64": 9, "float16": 19}
+DTYPES = {"float32": 1, "float64": 2, "int32": 3, "int64": 9, "uint16": 14, "float16": 19}  # 14: bfloat16's bits
 
 
 def masked(data: bytes) -> int:
@@ -60,19 +60,51 @@ def object_graph(full_names: Mapping[str, str]) -> bytes:
     return b"".join(nodes)
 
 
+def snappy(content: bytes) -> bytes:
+    """Raw snappy: literals, and a copy wherever the eight bytes before repeat themselves."""
+    out, at = bytearray(varint(len(content))), 0
+    while at < len(content):
+        if at >= 8 and content[at : at + 8] == content[at - 8 : at] and len(content) >= at + 8:
+            out += bytes([7 << 2 | 2, 8, 0])  # a copy of 8 bytes from 8 back, its offset in two bytes
+            at += 8
+            continue
+        literal = content[at : at + 8]
+        out += bytes([len(literal) - 1 << 2]) + literal
+        at += len(literal)
+    return bytes(out)
+
+
 def block(entries: list[tuple[bytes, bytes]]) -> bytes:
-    """A table's block without shared prefixes: entries, the restart at 0, and the trailer."""
-    content = b"".join(
-        b"\0" + varint(len(key)) + varint(len(value)) + key + value for key, value in entries
-    ) + struct.pack("<II", 0, 1)  # fmt: skip
-    return content + b"\0" + struct.pack("<I", masked(content + b"\0"))
+    """A table's block without shared prefixes: entries and the restart at 0."""
+    parts = (b"\0" + varint(len(key)) + varint(len(value)) + key + value for key, value in entries)
+    return b"".join(parts) + struct.pack("<II", 0, 1)
 
 
-def handle(offset: int, written: bytes) -> bytes:
-    return varint(offset) + varint(len(written) - 5)
+def table(blocks: list[bytes], compress: bool = False) -> bytes:
+    """An index file of these data blocks, each with its trailer, an empty metaindex, the index and the footer."""
+    out = bytearray()
+
+    def put(content: bytes) -> bytes:
+        content = snappy(content) if compress else content
+        place = varint(len(out)) + varint(len(content))
+        kind = b"\1" if compress else b"\0"
+        out.extend(content + kind + struct.pack("<I", masked(content + kind)))
+        return place
+
+    handles = [put(content) for content in blocks]
+    meta = put(block([]))
+    index = put(block([(b"~%d" % i, place) for i, place in enumerate(handles)]))
+    return bytes(out) + (meta + index).ljust(40, b"\0") + struct.pack("<Q", 0xDB4775248B80FB57)
 
 
-def write(prefix: Path, arrays: Mapping[str, np.ndarray], full_names: Mapping[str, str]) -> Path:
+def header(shards: int = 1, endianness: int = 0) -> tuple[bytes, bytes]:
+    big = number(2, endianness) if endianness else b""
+    return b"", number(1, shards) + big + message(3, number(1, 1))
+
+
+def write(
+    prefix: Path, arrays: Mapping[str, np.ndarray], full_names: Mapping[str, str], compress: bool = False
+) -> Path:
     """``prefix.index`` and its one data file, holding ``arrays`` (by key without suffix) and their graph."""
     prefix.parent.mkdir(parents=True, exist_ok=True)
     entries: dict[str, bytes] = {}
@@ -81,18 +113,11 @@ def write(prefix: Path, arrays: Mapping[str, np.ndarray], full_names: Mapping[st
             shape = b"".join(message(2, number(1, size)) for size in array.shape)
             entries[key + SUFFIX] = append(data, array.tobytes(), DTYPES[array.dtype.name], shape)
         graph = object_graph(full_names)
-        length = varint(len(graph))
         lengths = struct.pack("<I", len(graph))  # the checksum is of the lengths as whole numbers
-        string = length + struct.pack("<I", masked(lengths)) + graph
+        string = varint(len(graph)) + struct.pack("<I", masked(lengths)) + graph
         entries["_CHECKPOINTABLE_OBJECT_GRAPH"] = append(data, string, 7, b"")
-    header = number(1, 1) + message(3, number(1, 1))
-    table = block([(b"", header), *((key.encode(), entries[key]) for key in sorted(entries))])
-    meta = block([])
-    index = block([(b"~", handle(0, table))])
-    footer = handle(len(table), meta) + handle(len(table) + len(meta), index)
-    magic = struct.pack("<Q", 0xDB4775248B80FB57)
-    path = prefix.with_name(prefix.name + ".index")
-    path.write_bytes(table + meta + index + footer.ljust(40, b"\0") + magic)
+    content = block([header(), *((key.encode(), entries[key]) for key in sorted(entries))])
+    prefix.with_name(prefix.name + ".index").write_bytes(table([content], compress))
     return prefix
 
 

@@ -1,4 +1,4 @@
-"""The largest published checkpoint: Hourglass-104's 765 MB, in its own names and shapes."""
+"""Whole checkpoints in their published names and shapes, up to the largest, Hourglass-104's 765 MB."""
 
 from __future__ import annotations
 
@@ -34,18 +34,6 @@ def checkpoint(prefix: Path, name: str) -> Path:
     rng = np.random.default_rng(0)
     arrays = {key: rng.standard_normal(variable.shape, np.float32) for key, variable in listed.items()}
     return write(prefix, arrays, {key: variable.full_name for key, variable in listed.items()})
-
-
-def test_what_is_written_is_read(tmp_path: Path) -> None:
-    arrays = {"model/a/kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "model/b.Sc/step": np.array(7)}
-    names = {"model/a/kernel": "a/kernel", "model/b.Sc/step": "step"}
-    bundle = TensorBundle(write(tmp_path / "ckpt-0", arrays, names))
-    graph = bundle.object_graph()
-    for key, array in arrays.items():
-        found = graph.find(key)
-        assert found is not None
-        np.testing.assert_array_equal(bundle[found], array)
-        assert graph.by_full_name("model")[names[key]] == found
 
 
 @pytest.mark.parametrize("name", ["mbv2_kpts", "hg104tiny_kpts"])
