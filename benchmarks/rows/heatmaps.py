@@ -45,6 +45,50 @@ def bench_heatmap_peaks(duel, device, layout: str, images: int, channels: int, s
     )
 
 
+def keypoints_in_torch(x: Tensor, regression: Tensor, offset: Tensor, cells: Tensor, boxes: Tensor) -> Tensor:
+    """CenterNet's decoding as users write it, one image: the joints of the detections in ``cells`` [k]."""
+    joints, side = x.shape[1], x.shape[-1]
+    p = x.sigmoid()
+    scores, at = (p * (F.max_pool2d(p, 3, 1, 1) == p)).flatten(2).topk(100)  # [1, J, 100]
+    moves = offset.view(joints, 2, -1).gather(2, at[0, :, None].expand(-1, 2, -1))
+    found = torch.stack([at[0] // side, at[0] % side], 1) + moves  # [J, 2, 100]
+    start = torch.stack([cells // side, cells % side], 1)[:, None]
+    regressed = start + regression.view(joints, 2, -1)[:, :, cells].permute(2, 0, 1)  # [k, J, 2]
+    apart = (regressed[..., None] - found).square().sum(2).sqrt()  # [k, J, 100]
+    apart = torch.where(scores[0] >= 0.1, apart, torch.inf)
+    nearest, which = apart.min(2)
+    choice = found.permute(0, 2, 1).gather(1, which.t()[..., None].expand(-1, -1, 2)).transpose(0, 1)
+    centre, half = (boxes[:, :2] + boxes[:, 2:]) / 8, (boxes[:, 2:] - boxes[:, :2]) * 0.15
+    inside = ((choice.flip(-1) - centre[:, None]).abs() <= half[:, None]).all(-1)
+    reach = 0.6 * half.amax(1, keepdim=True)
+    accepted = inside & (nearest <= reach)
+    return torch.where(accepted[..., None], choice, regressed).flip(-1) * 4
+
+
+@pytest.mark.parametrize("side", [128, 256])
+def bench_match_keypoints(duel, device, side: int) -> None:
+    """17 joints of 100 detections."""
+    g = torch.Generator().manual_seed(0)
+    x = heatmap(1, 17, side, device)
+    regression = (torch.randn(1, 34, side, side, generator=g) * 4).to(device)
+    offset = torch.rand(1, 34, side, side, generator=g).to(device)
+    cells = torch.randperm(side * side, generator=g)[:100].to(device)
+    ys, xs = cells // side, cells % side
+    half = (torch.rand(100, 2, generator=g) * 60 + 20).to(device)
+    centre = torch.stack([xs, ys], 1) * 4.0
+    boxes = torch.cat([centre - half, centre + half], 1)
+
+    def agree(ours: Any, theirs: Any, name: str) -> None:
+        assert ((ours[0][0] - theirs).abs() < 1e-2).float().mean() > 0.999
+
+    duel(
+        lambda: ops.match_keypoints(ys[None], xs[None], x, regression, offset, boxes[None], 4),
+        {"torch": lambda: keypoints_in_torch(x, regression, offset, cells, boxes)},
+        agree=agree,
+        bytes=x.numel() * 4,
+    )
+
+
 @pytest.mark.parametrize("images", [4, 16])
 def bench_draw_gaussians(duel, device, images: int) -> None:
     g = torch.Generator().manual_seed(0)

@@ -9,8 +9,10 @@ using namespace pyrcnn::PYRCNN_ISA;
 template <typename C>
 PYRCNN_HD Box<Pack<C>> decode_pack(const Box<Pack<C>>& anchor, Box<Pack<C>> d, const Rules<C>& rules, C height,
                                    C width) {
-  const Delta<Pack<C>> delta{d.x1 / rules.weights.x, d.y1 / rules.weights.y, d.x2 / rules.weights.w,
-                             d.y2 / rules.weights.h};
+  const Delta<C>& w = rules.weights;
+  const bool plain = w.x == C(1) && w.y == C(1) && w.w == C(1) && w.h == C(1);  // then nothing is divided
+  const Delta<Pack<C>> delta =
+      plain ? Delta<Pack<C>>{d.x1, d.y1, d.x2, d.y2} : Delta<Pack<C>>{d.x1 / w.x, d.y1 / w.y, d.x2 / w.w, d.y2 / w.h};
   return clip(decode(anchor, delta, broadcast(rules.cap)), broadcast(height), broadcast(width));
 }
 

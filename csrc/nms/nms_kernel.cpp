@@ -13,6 +13,16 @@ template <typename C> PYRCNN_HD Box<Pack<C>> kept_boxes(const Tile<C>& tile, int
   return {load(tile.x1 + at), load(tile.y1 + at), load(tile.x2 + at), load(tile.y2 + at)};
 }
 
+constexpr int64_t kAhead = 8;  // candidates whose memory is asked for in advance
+
+// Where candidate i lies; asks for one that comes later.
+template <typename T> PYRCNN_HD const T* row_of(const Candidates<T>& candidates, int64_t i) {
+  const uint32_t* rows = candidates.rows;
+  if (rows == nullptr) return candidates.boxes + 4 * i;
+  if (i + kAhead < candidates.count) __builtin_prefetch(candidates.boxes + 4 * int64_t(rows[i + kAhead]));
+  return candidates.boxes + 4 * int64_t(rows[i]);
+}
+
 // One candidate, ready to be held against tiles.
 template <typename C> struct Candidate {
   Box<Pack<C>> box;
@@ -68,7 +78,7 @@ PYRCNN_HD int64_t visit(const Candidates<T>& candidates, const Groups* groups, C
   const Pack<C> thresholds = broadcast(threshold);
   int64_t count = 0;
   for (int64_t i = 0; i < candidates.count && count < max_output; ++i) {
-    const T* row = candidates.boxes + 4 * int64_t(candidates.rows ? candidates.rows[i] : i);
+    const T* row = row_of(candidates, i);
     const Box<C> box{C(row[0]), C(row[1]), C(row[2]), C(row[3])};
     const C area = pyrcnn::area(box), bound = screen.bound(area);
     const Candidate<C> candidate{on_all_lanes(box), broadcast(bound), broadcast(area), thresholds};
@@ -98,8 +108,6 @@ int64_t greedy_grouped(const Candidates<T>& candidates, const Groups& groups, co
              ? visit<true, true>(candidates, &groups, threshold, max_output, tiles, kept)
              : visit<false, true>(candidates, &groups, threshold, max_output, tiles, kept);
 }
-
-constexpr int64_t kAhead = 8;  // candidates whose memory is asked for in advance
 
 // A candidate's window (nearby.h), to be held against the spans of many nodes.
 template <typename C> struct Window {
@@ -164,16 +172,10 @@ int64_t greedy_indexed(const Candidates<T>& candidates, const Index<compute_t<T>
   const Reach<C> reach(threshold);
   const Pack<C> thresholds = broadcast(threshold);
   empty(index.of_leaves), empty(index.of_branches);
-  const auto row_of = [&](int64_t i) __attribute__((always_inline)) {
-    return candidates.boxes + 4 * int64_t(candidates.rows ? candidates.rows[i] : i);
-  };
   int64_t count = 0;
   for (int64_t i = 0; i < candidates.count && count < max_output; ++i) {
-    if (i + kAhead < candidates.count) {
-      __builtin_prefetch(row_of(i + kAhead));
-      __builtin_prefetch(index.leaves[index.positions[i + kAhead] / kTile].x1);
-    }
-    const T* row = row_of(i);
+    if (i + kAhead < candidates.count) __builtin_prefetch(index.leaves[index.positions[i + kAhead] / kTile].x1);
+    const T* row = row_of(candidates, i);
     const Box<C> box{C(row[0]), C(row[1]), C(row[2]), C(row[3])};
     const Place<C> place = place_of(box);
     if (interacts(place)) {

@@ -159,8 +159,10 @@ def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     tensor([[ 0.,  2.,  8., 20.]])
     """
     height, width = size
-    x, y = boxes[..., 0::2].clamp(min=0, max=width), boxes[..., 1::2].clamp(min=0, max=height)
-    return torch.stack((x, y), dim=-1).reshape(boxes.shape)
+    clipped = boxes.clamp(min=0, max=max(height, width))  # one pass; the two below write into its result
+    clipped[..., 0::2].clamp_(max=width)
+    clipped[..., 1::2].clamp_(max=height)
+    return clipped
 
 
 def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:

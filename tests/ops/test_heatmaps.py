@@ -27,6 +27,21 @@ def maps(array: np.ndarray, nhwc: bool) -> Tensor:
     return nchw if nhwc else nchw.contiguous()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("width", [1, 3, 8, 15, 16, 17, 31, 32, 33, 100])
+def test_both_memory_formats_find_the_same_peaks_at_the_ends_of_rows(width: int, dtype: torch.dtype, generator) -> None:
+    """In NCHW whole packs of a row are compared with their neighbours; plateaus, NaN and rows' ends must not show."""
+    x = torch.randint(-3, 4, (2, 3, 7, width), generator=generator).to(dtype)
+    x[torch.rand(x.shape, generator=generator) < 0.1] = torch.nan
+    for k in (5, 40, 3 * 7 * width):
+        planes = ops.heatmap_peaks(x, k)
+        pixels = ops.heatmap_peaks(x.contiguous(memory_format=torch.channels_last), k)
+        highest = torch.nn.functional.max_pool2d(x.nan_to_num(-torch.inf), 3, 1, 1)
+        assert int((planes[0] > 0).sum()) == int((x == highest).flatten(1).sum(1).clamp(max=k).sum())
+        for ours, theirs in zip(planes, pixels, strict=True):
+            assert torch.equal(ours, theirs)
+
+
 @FORMATS
 @pytest.mark.parametrize("name", "abcdefg")
 def test_peaks_are_tensorflows(name: str, nhwc: bool) -> None:
