@@ -8,11 +8,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from pyrcnn import InputError, data, train
-from pyrcnn.train import TrainConfig, schedule
+from pyrcnn.train import RECIPES, TrainConfig, schedule
 from pyrcnn.train import state as files
 from tests.conftest import python
 from tests.detector import TinyDetector, dataset
@@ -177,6 +178,26 @@ def test_schedule() -> None:
     assert rates[-1] < 1e-3
     stepped = [schedule.rate(s, 100, replace(c, schedule="steps", milestones=(0.5, 0.8))) for s in (40, 50, 80)]
     assert stepped == pytest.approx([1, 0.1, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "steps", "changes", "stored"),
+    [
+        ("zoo_centernet", 250_000, {}, "cosine_1e-3_250000_w2.5e-4_5000"),
+        ("zoo_centernet", 50_000, {"warmup": 0.1}, "cosine_1e-3_50000_w2.5e-4_5000"),
+        ("zoo_centernet_mobilenet", 300_000, {}, "cosine_5e-3_300000_w1e-4_5000"),
+        ("zoo_centernet_steps", 140_000, {}, "manual_1e-3_90000_1e-4_120000_1e-5"),
+        ("zoo_faster_rcnn", 25_000, {}, "cosine_frcnn_.04_25000_w.013333_2000"),
+    ],
+)
+def test_the_zoos_schedules_are_tensorflows(recipe: str, steps: int, changes: dict, stored: str) -> None:
+    config = replace(RECIPES[recipe], **changes)
+    with np.load(Path(__file__).parent / "fixtures/ops_schedules.npz") as rates:
+        got = [config.learning_rate * schedule.rate(int(step), steps, config) for step in rates["steps"]]
+        np.testing.assert_allclose(got, rates[stored], rtol=3e-5, atol=1e-9)
+    pictures = 118_287  # of COCO train2017
+    if not changes:
+        assert config.epochs * pictures / config.batch_size == pytest.approx(steps, rel=2e-3)
 
 
 def test_parameter_groups() -> None:

@@ -28,7 +28,8 @@ class TrainConfig:
     momentum: float = 0.9  # sgd only
     schedule: str = "cosine"  # or "steps"
     milestones: tuple[float, ...] = (0.67, 0.92)  # "steps": fractions of the run after which the rate falls tenfold
-    warmup: float = 0.03  # fraction of the run in which the rate rises from nothing
+    warmup: float = 0.03  # fraction of the run in which the rate rises
+    warmup_from: float = 0.0  # where it rises from, as a fraction of the peak; 0: from next to nothing
     clip_norm: float = 10.0  # largest norm of all gradients together; 0: no limit
     ema: float = 0.0  # decay of the running mean of the weights, which is what is scored and saved; 0: none
     bf16: bool = False  # forward pass in bfloat16 where that is safe (autocast)
@@ -50,13 +51,16 @@ class TrainConfig:
         for name in ("backbone_rate", "weight_decay", "clip_norm", "workers", "evaluate_every", "checkpoint_minutes"):
             require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
         require(0 <= self.ema < 1, f"ema must be in [0, 1), got {self.ema}")
-        require(0 <= self.warmup < 1, f"warmup must be in [0, 1), got {self.warmup}")
+        for name in ("warmup", "warmup_from"):
+            require(0 <= getattr(self, name) < 1, f"{name} must be in [0, 1), got {getattr(self, name)}")
 
 
 # Blood cells have no up, and under the microscope colour and scale vary little.
 _FLIPS = (HorizontalFlip(), VerticalFlip())
 _STAIN = ColorJitter(0.15, 0.15, 0.15)
 _CELLS = (*_FLIPS, ScaleJitter(0.75, 1.5), _STAIN)
+
+_ZOO = (HorizontalFlip(), ScaleJitter(0.6, 1.3), ColorJitter())
 
 RECIPES: dict[str, TrainConfig] = {
     # Fine-tuning on a small data set, from a pretrained backbone or detector.
@@ -84,5 +88,25 @@ RECIPES: dict[str, TrainConfig] = {
         epochs=140, batch_size=32, learning_rate=1e-3, weight_decay=0.0, schedule="cosine", warmup=0.02, bf16=True,
         augment=(HorizontalFlip(), ScaleJitter(0.6, 1.3), ColorJitter()), workers=8, evaluate_every=5,
         checkpoint_minutes=15,
+    ),
+    # COCO as the TensorFlow 2 zoo trained its models: its batches, rates and steps; the augmentations are ours.
+    # Hourglass at 1024 and the keypoint models (250k steps; Hourglass boxes at 1024: 50k, 54 epochs, warmup 0.1)
+    "zoo_centernet": TrainConfig(
+        epochs=270.5, batch_size=128, learning_rate=1e-3, weight_decay=0.0, warmup=5 / 250, warmup_from=0.25,
+        clip_norm=0.0, augment=_ZOO, workers=8, evaluate_every=10, checkpoint_minutes=15,
+    ),
+    # Hourglass boxes at 512 and ResNet V1 boxes (140k steps)
+    "zoo_centernet_steps": TrainConfig(
+        epochs=151.5, batch_size=128, learning_rate=1e-3, weight_decay=0.0, warmup=0.0, schedule="steps",
+        milestones=(90 / 140, 120 / 140), clip_norm=0.0, augment=_ZOO, workers=8, evaluate_every=10,
+        checkpoint_minutes=15,
+    ),
+    "zoo_centernet_mobilenet": TrainConfig(
+        epochs=324.6, batch_size=128, learning_rate=5e-3, weight_decay=0.0, warmup=5 / 300, warmup_from=0.02,
+        clip_norm=0.0, augment=_ZOO, workers=8, evaluate_every=10, checkpoint_minutes=15,
+    ),
+    "zoo_faster_rcnn": TrainConfig(
+        epochs=13.5, batch_size=64, optimizer="sgd", learning_rate=0.04, weight_decay=0.0, warmup=2 / 25,
+        warmup_from=1 / 3, clip_norm=0.0, workers=8, evaluate_every=2, checkpoint_minutes=15,
     ),
 }  # fmt: skip

@@ -34,16 +34,17 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 
 
 def rate(step: int, steps: int, config: TrainConfig) -> float:
-    """The learning rate of step ``step`` (from 0) of ``steps``, as a fraction of its peak.
+    """The learning rate of step ``step`` (from 0) of ``steps``, as a fraction of its peak; the end's beyond them.
 
     Linear warm-up, then half a cosine down to nothing, or tenfold falls at ``milestones``.
     """
     warmup = config.warmup * steps
     if step < warmup:
-        return (step + 1) / (warmup + 1)
+        begin = config.warmup_from or 1 / (warmup + 1)
+        return begin + (1 - begin) * step / warmup
     if config.schedule == "steps":
         return 0.1 ** sum(step >= milestone * steps for milestone in config.milestones)
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / (steps - warmup))))
 
 
 def set_rate(optimizer: torch.optim.Optimizer, step: int, steps: int, config: TrainConfig) -> float:
