@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torch.nn import functional as F
 
 from .. import ops
 from ..errors import InputError, require
@@ -128,25 +127,53 @@ def shorter_side_rounded(height: int, width: int, shorter: int, longer: int) -> 
     return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
 
-def resize_half_pixel(image: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear resize of [3, H, W] with half-pixel centres and no antialiasing (torchvision's detectors, OpenCV)."""
-    return F.interpolate(image[None], (height, width), mode="bilinear", align_corners=False)[0]
+def pillow_taps(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pillow's bilinear filter along one side: per new pixel the old ones [new, K] and their weights in 2**-22.
+
+    The triangle that weighs the neighbours is as wide as a new pixel where the picture shrinks.
+    """
+    scale = size / new_size
+    reach = max(scale, 1.0)
+    centre = (np.arange(new_size) + 0.5) * scale
+    first = np.maximum(np.floor(centre - reach + 0.5), 0).astype(np.int64)
+    last = np.minimum(np.floor(centre + reach + 0.5), size).astype(np.int64)
+    at = first[:, None] + np.arange((last - first).max())
+    weights = np.maximum(1 - np.abs((at - centre[:, None] + 0.5) / reach), 0) * (at < last[:, None])
+    weights /= weights.sum(1, keepdims=True)
+    return at.clip(max=size - 1), (weights * 2**22 + 0.5).astype(np.int32)
 
 
-def resize_antialiased(image: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear resize of [3, H, W] whose filter widens when it shrinks, as Pillow's (detectron2)."""
-    return F.interpolate(image[None], (height, width), mode="bilinear", align_corners=False, antialias=True)[0]
+def resize_as_pillow(image: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear resize of [3, H, W] to uint8, equal to the bit to Pillow's: along x, then y, rounded after each."""
+    values = (to_255(image) + 0.5).clamp(0, 255).to(torch.int32)
+    for axis, size in ((2, width), (1, height)):
+        if values.shape[axis] != size:
+            at, weights = (torch.from_numpy(taps.T).to(image.device) for taps in pillow_taps(values.shape[axis], size))
+            lines = values.transpose(0, axis).contiguous()  # whole rows are gathered, which is fast
+            total = lines.new_full((size, *lines.shape[1:]), 2**21)  # a half
+            for index, weight in zip(at, weights, strict=True):
+                total.addcmul_(lines[index], weight[:, None, None])
+            values = (total >> 22).transpose(0, axis)
+    return values.to(torch.uint8)
 
 
-RESIZES = {
-    "torchvision": (shorter_side, resize_half_pixel),
-    "detectron2": (shorter_side_rounded, resize_antialiased),
-    "paper": (shorter_side_rounded, resize_half_pixel),
+# How pictures get their size: the rule for it, and what resamples them before they are normalised; None: bilinearly
+# with half-pixel centres and no smoothing, in the pass that normalises.
+RESIZES: dict[str, tuple[Callable[[int, int, int, int], tuple[int, int]], Callable[..., Tensor] | None]] = {
+    "torchvision": (shorter_side, None),
+    "detectron2": (shorter_side_rounded, resize_as_pillow),
+    "paper": (shorter_side_rounded, None),
 }
 
 
 def fit_sides(
-    images: Sequence[Tensor], shorter: int, longer: int, resize: str, convention: str, multiple: int = 32
+    images: Sequence[Tensor],
+    shorter: int,
+    longer: int,
+    resize: str,
+    convention: str,
+    multiple: int = 32,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Each picture resized by its shorter side and normalised, then zeros at the bottom and right to one common size.
 
@@ -154,14 +181,16 @@ def fit_sides(
     ``multiple``. Returns pixels [N, 3, H, W], sizes [N, 2] of the pictures in it, scales [N, 2] (y, x), new per old.
     """
     require(resize in RESIZES, f"resize must be one of {list(RESIZES)}, got {resize!r}")
+    n = normalization(convention)
     new_size, resampled = RESIZES[resize]
     sizes = [new_size(image.shape[-2], image.shape[-1], shorter, longer) for image in images]
     scales = [(new[0] / i.shape[-2], new[1] / i.shape[-1]) for new, i in zip(sizes, images, strict=True)]
     height, width = (-(-max(side) // multiple) * multiple for side in zip(*sizes, strict=True))
-    pixels = images[0].new_zeros((len(images), 3, height, width), dtype=torch.float32)
-    for target, image, (new_height, new_width) in zip(pixels, images, sizes, strict=True):
-        normalized = normalize(to_255(image), convention)
-        target[:, :new_height, :new_width] = resampled(normalized, new_height, new_width)
+    if resampled is not None:
+        images = [resampled(image, *new) for image, new in zip(images, sizes, strict=True)]
+    pixels = ops.preprocess(
+        images, (height, width), n.mean, n.std, sizes, n.shift, n.white, bgr=n.bgr, pad_normalized=True, dtype=dtype
+    )
     return pixels, torch.tensor(sizes, device=pixels.device), torch.tensor(scales, device=pixels.device)
 
 

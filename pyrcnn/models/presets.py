@@ -58,16 +58,20 @@ _c4 = FasterRCNNConfig(
 )
 
 
+NO_AREA = 1e-9  # a min_size, in pixels, that only boxes without area stay below
+
+
 def _detectron2(config: FasterRCNNConfig) -> FasterRCNNConfig:
     """Its pictures, stride placement, unrounded anchors, RoIAlign and L1 losses."""
     return replace(
         config,
         num_classes=80,
         stride_in_1x1=True,
+        size_divisor=32 if config.fpn_channels else 1,
         resize="detectron2",
         normalization="detectron2",
-        rpn=replace(config.rpn, anchors="detectron2", min_size=0, beta=0),
-        roi=replace(config.roi, aligned=True, sampling_ratio=0, min_size=0, beta=0),
+        rpn=replace(config.rpn, anchors="detectron2", min_size=NO_AREA, beta=0),
+        roi=replace(config.roi, aligned=True, sampling_ratio=0, min_size=NO_AREA, beta=0),
     )
 
 

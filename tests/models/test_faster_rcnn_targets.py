@@ -57,6 +57,7 @@ def test_ground_truth_is_scaled_padded_and_crowds_are_left_out() -> None:
         (0, 0, 16, 0.5, (0, 0)),
         (0, 40, 16, 0.5, (0, 16)),
         (3, 3, 500, 0.5, (3, 3)),
+        (60, 20, 400, 0.25, (60, 20)),  # fewer candidates than asked for: the share is of what was asked for
     ],
 )
 def test_a_sample_has_its_share_of_positives(

@@ -6,16 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
 from ...errors import require
-from ...structures import Detections, Targets
+from ...structures import Targets
 from ..backbones import BACKBONES
 from ..backbones.necks import Deconvolutions, NoNeck, TopDown
-from ..labels import default_labels
+from ..detector import Detector
 from ..layers import float32, freeze_lower
-from ..outputs import PaddedDetections, PaddedPoses, trim
-from ..preprocess import fit_square, load_images
+from ..outputs import PaddedDetections, PaddedPoses
+from ..preprocess import fit_square
 from .decode import decode
 from .heads import Heads
 from .targets import box_losses, box_targets, joint_losses, joint_targets, pad_targets, valid_cells
@@ -79,45 +80,27 @@ def make_neck(config: CenterNetConfig, channels: Sequence[int]) -> Any:
     return NoNeck(channels)
 
 
-class CenterNet(nn.Module):
+class CenterNet(Detector):
     """Zhou et al., 2019: every object is the peak of a heat map, and its box is read off the cell of the peak.
 
     Modules: ``backbone`` (list of maps), ``neck`` (one map of stride 4 per stack), ``head.<name>.<stack>``.
     """
 
+    config: CenterNetConfig
+
     def __init__(self, config: CenterNetConfig):
-        super().__init__()
+        super().__init__(config)
         divisor = size_divisor(config)
         fits = config.input_size > 0 and config.input_size % divisor == 0
         require(fits, f"input_size must be a multiple of {divisor}, got {config.input_size}")
-        self.config = config
         self.backbone = make_backbone(config)
         self.neck = make_neck(config, self.backbone.channels)
         self.head = Heads(self.neck.channels, config.num_classes, config.joints, config.head_width, config.separable)
-        self.classes, self.category_ids = default_labels(config.num_classes)
         freeze_lower(self.backbone.stages, config.trainable_layers)
 
-    def forward(self, images: Sequence[Any], targets: Sequence[Targets] | None = None) -> Any:
-        """Pictures → list of :class:`Detections`; with ``targets`` → dict of losses, whatever the mode.
-
-        ``images`` may be tensors [3, H, W] RGB of any sizes (uint8 0..255 or float 0..1), paths, PIL pictures or numpy
-        arrays H x W x 3. ``targets``, one :class:`Targets` per picture, are in pixels of the pictures as given. Bad
-        pictures and targets raise :class:`pyrcnn.InputError`.
-        """
-        return self.predict(images) if targets is None else self.loss(images, targets)
-
-    def predict(self, images: Sequence[Any]) -> list[Detections]:
-        """Detections in each picture's own pixels."""
-        if len(images) == 0:
-            return []
-        pixels, sizes, scales = self.preprocess(images)  # [N, 3, S, S], [N, 2], [N, 2]
-        return trim(self.predict_padded(pixels, sizes), sizes, scales)
-
-    def preprocess(self, images: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures → normalised pixels [N, 3, S, S], sizes [N, 2] (h, w) in them, scales [N, 2] (y, x) new per old."""
-        parameter = next(self.parameters())
-        loaded = [image.to(parameter.device) for image in load_images(images)]
-        return fit_square(loaded, self.config.input_size, self.config.normalization, parameter.dtype)
+    def fit(self, images: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Loaded pictures [3, H, W] → network input [N, 3, S, S]; see :meth:`preprocess`."""
+        return fit_square(images, self.config.input_size, self.config.normalization, dtype)
 
     def heads(self, pixels: Tensor) -> dict[str, Tensor]:
         """Normalised pixels [N, 3, H, W] → raw maps [N, channels, H/4, W/4] of the last stack."""
@@ -141,10 +124,10 @@ class CenterNet(nn.Module):
             rescored=config.keypoint_rescoring,
         )
 
-    def loss(self, images: Sequence[Any], targets: Sequence[Targets]) -> dict[str, Tensor]:
-        """Named losses, already weighted: their sum is what to minimise. Averaged over the stacks."""
-        require(len(images) == len(targets), f"targets must be one per image, got {len(targets)} for {len(images)}")
-        pixels, sizes, scales = self.preprocess(images)
+    def fitted_loss(
+        self, pixels: Tensor, sizes: Tensor, scales: Tensor, targets: Sequence[Targets]
+    ) -> dict[str, Tensor]:
+        """:meth:`loss` of what :meth:`preprocess` returned, averaged over the stacks."""
         config = self.config
         objects = pad_targets(targets, scales, STRIDE, config.num_classes, config.joints)
         features = self.neck(self.backbone(pixels))

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import require
-from ...structures import Detections, Targets
+from ...structures import Targets
 from ..backbones import BACKBONES
 from ..backbones.pyramid import Plain, Pyramid, freeze_norms
 from ..backbones.resnet import ResNetStyle, stage
-from ..labels import default_labels
+from ..detector import Detector
 from ..layers import freeze_lower
-from ..outputs import PaddedDetections, trim
-from ..preprocess import fit_sides, fit_square, load_images, normalize
+from ..outputs import PaddedDetections
+from ..preprocess import fit_sides, fit_square
 from .roi_head import RoIConfig, RoIHead
 from .rpn import RPN, RPNConfig
 from .targets import PaddedTargets, pad_targets, roi_losses, sample_proposals
@@ -41,6 +41,7 @@ class FasterRCNNConfig:
     min_size: int = 800  # pictures' shorter side in network pixels …
     max_size: int = 1333  # … unless the longer one would exceed this
     resize: str = "torchvision"  # a name of preprocess.RESIZES, or "square": fitted into max_size × max_size
+    size_divisor: int = 32  # pictures are padded until their sides are multiples of this
     normalization: str = "imagenet"  # a name of preprocess.NORMALIZATIONS
     trainable_layers: int | None = None  # train only this many of the backbone's upper stages
     rpn: RPNConfig = field(default_factory=RPNConfig)
@@ -72,56 +73,35 @@ def make_backbone(config: FasterRCNNConfig) -> tuple[Any, nn.Module | None]:
     return Plain(body), conv5
 
 
-class FasterRCNN(nn.Module):
+class FasterRCNN(Detector):
     """Ren et al., 2015: a network proposes boxes, a second one looks at each and says what it is.
 
     Modules: ``backbone`` (``backbone.body``, ``backbone.fpn``), ``rpn.head``, ``roi.head``, ``roi.predictor``; inside
     them torchvision's parameter names.
     """
 
+    config: FasterRCNNConfig
+
     def __init__(self, config: FasterRCNNConfig):
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.backbone, conv5 = make_backbone(config)
         channels, strides = self.backbone.channels[-1], self.backbone.strides
         self.rpn = RPN(config.rpn, channels, strides)
         pooled = strides[:-1] if config.fpn_channels and config.fpn_extra else strides
         self.roi = RoIHead(config.roi, channels, pooled, config.num_classes, conv5)
-        self.classes, self.category_ids = default_labels(config.num_classes)
         freeze_lower(self.backbone.stages, config.trainable_layers)
 
-    def forward(self, images: Sequence[Any], targets: Sequence[Targets] | None = None) -> Any:
-        """Pictures → list of :class:`Detections`; with ``targets`` → dict of losses, whatever the mode.
-
-        ``images`` may be tensors [3, H, W] RGB of any sizes (uint8 0..255 or float 0..1), paths, PIL pictures or numpy
-        arrays H x W x 3. ``targets``, one :class:`Targets` per picture, are in pixels of the pictures as given. Bad
-        pictures and targets raise :class:`pyrcnn.InputError`.
-        """
-        return self.predict(images) if targets is None else self.loss(images, targets)
-
-    def predict(self, images: Sequence[Any]) -> list[Detections]:
-        """Detections in each picture's own pixels."""
-        if len(images) == 0:
-            return []
-        pixels, sizes, scales = self.preprocess(images)  # [N, 3, H, W], [N, 2], [N, 2]
-        return trim(self.predict_padded(pixels, sizes), sizes, scales)
-
-    def preprocess(self, images: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures → normalised pixels [N, 3, H, W], sizes [N, 2] (h, w) in them, scales [N, 2] (y, x) new per old."""
-        parameter = next(self.parameters())
+    def fit(self, images: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Loaded pictures [3, H, W] → network input; see :meth:`preprocess`."""
         c = self.config
-        loaded = [image.to(parameter.device) for image in load_images(images)]
         if c.resize == "square":
-            pixels, sizes, scales = fit_square(loaded, c.max_size)
-            pixels = normalize(pixels, c.normalization)  # the padding too
-        else:
-            pixels, sizes, scales = fit_sides(loaded, c.min_size, c.max_size, c.resize, c.normalization)
-        return pixels.to(parameter.dtype), sizes, scales
+            return fit_square(images, c.max_size, c.normalization, dtype)
+        return fit_sides(images, c.min_size, c.max_size, c.resize, c.normalization, c.size_divisor, dtype)
 
     def predict_padded(self, pixels: Tensor, sizes: Tensor) -> PaddedDetections:
         """Fixed shapes, no host synchronisation: the part that compiles, exports and is captured as one CUDA graph.
 
-        ``pixels`` [N, 3, H, W] normalised, sides multiples of 32; ``sizes`` [N, 2] (h, w) of the pictures in it.
+        ``pixels`` [N, 3, H, W] normalised; ``sizes`` [N, 2] (h, w) of the pictures in it.
         """
         height, width = pixels.shape[-2:]
         features = self.backbone(pixels)  # per level [N, C, H, W]
@@ -133,10 +113,10 @@ class FasterRCNN(nn.Module):
         """The first stage alone: boxes [N, P, 4], scores [N, P], counts [N]."""
         return self.rpn.propose(self.backbone(pixels), sizes, *pixels.shape[-2:])
 
-    def loss(self, images: Sequence[Any], targets: Sequence[Targets]) -> dict[str, Tensor]:
-        """Named losses, already weighted: their sum is what to minimise."""
-        require(len(images) == len(targets), f"targets must be one per image, got {len(targets)} for {len(images)}")
-        pixels, sizes, scales = self.preprocess(images)
+    def fitted_loss(
+        self, pixels: Tensor, sizes: Tensor, scales: Tensor, targets: Sequence[Targets]
+    ) -> dict[str, Tensor]:
+        """:meth:`loss` of what :meth:`preprocess` returned."""
         return self.padded_loss(pixels, sizes, pad_targets(targets, scales))
 
     def padded_loss(self, pixels: Tensor, sizes: Tensor, truth: PaddedTargets) -> dict[str, Tensor]:

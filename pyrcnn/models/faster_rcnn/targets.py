@@ -64,8 +64,8 @@ def sample(positive: Tensor, negative: Tensor, size: int, fraction: float) -> tu
     M): slots beyond what there was to draw are False. All candidates of a kind are equally likely; positives first.
     Random keys and a top-k stand for a permutation, so that shapes are fixed.
     """
+    most = min(int(size * fraction), positive.shape[1])
     size = min(size, positive.shape[1])
-    most = min(int(size * fraction), size)
     keys = torch.rand(positive.shape, device=positive.device)
     best, where = torch.where(positive, keys, -1.0).topk(most, dim=1)  # [N, most], -1 where positives run out
     chosen = torch.zeros_like(positive).scatter(1, where, best >= 0)
