@@ -83,6 +83,7 @@ def card(name: str) -> dict[str, Any]:
         "weights": [kind for kind, there in weights if there],
         "url": entry.url or None if entry else None,
         "licence": entry.licence or None if entry else None,
+        "settings": dict(entry.changes) if entry else {},
         "proof": entry.proof if entry else None,
     }
 
@@ -114,6 +115,7 @@ def markdown() -> str:
             "published speed": f"{entry['milliseconds']:.0f} ms" if entry["milliseconds"] is not None else "",
             "weights": f"<{entry['url']}>" if entry["url"] else "",
             "their licence": entry["licence"],
+            "settings that come with them": ", ".join(f"`{key}={value}`" for key, value in entry["settings"].items()),
             "embedded weights": "blood cells, see `pyrcnn/assets/TRAINING.md`"
             if "embedded" in entry["weights"]
             else "",
