@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from ..models.layers import pad_same
 from .fold import cleaned, layer, only_user
 
 Activation = tuple[str, list[float]]  # oneDNN's name and its numbers
@@ -100,11 +101,30 @@ def _without_numbers(t: Tensor) -> Tensor:
     return nn.Parameter(empty, requires_grad=False) if isinstance(t, nn.Parameter) else empty
 
 
+def _pad_inside(graph: fx.GraphModule) -> None:
+    """Let depthwise 3x3 convolutions of stride 2 behind TensorFlow's padding pad by themselves: no copy of their input.
+
+    On an even size (and every size inside a network is, if its input's sides are multiples of 32) that padding is one
+    row and column at the end. 4x4 with a first row and column of zeros, padded by one on every side, is the same.
+    """
+    for node in graph.graph.nodes:
+        conv = layer(graph, node, nn.Conv2d)
+        if conv is None or conv.groups != conv.in_channels or (conv.kernel_size, conv.stride) != ((3, 3), (2, 2)):
+            continue
+        source = node.args[0]
+        if source.op == "call_function" and source.target is pad_same:
+            conv.weight = nn.Parameter(F.pad(conv.weight.detach(), (1, 0, 1, 0)), requires_grad=False)
+            conv.kernel_size, conv.padding = (4, 4), (1, 1)
+            node.args = source.args[:1]
+    cleaned(graph)
+
+
 def pack(graph: fx.GraphModule, size: Sequence[int], dtype: torch.dtype) -> fx.GraphModule:
     """Replace convolutions and linear layers, with what follows them, by packed ones; ``size``: the input's shape.
 
     Changes ``graph`` in place. It still takes inputs of any size.
     """
+    _pad_inside(graph)
     interpreter = _Shapes(graph)
     interpreter.run(torch.empty(*size, device="meta", dtype=dtype))
     shapes = interpreter.shapes
