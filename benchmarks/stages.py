@@ -1,18 +1,19 @@
 """Where a detector's time goes, from picture to boxes, on the run itself: its own methods are timed where they are.
 
-``python -m benchmarks.stages NAME [--plain] [--threads N]`` prints the stages of one preset at batch 1, and the
-operators that its time is spent in by the shapes of their inputs.
+``python -m benchmarks.stages NAME [--plain] …`` prints the stages of one preset at batch 1, and the
+layers that its time is spent in, of one kind and shape together.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
 from benchmarks.race import synchronize
 
@@ -30,15 +31,15 @@ REST = "rest"  # trimming and going back to the picture's pixels, and the calls 
 class Clock:
     """Seconds per stage; while a stage runs inside another, only the inner one's time counts."""
 
-    def __init__(self, device: torch.device):
-        self.device = device
+    def __init__(self, device: torch.device, timer: Callable[[], float] = time.perf_counter):
+        self.device, self.timer = device, timer
         self.seconds: dict[str, float] = {}
         self.running = [REST]
         self.since = self._now()
 
     def _now(self) -> float:
         synchronize(self.device)
-        return time.perf_counter()
+        return self.timer()
 
     def switch(self, stage: str | None) -> None:
         """Begin ``stage`` inside the present one, or, with None, end the present one."""
@@ -69,14 +70,15 @@ class Clock:
             delattr(owner, method)
 
 
-def split(model: Any, image: torch.Tensor, device: torch.device, rounds: int = 3) -> dict[str, float]:
+def split(model: Any, image: torch.Tensor, device: torch.device, rounds: int = 3,
+          timer: Callable[[], float] = time.perf_counter) -> dict[str, float]:  # fmt: skip
     """Seconds per stage of ``model([image])``, plain or optimized: the round that took least of all in all."""
     inner = getattr(model, "model", model)
     stages = CENTERNET if hasattr(inner, "heads") else FASTER_RCNN
     best: dict[str, float] = {}
     for _ in range(rounds + 1):  # the first warms up
         with ExitStack() as stack:
-            clock = Clock(device)
+            clock = Clock(device, timer)
             stack.enter_context(clock.timing(model, "preprocess", "preprocessing"))
             for stage, methods in stages.items():
                 for path in methods:
@@ -91,21 +93,38 @@ def split(model: Any, image: torch.Tensor, device: torch.device, rounds: int = 3
     return {stage: best[stage] for stage in ("preprocessing", *stages, REST)}
 
 
-def operators(model: Any, image: torch.Tensor, rounds: int = 5) -> list[tuple[float, int, str]]:
-    """Per operator and input shapes: milliseconds and calls per picture, and what it is; the dearest first."""
-    from torch.profiler import ProfilerActivity, profile
+def layers(model: nn.Module, image: torch.Tensor, device: torch.device, timer: Callable[[], float],
+           rounds: int = 10) -> list[tuple[float, int, str]]:  # fmt: skip
+    """Seconds and calls per picture of the layers of one kind and shape, in the best round, the dearest first."""
+    found: dict[str, list[tuple[float, int]]] = {}
+    began = 0.0
 
-    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if image.is_cuda else [])
-    model([image])
-    with profile(activities=activities, record_shapes=True) as run:
-        for _ in range(rounds):
-            model([image])
-    rows = []
-    for event in run.key_averages(group_by_input_shape=True):
-        shapes = " ".join("x".join(map(str, shape)) for shape in event.input_shapes[:2] if shape)
-        microseconds = event.self_device_time_total if image.is_cuda else event.self_cpu_time_total
-        rows.append((microseconds / rounds / 1e3, round(event.count / rounds), f"{event.key} {shapes}"))
-    return sorted(rows, reverse=True)
+    def before(*_: Any) -> None:
+        nonlocal began
+        synchronize(device)
+        began = timer()
+
+    def after(layer: nn.Module, inputs: tuple[Any, ...], result: Any) -> None:
+        synchronize(device)
+        seconds = timer() - began
+        if isinstance(result, torch.Tensor) and isinstance(inputs[0], torch.Tensor):
+            shapes = " → ".join("x".join(map(str, t.shape)) for t in (inputs[0], result))
+            what = f"{type(layer).__name__} {shapes}{' + input' if len(inputs) > 1 else ''}"
+            spent, calls = now.get(what, (0.0, 0))
+            now[what] = spent + seconds, calls + 1
+
+    leaves = [layer for layer in model.modules() if not list(layer.children())]
+    handles = [
+        h for leaf in leaves for h in (leaf.register_forward_pre_hook(before), leaf.register_forward_hook(after))
+    ]
+    for _ in range(rounds):
+        now: dict[str, tuple[float, int]] = {}
+        model([image])
+        for what, cost in now.items():
+            found.setdefault(what, []).append(cost)
+    for handle in handles:
+        handle.remove()
+    return sorted(((*min(costs), what) for what, costs in found.items()), reverse=True)
 
 
 def main() -> None:
@@ -116,8 +135,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=models.names())
     parser.add_argument("--plain", action="store_true", help="the model itself, not optimized")
+    parser.add_argument(
+        "--processor-time", action="store_true", help="count it instead: for one thread, a busy machine"
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--rounds", type=int, default=10, help="of which the quickest counts")
     parser.add_argument("--top", type=int, default=12)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -125,15 +148,17 @@ def main() -> None:
     plain = models.build(arguments.model).to(device).eval()
     model, image = plain if arguments.plain else deploy.optimize(plain, "auto"), picture(arguments.model, device)
     with torch.inference_mode():
-        parts = split(model, image, device, rounds=10)
-        costs = operators(model, image)
+        timer = time.process_time if arguments.processor_time else time.perf_counter
+        parts = split(model, image, device, rounds=arguments.rounds, timer=timer)
+        costs = layers(model, image, device, timer, arguments.rounds)
     print("| stage | ms | share |\n|---|---|---|")
     for stage, seconds in parts.items():
         print(f"| {stage} | {1e3 * seconds:.2f} | {seconds / sum(parts.values()):.1%} |")
-    print("\n| operator, shapes of its first inputs | calls | ms | share |\n|---|---|---|---|")
-    whole = sum(cost for cost, _, _ in costs)
-    for cost, calls, what in costs[: arguments.top]:
-        print(f"| {what} | {calls} | {cost:.2f} | {cost / whole:.1%} |")
+    print("\n| layers, input → result | calls | ms | share |\n|---|---|---|---|")
+    for seconds, calls, what in costs[: arguments.top]:
+        print(f"| {what} | {calls} | {1e3 * seconds:.2f} | {seconds / sum(parts.values()):.1%} |")
+    rest = sum(seconds for seconds, _, _ in costs[arguments.top :])
+    print(f"| {max(len(costs) - arguments.top, 0)} more | | {1e3 * rest:.2f} | {rest / sum(parts.values()):.1%} |")
 
 
 if __name__ == "__main__":
