@@ -61,6 +61,17 @@ def test_every_family_computes_the_same(name: str, options: dict[str, Any]) -> N
     assert [x.shape for x in padded] == [x.shape for x in model.predict_padded(pixels, sizes)]
 
 
+@pytest.mark.parametrize("name", [MOBILE, FASTER, "faster_rcnn_vgg16"])
+def test_boxes_are_float32_whatever_the_network_computes_in(name: str) -> None:
+    fast = deploy.optimize(small(name), torch.bfloat16)
+    pixels, sizes, _ = fast.preprocess(pictures((60, 90)))
+    assert pixels.dtype == torch.bfloat16
+    padded = fast.predict_padded(pixels.float(), sizes)
+    assert padded.boxes.dtype == padded.scores.dtype == torch.float32
+    assert padded.counts.item() > 0
+    assert not torch.equal(padded.boxes, padded.boxes.bfloat16().float())  # nor are they rounded
+
+
 @pytest.fixture(scope="module")
 def trained() -> Any:
     model = models.load(embedded.weights()[FASTER])
