@@ -5,6 +5,27 @@
 namespace pyrcnn::match_keypoints::PYRCNN_ISA {
 using namespace pyrcnn::PYRCNN_ISA;
 
+// In NCHW every number of a cell lies in a line of its own, mostly outside the caches: ask for it some steps ahead.
+constexpr int64_t kAhead = 8;
+
+template <typename T>
+PYRCNN_HD void expect_regression(const Maps<T>& maps, int64_t n, int64_t detection, int64_t joint) {
+  if (detection >= maps.detections) return;
+  const int64_t i = n * maps.detections + detection, y = maps.ys[i], x = maps.xs[i];
+  if (!(y >= 0 && y < maps.height && x >= 0 && x < maps.width)) return;
+  const Strides& s = maps.of_regression;
+  const T* r = maps.regression + n * s.n + y * s.y + x * s.x + 2 * joint * s.c;
+  __builtin_prefetch(r), __builtin_prefetch(r + s.c);
+}
+template <typename T> PYRCNN_HD void expect_offset(const Maps<T>& maps, int64_t n, int64_t joint, int64_t m) {
+  if (m >= maps.candidates) return;
+  const int64_t i = (n * maps.joints + joint) * maps.candidates + m;
+  const Strides& s = maps.of_offset;
+  const T* o = maps.offset + n * s.n + maps.candidate_ys[i] * s.y + maps.candidate_xs[i] * s.x +
+               (maps.own_offsets ? 2 * joint : 0) * s.c;
+  __builtin_prefetch(o), __builtin_prefetch(o + s.c);
+}
+
 template <typename T> void match(const Maps<T>& maps, int64_t n, int64_t joint, compute_t<T>* scratch) {
   using C = compute_t<T>;
   constexpr int lanes = lanes_of<C>;
@@ -12,6 +33,7 @@ template <typename T> void match(const Maps<T>& maps, int64_t n, int64_t joint, 
   C* distances = scores + maps.candidates + 16;
   int64_t count = 0;
   for (int64_t m = 0; m < maps.candidates; ++m) {  // in descending order: the first that does not count is the end
+    expect_offset(maps, n, joint, m + kAhead);
     const Joint<C> candidate = maps.candidate(n, joint, m);
     if (!(candidate.score > 0)) break;
     ys[count] = candidate.y, xs[count] = candidate.x, scores[count++] = candidate.score;
@@ -21,6 +43,7 @@ template <typename T> void match(const Maps<T>& maps, int64_t n, int64_t joint, 
 
   const Ranking ranking = maps.rules.ranking;
   for (int64_t detection = 0; detection < maps.detections; ++detection) {
+    expect_regression(maps, n, detection + kAhead, joint);
     const Search<C> s = maps.search_of(n, detection, joint);
     for (int64_t m = 0; m < padded; ++m) {
       const C dy = ys[m] - s.y, dx = xs[m] - s.x;

@@ -13,7 +13,7 @@ namespace pyrcnn::nms {
 
 template <typename T> std::unique_ptr<T[]> scratch(int64_t count) { return std::unique_ptr<T[]>(new T[count]); }
 
-constexpr int64_t kManyBoxes = 256;  // from here on the index repays the time to build it
+constexpr int64_t kManyBoxes = 640;  // that may be kept: from here on the index repays the time to build it
 
 // Positions for an index: candidates sorted along a Z-curve through five bits of x and of y and two of each size.
 struct Placed {
@@ -64,7 +64,7 @@ template <typename T>
 int64_t suppress(const Candidates<T>& candidates, compute_t<T> threshold, int64_t max_output, uint32_t* kept) {
   using C = compute_t<T>;
   const int64_t n = candidates.count;
-  if (n < kManyBoxes || !Screen<C>(threshold).usable) {
+  if (std::min(n, max_output) < kManyBoxes || !Screen<C>(threshold).usable) {
     const auto tiles = scratch<Tile<C>>(tiles_for(std::min(n, max_output)));
     return PYRCNN_KERNEL_OF(nms, greedy<T>)(candidates, threshold, max_output, tiles.get(), kept);
   }
