@@ -71,6 +71,23 @@ def test_frozen_norm_is_batch_norm_at_inference() -> None:
     assert repr(frozen) == "FrozenBatchNorm2d(8, eps=1e-05)"
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("eps", [0.0, 1e-5])
+def test_frozen_norm_scales_and_shifts_every_dtype(dtype: torch.dtype, eps: float) -> None:
+    frozen = ops.FrozenBatchNorm2d(3, eps)
+    for value in frozen.buffers():
+        value.uniform_(0.5, 1.5)
+    x = torch.randn(2, 3, 4, 5, dtype=dtype, requires_grad=True)
+    scale, mean = (frozen.weight / (frozen.running_var + eps).sqrt()), frozen.running_mean
+    wanted = (x.detach() - mean[:, None, None]) * scale[:, None, None] + frozen.bias[:, None, None]
+    got = frozen(x)
+    assert got.dtype == torch.promote_types(dtype, torch.float32)
+    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-5)
+    got.sum().backward()
+    torch.testing.assert_close(x.grad, scale[:, None, None].expand_as(x).to(dtype))
+    assert frozen(x[:0]).shape == (0, 3, 4, 5)
+
+
 def test_a_pyramid_compiles_as_one_graph() -> None:
     pyramid = ops.FeaturePyramidNetwork([3, 4, 5], 6, ops.LastLevelMaxPool(), ops.FrozenBatchNorm2d)
     inputs = maps()

@@ -125,7 +125,9 @@ class MLPHead(nn.Module):
         """[K, C, S, S] → [K, channels]."""
         x = self.convs(regions).flatten(1)  # channel-major, whatever the memory format
         for name in self.fcs:
-            x = F.dropout(F.relu(self.get_submodule(name)(x)), self.dropout, self.training)
+            x = F.relu(self.get_submodule(name)(x))
+            if self.dropout:
+                x = F.dropout(x, self.dropout, self.training)
         return x
 
 
