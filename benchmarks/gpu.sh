@@ -33,7 +33,7 @@ print(json.dumps(info, indent=1))" | tee "$out/build_info.json"
 }
 
 run_tests() {
-  PYRCNN_TEST_DEVICE=cuda python3 -m pytest -q tests/ops tests/models -m 'not slow' && python3 -m pytest -q tests/ops -m cuda
+  PYRCNN_TEST_DEVICE=cuda python3 -m pytest -q tests/ops tests/models -m 'not slow' && python3 -m pytest -q tests/ops tests/deploy -m cuda
 }
 
 sanitize() {

@@ -128,8 +128,10 @@ def pack(graph: fx.GraphModule, size: Sequence[int], dtype: torch.dtype) -> fx.G
     interpreter = _Shapes(graph)
     interpreter.run(torch.empty(*size, device="meta", dtype=dtype))
     shapes = interpreter.shapes
+    # In float32 MKL multiplies large matrices faster than oneDNN does (1000 x 12544 x 1024 by a quarter, measured)
+    kinds = (nn.Conv2d,) if dtype == torch.float32 else (nn.Conv2d, nn.Linear)
     for node in list(graph.graph.nodes):
-        module = layer(graph, node, nn.Conv2d, nn.Linear)
+        module = layer(graph, node, *kinds)
         if module is None or (isinstance(module, nn.Conv2d) and isinstance(module.padding, str)):
             continue
         last, arguments = node, [node.args[0]]

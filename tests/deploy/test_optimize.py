@@ -13,6 +13,7 @@ from pyrcnn import Detections, InputError, deploy, evaluate, models, ops
 from pyrcnn.checkpoints import embedded
 from pyrcnn.deploy.fold import fold_norms, traced
 from pyrcnn.deploy.network import input_size
+from pyrcnn.deploy.pack import NONE, RELU, RELU6, PackedLinear
 from tests.deploy.small import pictures, small
 from tests.detector import TinyDetector, dataset
 
@@ -136,6 +137,13 @@ def test_any_size_runs_after_packing_for_one() -> None:
         with torch.no_grad():
             for name, value in model.heads(pixels).items():
                 torch.testing.assert_close(fast.heads(pixels)[name], value, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("activation", [NONE, RELU, RELU6])
+def test_packed_linear_layers_compute_the_same(activation: Any) -> None:
+    linear, x = nn.Linear(20, 30), 3 * torch.randn(7, 20)
+    wanted = {NONE[0]: lambda y: y, RELU[0]: torch.relu, RELU6[0]: nn.functional.relu6}[activation[0]](linear(x))
+    torch.testing.assert_close(PackedLinear(linear, activation, (7, 20))(x), wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_input_sizes_are_the_configurations() -> None:
