@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
@@ -127,6 +128,12 @@ def shorter_side_rounded(height: int, width: int, shorter: int, longer: int) -> 
     return max(int(height * scale + 0.5), 1), max(int(width * scale + 0.5), 1)
 
 
+def resize_half_pixel(image: Tensor, height: int, width: int) -> Tensor:
+    """Bilinear resize of [3, H, W] to floats 0..1, with torch's own rounding of where to sample (torchvision)."""
+    values = image.float() if image.is_floating_point() else image.float() / 255
+    return F.interpolate(values[None], (height, width), mode="bilinear", align_corners=False)[0]
+
+
 def pillow_taps(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Pillow's bilinear filter along one side: per new pixel the old ones [new, K] and their weights in 2**-22.
 
@@ -160,7 +167,7 @@ def resize_as_pillow(image: Tensor, height: int, width: int) -> Tensor:
 # How pictures get their size: the rule for it, and what resamples them before they are normalised; None: bilinearly
 # with half-pixel centres and no smoothing, in the pass that normalises.
 RESIZES: dict[str, tuple[Callable[[int, int, int, int], tuple[int, int]], Callable[..., Tensor] | None]] = {
-    "torchvision": (shorter_side, None),
+    "torchvision": (shorter_side, resize_half_pixel),
     "detectron2": (shorter_side_rounded, resize_as_pillow),
     "paper": (shorter_side_rounded, None),
 }
