@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import InputError, require
+from ..models.presets import NO_AREA
 from .download import cache_folder, fetch
 
 ZOO = Path("zoo")  # what --weights says to mean the published file
@@ -48,8 +49,8 @@ _OF_DETECTRON2 = MappingProxyType(
         "stride_in_1x1": True,
         "resize": "detectron2",
         "normalization": "detectron2",
-        "rpn": {"anchors": "detectron2", "min_size": 0, "beta": 0, "after_nms": (1000, 1000)},
-        "roi": {"aligned": True, "sampling_ratio": 0, "min_size": 0, "beta": 0},
+        "rpn": {"anchors": "detectron2", "min_size": NO_AREA, "beta": 0, "after_nms": (1000, 1000)},
+        "roi": {"aligned": True, "sampling_ratio": 0, "min_size": NO_AREA, "beta": 0},
     }
 )
 HOURGLASS = "fixture hg104tiny_kpts (1/16 of the widths)"
@@ -127,7 +128,7 @@ PUBLISHED: dict[str, Published] = {
         41.1,
         "fixture detectron2_faster_rcnn (fewer layers)",
         milliseconds=139,
-        changes=_OF_DETECTRON2,
+        changes=MappingProxyType({**_OF_DETECTRON2, "size_divisor": 1}),
     ),
     # the paper's; its weights are Caffe's, which are not read here
     "faster_rcnn_vgg16": Published("", "", None, "", milliseconds=198, voc_ap=73.2),
