@@ -11,6 +11,19 @@ import torch
 
 import pyrcnn
 
+WORKER = "PYTEST_XDIST_WORKER" in os.environ
+if WORKER:  # one thread each: threads of several workers on the same cores wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Share the whole suite among up to four cores where pytest-xdist is installed; ``-n 0`` keeps it together."""
+    whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS and not config.option.collectonly
+    if whole and not WORKER and getattr(config.option, "numprocesses", 0) is None and not config.option.usepdb:
+        config.option.numprocesses = min(4, os.cpu_count() or 1)
+
 
 def devices() -> list[str]:
     """The devices to test: PYRCNN_TEST_DEVICE pins one, else the CPU and, where there is one, the GPU."""

@@ -20,6 +20,14 @@ from tests.detector import TinyDetector, dataset
 MOBILE = "centernet_mobilenet_v2_fpn_512"
 FASTER = "faster_rcnn_mobilenet_v2_fpn"
 PRESETS = [name for name in models.names() if "1024" not in name and "101" not in name]  # the others differ in depth
+QUICK = (
+    MOBILE,
+    FASTER,
+    "centernet_hg104_512",
+    "centernet_resnet50_v2_512",
+    "faster_rcnn_vgg16",
+    "faster_rcnn_resnet50_fpn",
+)
 
 
 def raw(model: Any, pixels: Tensor, sizes: Tensor) -> list[Tensor]:
@@ -38,7 +46,9 @@ PLAIN_TOO = (MOBILE, FASTER, "centernet_resnet50_v2_512", "faster_rcnn_resnet50_
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [*((name, {}) for name in PRESETS), *((name, PLAIN) for name in PLAIN_TOO)],
+    ("name", "options"),
+    [*(pytest.param(name, {}, marks=[] if name in QUICK else pytest.mark.slow) for name in PRESETS),
+     *((name, PLAIN) for name in PLAIN_TOO)],
     ids=[*PRESETS, *(f"{name}-folded" for name in PLAIN_TOO)],
 )  # fmt: skip
 def test_every_family_computes_the_same(name: str, options: dict[str, Any]) -> None:

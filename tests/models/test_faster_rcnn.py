@@ -212,33 +212,6 @@ def test_configurations_survive_json(name: str) -> None:
 # ---- compile and export ----------------------------------------------------------------------------------------------
 
 
-def test_the_padded_detector_is_one_graph(model: FasterRCNN) -> None:
-    pixels, sizes = padded_input()
-    compiled = torch.compile(model.predict_padded, fullgraph=True, backend="eager")
-    with torch.no_grad():
-        for got, wanted in zip(compiled(pixels, sizes), model.predict_padded(pixels, sizes), strict=True):
-            torch.testing.assert_close(got, wanted)
-
-
-class Padded(nn.Module):
-    """What torch.export takes: a module whose forward is the padded detector."""
-
-    def __init__(self, model: FasterRCNN):
-        super().__init__()
-        self.model = model
-
-    def forward(self, pixels: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
-        return tuple(self.model.predict_padded(pixels, sizes))
-
-
-def test_the_padded_detector_exports(model: FasterRCNN) -> None:
-    with torch.no_grad():
-        program = torch.export.export(Padded(model), padded_input())
-        pixels, sizes = padded_input()
-        for got, wanted in zip(program.module()(pixels, sizes), model.predict_padded(pixels, sizes), strict=True):
-            torch.testing.assert_close(got, wanted)
-
-
 @pytest.mark.slow
 def test_the_losses_are_one_graph() -> None:
     model = small().eval()
