@@ -1,4 +1,4 @@
-"""Figures to tables: ``python -m benchmarks.report figures.json [more.json] [--readme FILE --mark NAME]``.
+"""Figures to tables: ``python -m benchmarks.report figures.json [--only REGEX] [--readme FILE --mark NAME]``.
 
 Prints a Markdown table of the rows that ``pytest benchmarks --rows figures.json`` wrote; with ``--readme`` it replaces
 what stands between ``<!-- NAME -->`` and ``<!-- /NAME -->`` in that file. No figure in a README is typed by hand.
@@ -60,8 +60,12 @@ def main() -> None:
     parser.add_argument("figures", type=Path, nargs="+")
     parser.add_argument("--readme", type=Path)
     parser.add_argument("--mark", default="benchmarks")
+    parser.add_argument("--only", default="", help="a regular expression that the shown rows' names contain")
     arguments = parser.parse_args()
-    content = "\n\n".join(table(json.loads(path.read_text())) for path in arguments.figures)
+    reports = [json.loads(path.read_text()) for path in arguments.figures]
+    for report in reports:
+        report["rows"] = [row for row in report["rows"] if re.search(arguments.only, row["row"])]
+    content = "\n\n".join(map(table, reports))
     if arguments.readme is None:
         print(content)
     else:
