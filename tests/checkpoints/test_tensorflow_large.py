@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import torch
 from pyrcnn import checkpoints
 from pyrcnn.checkpoints.tensor_bundle import TensorBundle
 from tests.checkpoints.bundle_writer import write
+from tests.conftest import python
 from tests.models.tf_weights import variables
 
 MEASURE = """
@@ -58,8 +58,8 @@ def test_hourglass_104_loads_in_seconds_and_little_memory(form: str, tmp_path: P
             for file in sorted(tmp_path.glob("ckpt-0*")):
                 tar.add(file, f"centernet/checkpoint/{file.name}")
         source = tmp_path / "zoo.tar.gz"
-    arguments = [sys.executable, "-c", MEASURE, "centernet_hg104_512", str(source)]
-    result = subprocess.run(arguments, capture_output=True, text=True, check=True)
+    command, folder = python(MEASURE, "centernet_hg104_512", source)
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     measured = json.loads(result.stdout)
     print(form, measured)
     assert measured["gigabytes"] <= 1.3
