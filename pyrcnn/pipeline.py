@@ -111,7 +111,8 @@ def train(name: str, sources: Any, recipe: str, changes: Sequence[str], weights:
     of_model, of_run = settings.parse(changes, models.PRESETS[name], config)
     train_data, val_data = (data.coco(*source, cache=cache) if source else None for source in sources)
     if weights == zoo.ZOO:
-        weights, of_model = zoo.weights(name), {**zoo.published(name).changes, **of_model}
+        weights = zoo.weights(name)
+    of_model = zoo.with_settings(name, weights, of_model)
     config = replace(config, **of_run)
     torch.manual_seed(config.seed)  # the new layers' weights too
     model = models.build(name, **{"num_classes": len(train_data.classes), **of_model})  # type: ignore[union-attr]
@@ -128,7 +129,7 @@ def convert(source: Path, out: Path, name: str, changes: Sequence[str], half: bo
     require(out.suffix == ".safetensors", f"the file to write must end in .safetensors, got {out}")
     (of_model,) = settings.parse(changes, models.PRESETS[name])
     if source == zoo.ZOO:
-        source, of_model = zoo.weights(name), {**zoo.published(name).changes, **of_model}
+        source = zoo.weights(name)
     model, report = checkpoints.build(name, source, **of_model)
     checkpoints.save(model, out, torch.float16 if half else None)
     return f"{report}\n{out}"

@@ -10,7 +10,7 @@ from torch import nn
 
 from .. import models
 from ..errors import InputError, require
-from . import detectron2, native, pickles, tensorflow, torchvision
+from . import detectron2, native, pickles, tensorflow, torchvision, zoo
 from .fitting import fitting, skeleton
 from .imagenet import load_backbone
 from .native import save
@@ -37,10 +37,13 @@ def load(model: nn.Module, source: Any, *, new_heads: bool = False) -> Report:
 def build(name: str, source: Any, **changes: Any) -> tuple[nn.Module, Report]:
     """The preset ``name`` with the weights of ``source`` (see :func:`load`) and as many classes as these have.
 
-    ``changes`` are those of :func:`pyrcnn.models.build`; a ``num_classes`` among them must be the source's.
+    ``changes`` are those of :func:`pyrcnn.models.build`; a ``num_classes`` among them must be the source's. A published
+    file, known by its name, also brings the settings it was trained with (``norm_eps=0.0`` of torchvision's
+    ``fasterrcnn_resnet50_fpn_coco-258fb6c6.pth``; ``pyrcnn models`` and the model cards list them).
     """
     require(name in models.names(), f"name must be one of {', '.join(models.names())}, got {name!r}")
     given = _Source(source)
+    changes = zoo.with_settings(name, source, changes)
     if "num_classes" not in changes:
         state = given.reader.read(skeleton(models.changed(models.PRESETS[name], **changes)), given.entries)
         counts = [len(state[bias]) - others for bias, others in CLASS_BIASES.items() if bias in state]

@@ -35,7 +35,7 @@ def open_model(name: str | None = None, file: Path | None = None, device: str = 
     """
     require(device == "cpu" or torch.cuda.is_available(), f"device {device} is not available here, use cpu")
     if file == zoo.ZOO:
-        file, changes = zoo.weights(name), {**zoo.published(name).changes, **changes}
+        file = zoo.weights(name)
     if file is not None and name is None:
         own = file.suffix == ".safetensors"
         require(own, f"weights {file} do not say which model they belong to: name it with --model")

@@ -144,6 +144,17 @@ def published(name: str | None) -> Published:
     return PUBLISHED[name]  # type: ignore[index]
 
 
+def with_settings(name: str, source: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``changes`` of the preset, and beneath them those its published weights need, if ``source`` is named as these."""
+    file = os.path.basename(source) if isinstance(source, str | os.PathLike) else ""
+    needed = PUBLISHED[name].changes if file and file == os.path.basename(URLS.get(name, "")) else {}
+    merged = dict(needed)
+    for field_name, value in changes.items():
+        below = merged.get(field_name)
+        merged[field_name] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
+    return merged
+
+
 def weights(name: str | None) -> Path:
     """The preset's published weights in the cache (see ``download.cache_folder``), downloaded at the first call.
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pyrcnn import InputError, checkpoints, models
+from pyrcnn.checkpoints import zoo
 from pyrcnn.models.backbones.mobilenet_v2 import torchvision_names
 
 SMALL = {"num_classes": 3, "fpn_channels": 8, "roi": {"width": 16}}
@@ -80,6 +81,27 @@ def test_the_class_count_comes_from_the_file() -> None:
     assert other.config == model.config
     assert same(model, other)
     assert (report.missing, report.reshaped) == ((), ())
+
+
+def test_a_published_file_brings_its_settings(tmp_path: Path) -> None:
+    name = "faster_rcnn_resnet50_fpn"
+    model = build(name, **SMALL, norm_eps=0.0)
+    published = tmp_path / "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth"
+    torch.save(torchvisions(model, old=True), published)
+    other, report = checkpoints.build(name, published, **SMALL)
+    assert other.config == model.config
+    assert report.notes == ()
+    other, _ = checkpoints.build(name, published, **SMALL, norm_eps=1e-3)  # what the caller says goes first
+    assert other.config.norm_eps == 1e-3
+    mine = published.rename(tmp_path / "mine.pth")
+    assert checkpoints.build(name, mine, **SMALL)[0].config.norm_eps == model.config.norm_eps + 1e-5
+
+
+def test_settings_of_a_published_file_and_of_the_caller_meet() -> None:
+    name = "faster_rcnn_resnet101_fpn"
+    settings = zoo.with_settings(name, Path("models/model_final_f6e8b1.pkl"), {"roi": {"width": 16}})
+    assert settings == {**zoo.PUBLISHED[name].changes, "roi": {**zoo.PUBLISHED[name].changes["roi"], "width": 16}}
+    assert zoo.with_settings(name, "other.pkl", {"roi": {"width": 16}}) == {"roi": {"width": 16}}
 
 
 @pytest.mark.parametrize("zipped", [True, False])
