@@ -1,6 +1,6 @@
 // Running a CPU kernel: which instruction set, and over how many threads.
 #pragma once
-#include "pages.h"
+#include "memory.h"
 #include "tensor.h"
 
 namespace pyrcnn {
@@ -45,11 +45,9 @@ template <typename F> F pick(F base, F avx2, F avx512) {
   }
 }
 
-// A fresh CPU tensor that is about to be written; see pages.h.
-inline Tensor in_huge_pages(Tensor fresh) {
-  ask_for_huge_pages(fresh.mutable_data_ptr(), fresh.numel() * int64_t(fresh.element_size()));
-  return fresh;
-}
+// An uninitialized result on the CPU, of the dtype of `like` unless said; a large one in kept memory (memory.h).
+Tensor empty_result(const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t w, bool channels_last,
+                    std::optional<ScalarType> dtype = std::nullopt);
 
 // body(begin, end) over [0, count), in parallel once a thread has at least ~20 us of work; `cost` is the estimated
 // nanoseconds of one step. Small work runs inline, without waking the pool.

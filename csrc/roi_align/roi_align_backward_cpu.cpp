@@ -92,7 +92,7 @@ std::vector<Tensor> cpu(const Tensor& grad, const Tensor& rois, Integers heights
   const Options o = options(grad.size(2), grad.size(3), sampling_ratio, aligned);
   std::vector<Tensor> grads;
   for (size_t l = 0; l < heights.size(); ++l)
-    grads.push_back(in_huge_pages(empty_4d(grad, images, grad.size(1), heights[l], widths[l], channels_last)));
+    grads.push_back(empty_result(grad, images, grad.size(1), heights[l], widths[l], channels_last));
   dispatch_floating(grad, "grad", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;

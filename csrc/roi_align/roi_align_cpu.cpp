@@ -75,8 +75,8 @@ Tensor cpu(const std::vector<Tensor>& features, const Tensor& rois, Numbers scal
   check_features(features, rois);
   const Options o = options(output_height, output_width, sampling_ratio, aligned);
   const bool channels_last = common_layout(features);
-  const Tensor out = in_huge_pages(
-      empty_4d(features[0], rois.size(0), features[0].size(1), output_height, output_width, channels_last));
+  const Tensor out =
+      empty_result(features[0], rois.size(0), features[0].size(1), output_height, output_width, channels_last);
   dispatch_floating(features[0], "features", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;

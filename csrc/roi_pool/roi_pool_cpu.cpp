@@ -85,11 +85,10 @@ std::tuple<Tensor, Tensor> forward_cpu(const Tensor& input, const Tensor& rois, 
   check_input(input, rois, scale, output_height, output_width);
   const bool channels_last = is_channels_last(input);
   const int64_t count = rois.size(0), channels = input.size(1);
-  const Tensor out = in_huge_pages(empty_4d(input, count, channels, output_height, output_width, channels_last));
+  const Tensor out = empty_result(input, count, channels, output_height, output_width, channels_last);
   const Tensor argmax =
-      with_argmax
-          ? in_huge_pages(empty_4d(input, count, channels, output_height, output_width, channels_last, ScalarType::Int))
-          : torch::stable::new_empty(input, {0}, ScalarType::Int);
+      with_argmax ? empty_result(input, count, channels, output_height, output_width, channels_last, ScalarType::Int)
+                  : torch::stable::new_empty(input, {0}, ScalarType::Int);
   dispatch_floating(input, "input", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
@@ -145,7 +144,7 @@ Tensor backward_cpu(const Tensor& grad, const Tensor& argmax, const Tensor& rois
                     int64_t width, bool channels_last, bool /*deterministic: always*/) {
   check_backward(grad, argmax, rois);
   const int64_t channels = grad.size(1);
-  const Tensor out = in_huge_pages(empty_4d(grad, images, channels, height, width, channels_last));
+  const Tensor out = empty_result(grad, images, channels, height, width, channels_last);
   dispatch_floating(grad, "grad", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
