@@ -22,10 +22,10 @@ import json, resource, sys, time
 from pyrcnn import checkpoints, models
 model = models.build(sys.argv[1])
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-before, began = peak(), time.perf_counter()
+before, began = peak(), time.process_time()  # what others do on the machine is not counted
 report = checkpoints.load(model, sys.argv[2])
 assert not report.missing and not report.unexpected
-print(json.dumps({"seconds": time.perf_counter() - began, "gigabytes": peak() - before}))
+print(json.dumps({"seconds": time.process_time() - began, "gigabytes": peak() - before}))
 """
 
 
@@ -63,4 +63,4 @@ def test_hourglass_104_loads_in_seconds_and_little_memory(form: str, tmp_path: P
     measured = json.loads(result.stdout)
     print(form, measured)
     assert measured["gigabytes"] <= 1.3
-    assert measured["seconds"] <= (5 if form == "prefix" else 60)  # an archive is unpacked first
+    assert measured["seconds"] <= (5 if form == "prefix" else 15)  # an archive is unpacked first
