@@ -22,6 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--threads", type=int, default=1, help="CPU threads for every contender (default 1)")
     group.addoption("--bench-device", default="cpu", help="cpu (default) or cuda")
     group.addoption("--seconds", type=float, default=2.0, help="about how long each row is measured (default 2)")
+    group.addoption("--rounds", type=int, default=5, help="but at least this many calls of each contender (default 5)")
     group.addoption(
         "--rows", type=Path, default=None, help="write the figures to this JSON file, for benchmarks.report"
     )
@@ -66,9 +67,9 @@ def duel(request: pytest.FixtureRequest, benchmark: Any, device: torch.device) -
         if benchmark.disabled:
             return
         threads = config.getoption("--threads")
-        timings = race({"pyrcnn": ours, **present}, device, config.getoption("--seconds"))
+        timings = race({"pyrcnn": ours, **present}, device, config.getoption("--seconds"), config.getoption("--rounds"))
         # pytest-benchmark keeps the samples of our own calls beside its other results
-        benchmark.pedantic(ours, rounds=5, warmup_rounds=1)
+        benchmark.pedantic(ours, rounds=5 if timings["pyrcnn"].median < 0.5 else 1)
         floor = ceilings(device.type, threads).floor(bytes, operations) if bytes or operations else None
         row = {
             "row": request.node.name.removeprefix("bench_"),

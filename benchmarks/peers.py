@@ -11,6 +11,7 @@ import functools
 import hashlib
 import importlib
 import importlib.util
+import io
 import subprocess
 import tempfile
 from pathlib import Path
@@ -94,3 +95,42 @@ class OpenVino:
     def __call__(self) -> torch.Tensor:
         self.request.infer()
         return torch.from_numpy(self.request.get_output_tensor(0).data)
+
+
+class OnnxRuntime:
+    """An ONNX file in ONNX Runtime, on this many threads: pixels → its outputs."""
+
+    def __init__(self, file: bytes) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+        return [torch.from_numpy(x) for x in self.session.run(None, {"pixels": pixels.numpy()})]
+
+
+class OpenVinoModel:
+    """An ONNX file in OpenVINO, on this many threads: pixels → its outputs."""
+
+    def __init__(self, file: bytes, precision: str = "f32", profile: bool = False) -> None:
+        import openvino
+
+        config = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": precision,
+                  "PERFORMANCE_HINT": "LATENCY", "PERF_COUNT": profile}  # fmt: skip
+        core = openvino.Core()
+        self.compiled = core.compile_model(core.read_model(io.BytesIO(file)), "CPU", config)
+        self.request = self.compiled.create_infer_request()
+
+    def __call__(self, pixels: torch.Tensor) -> list[torch.Tensor]:
+        found = self.request.infer([pixels.numpy()], share_inputs=True)
+        return [torch.from_numpy(found[i].copy()) for i in range(len(found))]
+
+
+def openvino_has_bfloat16() -> bool:
+    """Whether OpenVINO would compute in bfloat16 on this CPU."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -16,6 +16,8 @@ MARKS = {
     "plain": ("|", "#222222"),
     "float32": ("d", "#555555"),
     "torchvision": ("x", "#b00020"),
+    "onnxruntime": ("+", "#b07000"),
+    "openvino": ("v", "#007a5a"),
     "published": ("*", "#7a3db8"),
 }
 

@@ -36,12 +36,14 @@ def synchronize(device: torch.device) -> None:
 
 def calls_per_round(contender: Contender, device: torch.device, least: float = 2e-3) -> int:
     """How many calls make one sample, so that a sample is long against the clock and its noise."""
-    contender()  # warm: allocator, caches, thread pool
-    synchronize(device)
-    start = time.perf_counter()
-    contender()
-    synchronize(device)
-    once = time.perf_counter() - start
+    once = 0.0
+    for _ in range(2):  # the first warms allocator, caches and thread pool
+        start = time.perf_counter()
+        contender()
+        synchronize(device)
+        once = time.perf_counter() - start
+        if once > 100 * least:
+            break
     return max(1, min(10_000, int(least / max(once, 1e-9))))
 
 
@@ -58,6 +60,8 @@ def race(
         shuffle.shuffle(order)
         for name in order:
             contender, count = contenders[name], calls[name]
+            if torch.get_num_threads() > 1:
+                time.sleep(0.01)  # the threads of the one before still spin, waiting for more work
             synchronize(device)
             start = time.perf_counter()
             for _ in range(count):

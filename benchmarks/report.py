@@ -30,6 +30,7 @@ def table(report: dict[str, Any]) -> str:
         floor = f"{human(row['floor'])} ({ours / row['floor']:.1f}×)" if row["floor"] else "–"
         ordered = sorted(timings.items(), key=lambda item: item[1][0])
         peers = " · ".join(f"{name} {human(t[0])} (**{t[0] / ours:.1f}×**)" for name, t in ordered) or "–"
+        peers += f" ({row['note']})" if row.get("note") else ""
         lines.append(f"| {row['row']} | {human(ours)} | {floor} | {peers} |")
     models = [row for row in report["rows"] if "split" in row]
     return "\n".join(lines) + (f"\n\n{stage_table(models)}" if models else "")

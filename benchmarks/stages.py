@@ -1,7 +1,7 @@
 """Where a detector's time goes, from picture to boxes, on the run itself: its own methods are timed where they are.
 
-``python -m benchmarks.stages NAME [--plain] …`` prints the stages of one preset at batch 1, and the
-layers that its time is spent in, of one kind and shape together.
+``python -m benchmarks.stages NAME [--plain] [--openvino] …`` prints the stages of one preset at batch 1, and the
+layers that its time is spent in, of one kind and shape together; with ``--openvino`` beside OpenVINO's.
 """
 
 from __future__ import annotations
@@ -127,9 +127,39 @@ def layers(model: nn.Module, image: torch.Tensor, device: torch.device, timer: C
     return sorted(((*min(costs), what) for what, costs in found.items()), reverse=True)
 
 
+def beside_openvino(model: nn.Module, plain: nn.Module, image: torch.Tensor, rounds: int, top: int) -> None:
+    """Print the layers of ``model`` and OpenVINO's of ``plain``, by their shapes, each in its best of the rounds."""
+    from benchmarks.openvino_layers import OpenVinoLayers
+
+    theirs = OpenVinoLayers(plain, image)
+    theirs(), model([image])
+    best: list[dict[str, tuple[float, int]]] = [{}, {}]
+    rest = float("inf")
+    for _ in range(rounds):
+        ours: dict[str, tuple[float, int]] = {}
+        for seconds, calls, what in layers(model, image, image.device, time.perf_counter, 1):
+            shapes = what.partition(" ")[2].removesuffix(" + input")  # OpenVINO adds inside its layers too
+            spent, before = ours.get(shapes, (0.0, 0))
+            ours[shapes] = spent + seconds, before + calls
+        found, other = theirs()
+        rest = min(rest, other)
+        for kept, new in zip(best, (ours, found), strict=True):
+            for shapes, cost in new.items():
+                kept[shapes] = min(kept.get(shapes, cost), cost)
+    print("\n| convolution, input → result | calls | ms | OpenVINO's ms | ours / theirs |\n|---|---|---|---|---|")
+    common = sorted(best[0].keys() & best[1].keys(), key=lambda shapes: best[0][shapes], reverse=True)
+    rows = [(shapes, best[0][shapes][1], best[0][shapes][0], best[1][shapes][0]) for shapes in common]
+    more = rows[top:]
+    shown = [*rows[:top], (f"{len(more)} more", sum(r[1] for r in more), *(sum(r[i] for r in more) for i in (2, 3)))]
+    for what, calls, a, b in [*shown, ("all of them", *(sum(r[i] for r in rows) for i in (1, 2, 3)))]:
+        print(f"| {what} | {calls} | {1e3 * a:.2f} | {1e3 * b:.2f} | {a / b if b else 1:.2f} |")
+    print(f"\nOpenVINO's other operators: {1e3 * rest:.1f} ms.")
+
+
 def main() -> None:
     """The command line."""
     from benchmarks.bench_models import picture
+    from benchmarks.weights import behave
     from pyrcnn import deploy, models
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -138,6 +168,7 @@ def main() -> None:
     parser.add_argument(
         "--processor-time", action="store_true", help="count it instead: for one thread, a busy machine"
     )
+    parser.add_argument("--openvino", action="store_true", help="its convolutions beside ours, in turns")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=10, help="of which the quickest counts")
@@ -145,15 +176,20 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    plain = models.build(arguments.model).to(device).eval()
-    model, image = plain if arguments.plain else deploy.optimize(plain, "auto"), picture(arguments.model, device)
+    image = picture(arguments.model, device)
+    plain = behave(models.build(arguments.model).eval(), image.cpu()).to(device)
+    model = plain if arguments.plain else deploy.optimize(plain, "auto")
     with torch.inference_mode():
         timer = time.process_time if arguments.processor_time else time.perf_counter
         parts = split(model, image, device, rounds=arguments.rounds, timer=timer)
-        costs = layers(model, image, device, timer, arguments.rounds)
+        costs = [] if arguments.openvino else layers(model, image, device, timer, arguments.rounds)
     print("| stage | ms | share |\n|---|---|---|")
     for stage, seconds in parts.items():
         print(f"| {stage} | {1e3 * seconds:.2f} | {seconds / sum(parts.values()):.1%} |")
+    if arguments.openvino:
+        with torch.inference_mode():
+            beside_openvino(model, plain, image, arguments.rounds, arguments.top)
+        return
     print("\n| layers, input → result | calls | ms | share |\n|---|---|---|---|")
     for seconds, calls, what in costs[: arguments.top]:
         print(f"| {what} | {calls} | {1e3 * seconds:.2f} | {seconds / sum(parts.values()):.1%} |")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pyrcnn.models import PRESETS
+from pyrcnn.models.backbones.resnet import max_pool_same
 from pyrcnn.models.faster_rcnn import FasterRCNNConfig
 from pyrcnn.models.faster_rcnn.roi_head import crop_and_pool
 from pyrcnn.models.faster_rcnn.roi_head import suppress_then_clip as detections_of
@@ -110,3 +111,12 @@ def test_detections() -> None:
     assert torch.equal(labels[0], array("det_classes_out")[0].long())
     torch.testing.assert_close(scores, array("det_scores_out"), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(got[0], wanted, rtol=1e-4, atol=1e-2)
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 6), (8, 5), (7, 5)])
+def test_the_stem_pools_as_tensorflow_pads(size: tuple[int, int]) -> None:
+    x = torch.randn(1, 2, *size)
+    (top, bottom), (left, right) = ((1, 1) if side % 2 else (0, 1) for side in size)
+    padded = torch.nn.functional.pad(x, (left, right, top, bottom), value=float("-inf"))
+    windows = padded.unfold(2, 3, 2).unfold(3, 3, 2)
+    assert torch.equal(max_pool_same(x), windows.amax((-2, -1)))

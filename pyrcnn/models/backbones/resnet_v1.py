@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from ..layers import ConvNorm, Norm, batch_norm, glorot_uniform, max_pool_zero_padded
+from ..layers import ConvNorm, Norm, batch_norm, glorot_uniform
 
 WIDTHS = (64, 128, 256, 512)  # of the bottlenecks in conv2 to conv5; they put out four times as much
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -61,7 +62,7 @@ class ResNetV1(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """[N, 3, H, W] → [N, 256, H/4, W/4], [N, 512, H/8, W/8], [N, 1024, H/16, W/16], [N, 2048, H/32, W/32]."""
         stem, *stages = self.stages
-        x = max_pool_zero_padded(stem(x))
+        x = F.max_pool2d(stem(x), 3, 2, padding=1)  # Keras pads with zeros: behind a ReLU they change nothing
         levels = []
         for stage in stages:
             x = stage(x)
