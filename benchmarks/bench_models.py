@@ -109,7 +109,7 @@ def autocast(model: Any, image: torch.Tensor) -> Callable[[], Any]:
 
 
 @pytest.mark.parametrize("name", models.names())
-def bench_model(duel, benchmark, device, name: str, capsys) -> None:
+def bench_model(duel, benchmark, device, name: str, capsys, pytestconfig) -> None:
     # Checked only, not timed (--benchmark-disable): the same code on small pictures.
     small = {"input_size": 128} if name.startswith("centernet") else {"min_size": 128, "max_size": 192}
     sizes = small if benchmark.disabled else {}
@@ -136,7 +136,7 @@ def bench_model(duel, benchmark, device, name: str, capsys) -> None:
         large = sum(p.numel() for p in model.parameters()) > 1e8
         others, note = ({}, "") if benchmark.disabled and large else runtimes(model, image)
         peers |= others
-        parts = split(fast, image, device, rounds=0 if benchmark.disabled else 3)
+        parts = split(fast, image, device, rounds=0 if benchmark.disabled else min(3, pytestconfig.getoption("--rounds")))
         published = PUBLISHED.get(name)
         facts = {"split": parts, "published": published and published / 1e3, "dtype": str(fast.dtype), "note": note}
         duel(lambda: fast([image]), peers, lambda a, b, peer: agree(a, b, str(fast.dtype) + peer), **facts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--bench-device", default="cpu", help="cpu (default) or cuda")
     group.addoption("--seconds", type=float, default=2.0, help="about how long each row is measured (default 2)")
     group.addoption("--rounds", type=int, default=5, help="but at least this many calls of each contender (default 5)")
+    group.addoption("--peers", default="", help="only the peers whose names contain this regular expression")
     group.addoption(
         "--rows", type=Path, default=None, help="write the figures to this JSON file, for benchmarks.report"
     )
@@ -58,7 +60,8 @@ def duel(request: pytest.FixtureRequest, benchmark: Any, device: torch.device) -
         operations: float = 0.0,
         **facts: Any,
     ) -> None:
-        present = {name: peer for name, peer in peers.items() if peer is not None}
+        wanted = config.getoption("--peers")
+        present = {name: peer for name, peer in peers.items() if peer is not None and re.search(wanted, name)}
         result = benchmark.pedantic(ours, rounds=1) if benchmark.disabled else ours()
         for name, peer in present.items():
             other = peer()
