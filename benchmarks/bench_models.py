@@ -136,7 +136,8 @@ def bench_model(duel, benchmark, device, name: str, capsys, pytestconfig) -> Non
         large = sum(p.numel() for p in model.parameters()) > 1e8
         others, note = ({}, "") if benchmark.disabled and large else runtimes(model, image)
         peers |= others
-        parts = split(fast, image, device, rounds=0 if benchmark.disabled else min(3, pytestconfig.getoption("--rounds")))
+        rounds = 0 if benchmark.disabled else min(3, pytestconfig.getoption("--rounds"))
+        parts = split(fast, image, device, rounds)
         published = PUBLISHED.get(name)
         facts = {"split": parts, "published": published and published / 1e3, "dtype": str(fast.dtype), "note": note}
         duel(lambda: fast([image]), peers, lambda a, b, peer: agree(a, b, str(fast.dtype) + peer), **facts)
