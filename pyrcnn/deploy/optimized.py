@@ -13,6 +13,7 @@ from ..errors import InputError, require
 from ..models.outputs import PaddedDetections, PaddedPoses, trim
 from ..structures import Detections
 from .graphs import Replayed, cuda_capture
+from .memory import keep_freed_memory
 from .network import prepared
 
 
@@ -122,6 +123,7 @@ def optimize(
     compile: bool = False,
     graphs: int = 8,
     size: tuple[int, int] | None = None,
+    keep_memory: bool = True,
 ) -> Optimized:
     """A faster copy of ``model`` for inference on the device it is on; ``model`` itself is left as it is.
 
@@ -141,6 +143,8 @@ def optimize(
             :class:`~pyrcnn.deploy.graphs.Replayed`. 0: none.
         size: (height, width) of most network inputs, to choose oneDNN's layouts for; None: what the configuration
             leads to.
+        keep_memory: on CPUs, let the process keep memory that is freed, for the next feature maps
+            (:func:`~pyrcnn.deploy.memory.keep_freed_memory`); a matter of the whole process, on glibc alone.
 
     Raises :class:`pyrcnn.InputError` for another kind of model or dtype.
 
@@ -156,5 +160,7 @@ def optimize(
         dtype = fastest_dtype(next(model.parameters()).device)
     faster = prepared(model, dtype, channels_last, fold, fuse and not compile, size)  # type: ignore[arg-type]
     optimized = Optimized(faster, compile, graphs)
+    if keep_memory and optimized.device.type == "cpu":
+        keep_freed_memory()
     optimized.layout = torch.channels_last if channels_last else torch.contiguous_format
     return optimized

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +16,7 @@ from pyrcnn.checkpoints import embedded
 from pyrcnn.deploy.fold import fold_norms, traced
 from pyrcnn.deploy.network import input_size
 from pyrcnn.deploy.pack import NONE, RELU, RELU6, PackedLinear
+from tests.conftest import python
 from tests.deploy.small import pictures, small
 from tests.detector import TinyDetector, dataset
 
@@ -215,3 +218,22 @@ def test_compiled_models_compute_the_same(name: str) -> None:
     with torch.no_grad():
         wanted = model.predict_padded(pixels, sizes)
     torch.testing.assert_close(fast.predict_padded(pixels, sizes).scores, wanted.scores, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's own")
+def test_large_blocks_are_kept_for_the_next_call() -> None:
+    code = """import resource, torch
+from pyrcnn.deploy.memory import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    torch.ones(1 << 24)  # 64 MiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+assert keep_freed_memory()
+print(max(faults(), faults()), faults())"""
+    command, folder = python(code)
+    fresh, again = map(
+        int, subprocess.run(command, cwd=folder, text=True, capture_output=True, check=True).stdout.split()
+    )
+    assert again < fresh / 10
