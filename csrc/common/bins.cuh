@@ -9,10 +9,6 @@ template <typename T, int width> struct alignas(sizeof(T) * width) Packed {
   T value[width];
 };
 
-__device__ inline int64_t quotient(int64_t a, int64_t b) {  // 64-bit division is slow and seldom needed
-  return (a | b) >> 32 ? a / b : int64_t(uint32_t(a) / uint32_t(b));
-}
-
 // Output element i in memory order: RoI k, bin (p, q), channel c (the first of `width` in NHWC).
 struct Element {
   int64_t k, c;

@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/macros.h>
 
+#include "quotient.h"
 #include "tensor.h"
 
 namespace pyrcnn {

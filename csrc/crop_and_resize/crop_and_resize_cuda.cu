@@ -4,6 +4,18 @@
 namespace pyrcnn::crop_and_resize {
 namespace {
 
+// What element i of [n, channels, rows, columns] is, in the order of its memory.
+struct Place {
+  int64_t n, c, y, x;
+};
+PYRCNN_HD Place place_of(int64_t i, int64_t channels, int64_t rows, int64_t columns, bool channels_last) {
+  const int64_t inner = channels_last ? channels : rows * columns, outer = channels_last ? rows * columns : channels;
+  const int64_t rest = quotient(i, inner), n = quotient(rest, outer);
+  const int64_t a = i - rest * inner, b = rest - n * outer;  // positions within inner and outer
+  const int64_t cell = channels_last ? b : a, y = quotient(cell, columns);
+  return {n, channels_last ? a : b, y, cell - y * columns};
+}
+
 // One element of the crops, in the order of their memory.
 template <typename T, typename B> struct Forward {
   using C = compute_t<T>;
@@ -11,11 +23,8 @@ template <typename T, typename B> struct Forward {
   const T* features;
   T* out;
   PYRCNN_HD void operator()(int64_t i) const {
-    const int64_t channels = crops.channels, crop = crops.rows * crops.columns, map = crops.height * crops.width;
-    const int64_t k = i / (channels * crop), rest = i - k * channels * crop;
-    const int64_t c = crops.channels_last ? rest % channels : rest / crop;
-    const int64_t place = crops.channels_last ? rest / channels : rest - c * crop;
-    const int64_t y = place / crops.columns, x = place - y * crops.columns;
+    const int64_t channels = crops.channels, map = crops.height * crops.width;
+    const auto [k, c, y, x] = place_of(i, channels, crops.rows, crops.columns, crops.channels_last);
     C value = crops.outside;
     if (crops.has_image(k)) {
       const Tap<C> row = crops.row(k, y), column = crops.column(k, x);
@@ -52,11 +61,9 @@ template <typename T, typename B> struct Backward {
   }
 
   PYRCNN_HD void operator()(int64_t i) const {
-    const int64_t channels = crops.channels, map = crops.height * crops.width, crop = crops.rows * crops.columns;
-    const int64_t n = i / (channels * map), rest = i - n * channels * map;
-    const int64_t c = crops.channels_last ? rest % channels : rest / map;
-    const int64_t cell = crops.channels_last ? rest / channels : rest - c * map;
-    const int64_t y = cell / crops.width, x = cell - y * crops.width, step = crops.channels_last ? channels : 1;
+    const int64_t channels = crops.channels, crop = crops.rows * crops.columns;
+    const int64_t step = crops.channels_last ? channels : 1;
+    const auto [n, c, y, x] = place_of(i, channels, crops.height, crops.width, crops.channels_last);
     C sum = C(0);
     for (int64_t k = 0; k < crops.count; ++k) {
       if (crops.images[k] != n) continue;

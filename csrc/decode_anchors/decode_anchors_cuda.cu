@@ -11,15 +11,16 @@ template <typename T> struct Kernel {
   Rules<compute_t<T>> rules;
   int count;
   PYRCNN_HD void operator()(int64_t i) const {
-    const int64_t n = i / rules.anchors;
+    const int64_t n = quotient(i, rules.anchors);
     i -= n * rules.anchors;
     int k = 0;
     while (k + 1 < count && i >= levels[k + 1].first) ++k;
     const Level<T>& l = levels[k];
     i -= l.first;
     const bool nhwc = l.channel == 1 && l.column == 4 * l.per_cell;
-    const int64_t cells = l.cells(), a = nhwc ? i % l.per_cell : i / cells, cell = nhwc ? i / l.per_cell : i % cells;
-    decode_one(l, rules, n, a, cell / l.width, cell % l.width);
+    const int64_t inner = nhwc ? l.per_cell : l.cells(), outer_at = quotient(i, inner), inner_at = i - outer_at * inner;
+    const int64_t cell = nhwc ? outer_at : inner_at, y = quotient(cell, l.width);
+    decode_one(l, rules, n, nhwc ? inner_at : outer_at, y, cell - y * l.width);
   }
 };
 

@@ -5,16 +5,14 @@ namespace pyrcnn::decode_boxes {
 namespace {
 
 Tensor cuda(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weights weights, double clip) {
-  const OnDevice on(deltas);
   return forward(deltas, anchors, repeat, weights, clip,
-                 [&](const auto& kernel) { each(on, kernel.pairing.rows, kernel); });
+                 [&](const auto& kernel) { each(OnDevice(deltas), kernel.pairing.rows, kernel); });
 }
 
 std::tuple<Tensor, Tensor> cuda_backward(const Tensor& grad, const Tensor& deltas, const Tensor& anchors,
                                          int64_t repeat, Weights weights, double clip, bool need_anchors) {
-  const OnDevice on(deltas);
   return backward(grad, deltas, anchors, repeat, weights, clip, need_anchors,
-                  [&](const auto& kernel) { each(on, kernel.pairing.anchors, kernel); });
+                  [&](const auto& kernel) { each(OnDevice(deltas), kernel.pairing.anchors, kernel); });
 }
 
 }  // namespace

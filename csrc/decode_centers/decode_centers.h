@@ -1,6 +1,7 @@
 // decode_centers: peaks and the size and offset maps -> boxes (Zhou et al. 2019, section 4). One box per call.
 #pragma once
 #include "../common/box.h"
+#include "../common/quotient.h"
 
 namespace pyrcnn::decode_centers {
 
@@ -20,7 +21,7 @@ template <typename T> struct Kernel {
   bool clamp_size, clip_to_map;
 
   PYRCNN_HD void operator()(int64_t i) const {
-    const int64_t n = i / k, y = ys[i], x = xs[i];
+    const int64_t n = quotient(i, k), y = ys[i], x = xs[i];
     Box<C> box{};
     if (y >= 0 && y < height && x >= 0 && x < width) {
       const T* s = size + n * of_size.n + y * of_size.y + x * of_size.x;

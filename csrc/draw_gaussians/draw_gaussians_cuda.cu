@@ -16,16 +16,17 @@ template <typename T> struct Tiles {
   int64_t step_n, step_c, step_y, step_x;
 };
 
-template <typename T> __global__ void __launch_bounds__(kThreads) draw(Tiles<T> tiles) {
+template <typename T> __global__ void __launch_bounds__(kThreads, 1) draw(const __grid_constant__ Tiles<T> tiles) {
   using C = compute_t<T>;
   __shared__ Gaussian<C> found[kThreads];
   __shared__ int found_count;
   const Objects<T>& objects = tiles.objects;
   const int column = int(threadIdx.x) % kTileWidth, first_row = int(threadIdx.x) / kTileWidth;
   for (int64_t tile = blockIdx.x; tile < tiles.count; tile += gridDim.x) {
-    const int64_t map = tile / (tiles.across * tiles.down), place = tile % (tiles.across * tiles.down);
-    const int64_t n = map / objects.channels, c = map % objects.channels;
-    const int64_t top = place / tiles.across * kTileHeight, left = place % tiles.across * kTileWidth;
+    const int64_t row = quotient(tile, tiles.across), map = quotient(row, tiles.down),
+                  n = quotient(map, objects.channels);
+    const int64_t c = map - n * objects.channels, left = (tile - row * tiles.across) * kTileWidth;
+    const int64_t top = (row - map * tiles.down) * kTileHeight;
     const int64_t x = left + column;
     C values[kCellsPerThread] = {};
     for (int64_t base = 0; base < objects.count; base += kThreads) {  // the same trips for every thread

@@ -5,15 +5,14 @@ namespace pyrcnn::encode_boxes {
 namespace {
 
 Tensor cuda(const Tensor& boxes, const Tensor& anchors, int64_t repeat, Weights weights) {
-  const OnDevice on(boxes);
-  return forward(boxes, anchors, repeat, weights, [&](const auto& kernel) { each(on, kernel.pairing.rows, kernel); });
+  return forward(boxes, anchors, repeat, weights,
+                 [&](const auto& kernel) { each(OnDevice(boxes), kernel.pairing.rows, kernel); });
 }
 
 std::tuple<Tensor, Tensor> cuda_backward(const Tensor& grad, const Tensor& boxes, const Tensor& anchors, int64_t repeat,
                                          Weights weights, bool need_anchors) {
-  const OnDevice on(boxes);
   return backward(grad, boxes, anchors, repeat, weights, need_anchors,
-                  [&](const auto& kernel) { each(on, kernel.pairing.anchors, kernel); });
+                  [&](const auto& kernel) { each(OnDevice(boxes), kernel.pairing.anchors, kernel); });
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // grid_anchors: the anchors of one feature map, [H * W * A, 4], cell by cell with the anchor fastest.
 #pragma once
-#include "../common/hd.h"
+#include "../common/quotient.h"
 
 namespace pyrcnn::grid_anchors {
 
@@ -11,7 +11,8 @@ template <typename T> struct Kernel {
   int64_t per_cell, width;
   C stride_y, stride_x, offset;
   PYRCNN_HD void operator()(int64_t cell) const {
-    const C y = (C(cell / width) + offset) * stride_y, x = (C(cell % width) + offset) * stride_x;
+    const int64_t row = quotient(cell, width), column = cell - row * width;
+    const C y = (C(row) + offset) * stride_y, x = (C(column) + offset) * stride_x;
     T* to = anchors + 4 * cell * per_cell;
     for (int64_t a = 0; a < 4 * per_cell; a += 4) {
       to[a] = T(C(cell_anchors[a]) + x), to[a + 1] = T(C(cell_anchors[a + 1]) + y);

@@ -2,7 +2,7 @@
 // in place of NMS). What a peak is and how peaks are ranked, for CPU and CUDA alike.
 #pragma once
 #include "../common/exp.h"
-#include "../common/hd.h"
+#include "../common/quotient.h"
 
 namespace pyrcnn::heatmap_peaks {
 
@@ -39,9 +39,10 @@ template <typename T> struct Map {
   // `tolerance` or more in score, if one is given) and whose score is positive. NaN is no peak and no neighbour.
   PYRCNN_HD Candidate<C> judge(int64_t position) const {
     const int64_t area = height * width;
-    const int64_t plane = channels_last ? position % channels : position / area;
-    const int64_t cell = channels_last ? position / channels : position - plane * area;
-    const int64_t y = cell / width, x = cell - y * width, step = channels_last ? channels : 1;
+    const int64_t inner = channels_last ? channels : area, outer_at = quotient(position, inner);
+    const int64_t inner_at = position - outer_at * inner;
+    const int64_t plane = channels_last ? inner_at : outer_at, cell = channels_last ? outer_at : inner_at;
+    const int64_t y = quotient(cell, width), x = cell - y * width, step = channels_last ? channels : 1;
     const C value = C(values[position]);
     C highest = value;
     for (int64_t v = higher(y - radius, int64_t{0}); v <= lower(y + radius, height - 1); ++v) {

@@ -8,8 +8,9 @@
 namespace pyrcnn::heatmap_peaks {
 namespace {
 
-constexpr int kCellsPerThread = 4, kTile = kThreads * kCellsPerThread;
-constexpr int64_t kPart = 8 * kTile;
+constexpr int kScanThreads = 512, kCellsPerThread = 4, kTile = kScanThreads * kCellsPerThread;
+constexpr int64_t kPart = 4 * kTile;
+constexpr int kFinishThreads = 1024;
 constexpr int64_t kMostRows = 65535;
 
 // A map is an image, or one channel of one with a k of its own.
@@ -50,11 +51,11 @@ template <typename C> __device__ void keep(Candidate<C>* list, int64_t count, co
   __syncthreads();
 }
 
-template <typename T> __global__ void __launch_bounds__(kThreads) scan(Plan<T> plan) {
+template <typename T> __global__ void __launch_bounds__(kScanThreads, 1) scan(const __grid_constant__ Plan<T> plan) {
   using C = compute_t<T>;
   __shared__ Selection selection;
   __shared__ unsigned count;
-  const unsigned k = unsigned(plan.k);
+  const unsigned k = unsigned(lower(plan.k, kPart));
   for (int64_t m = blockIdx.y; m < plan.maps; m += gridDim.y) {
     const Map<T> map = plan.map(m);
     const int64_t part = blockIdx.x, begin = part * kPart, end = lower(begin + kPart, plan.cells);
@@ -64,14 +65,16 @@ template <typename T> __global__ void __launch_bounds__(kThreads) scan(Plan<T> p
     if (threadIdx.x == 0) count = 0;
     __syncthreads();
     const auto cut = [&](unsigned size) {  // to the k best
-      const Key bound = select<C>(selection, size, k, [&](int64_t i) { return list[i]; });
+      const Key bound = select<C>(selection, k, [&](const auto& count_in) {
+        for (unsigned i = threadIdx.x; i < size; i += kScanThreads) count_in(list[i]);
+      });
       keep(list, size, bound, count);
       floor = floor_of(score_of<C>(bound), map.logits);
     };
     for (int64_t base = begin; base < end; base += kTile) {
 #pragma unroll
       for (int r = 0; r < kCellsPerThread; ++r) {
-        const int64_t i = base + r * kThreads + threadIdx.x;
+        const int64_t i = base + r * kScanThreads + threadIdx.x;
         if (i >= end) continue;
         const int64_t position = plan.position(m, i);
         if (!(C(map.values[position]) >= floor)) continue;
@@ -91,29 +94,29 @@ template <typename T> __global__ void __launch_bounds__(kThreads) scan(Plan<T> p
   }
 }
 
-template <typename T> __global__ void __launch_bounds__(kThreads) finish(Plan<T> plan) {
+template <typename T>
+__global__ void __launch_bounds__(kFinishThreads, 1) finish(const __grid_constant__ Plan<T> plan) {
   using C = compute_t<T>;
   __shared__ Selection selection;
   __shared__ unsigned total, found;
-  const int64_t row = lower(plan.k, plan.capacity), listed = plan.parts * row;
   for (int64_t m = blockIdx.x; m < plan.maps; m += gridDim.x) {
     if (threadIdx.x == 0) total = 0, found = 0;
     __syncthreads();
     const unsigned* counts = plan.counts + m * plan.parts;
     for (int64_t part = threadIdx.x; part < plan.parts; part += blockDim.x) atomicAdd(&total, counts[part]);
     __syncthreads();
-    const auto get = [&](int64_t i) {
-      const int64_t part = i / row, place = i - part * row;
-      if (place >= counts[part]) return Candidate<C>{C(0), 0};
-      return plan.lists[(m * plan.parts + part) * plan.capacity + place];
+    const auto visit = [&](const auto& f) {  // a warp per part
+      for (int64_t part = threadIdx.x / 32; part < plan.parts; part += kFinishThreads / 32) {
+        const Candidate<C>* list = plan.lists + (m * plan.parts + part) * plan.capacity;
+        for (unsigned i = threadIdx.x % 32; i < counts[part]; i += 32) f(list[i]);
+      }
     };
     Key bound{0, 0};
-    if (total > plan.k) bound = select<C>(selection, listed, unsigned(plan.k), get);
+    if (total > plan.k) bound = select<C>(selection, unsigned(plan.k), visit);
     Candidate<C>* chosen = plan.chosen + m * plan.k;
-    for (int64_t i = threadIdx.x; i < listed; i += blockDim.x) {
-      const Candidate<C> candidate = get(i);
-      if (candidate.score > 0 && reaches(key_of(candidate), bound)) chosen[atomicAdd(&found, 1u)] = candidate;
-    }
+    visit([&](const Candidate<C>& candidate) {
+      if (reaches(key_of(candidate), bound)) chosen[atomicAdd(&found, 1u)] = candidate;
+    });
     __syncthreads();
     const int64_t channels = plan.first.channels, width = plan.first.width;
     for (int64_t j = threadIdx.x; j < plan.k; j += blockDim.x) {
@@ -123,10 +126,10 @@ template <typename T> __global__ void __launch_bounds__(kThreads) finish(Plan<T>
         own = chosen[j], place = 0;
         for (int64_t i = 0; i < found; ++i) place += better(chosen[i], own);
       }
-      const int64_t to = m * plan.k + place, cell = own.rank / channels;
+      const int64_t to = m * plan.k + place, cell = quotient(own.rank, channels), y = quotient(cell, width);
       plan.scores[to] = own.score;
-      plan.classes[to] = plan.per_class ? m % channels : own.rank % channels;
-      plan.ys[to] = cell / width, plan.xs[to] = cell % width;
+      plan.classes[to] = plan.per_class ? m % channels : own.rank - cell * channels;
+      plan.ys[to] = y, plan.xs[to] = cell - y * width;
     }
     __syncthreads();  // before `total` and `found` are reset
   }
@@ -150,9 +153,9 @@ template <typename T> void run(const OnDevice& on, const Tensor& maps, const Opt
   plan.chosen = mutable_data<Candidate<C>>(chosen);
   plan.scores = mutable_data<C>(peaks.scores), plan.classes = mutable_data<int64_t>(peaks.classes);
   plan.ys = mutable_data<int64_t>(peaks.ys), plan.xs = mutable_data<int64_t>(peaks.xs);
-  scan<<<dim3(unsigned(plan.parts), unsigned(lower(plan.maps, kMostRows))), kThreads, 0, on.stream>>>(plan);
+  scan<<<dim3(unsigned(plan.parts), unsigned(lower(plan.maps, kMostRows))), kScanThreads, 0, on.stream>>>(plan);
   STD_CUDA_KERNEL_LAUNCH_CHECK();
-  finish<<<unsigned(lower(plan.maps, kMaxBlocks)), kThreads, 0, on.stream>>>(plan);
+  finish<<<unsigned(lower(plan.maps, kMaxBlocks)), kFinishThreads, 0, on.stream>>>(plan);
   STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
 

@@ -1,19 +1,21 @@
-// The k best of a list by one thread block: a radix selection over the candidates' 128-bit keys, eight bits at a time.
+// The k best of a list by one thread block: a radix selection over the candidates' 96-bit keys, eight bits at a time.
 // The ranking is a total order, so the set does not depend on the order of the list.
 #pragma once
 #include "heatmap_peaks.h"
 
 namespace pyrcnn::heatmap_peaks {
 
-// Ordered as candidates are: by score (positive, so its bits are ordered as it is), then by descending rank.
+// Ordered as candidates are: by score (positive, so its bits are ordered as it is), then by descending rank, which is
+// below 2^32.
 struct Key {
-  uint64_t high, low;
+  uint64_t high;
+  uint32_t low;
 };
 __device__ __forceinline__ Key key_of(const Candidate<float>& c) {
-  return {uint64_t(__float_as_uint(c.score)) << 32, ~uint64_t(c.rank)};
+  return {uint64_t(__float_as_uint(c.score)) << 32, ~uint32_t(c.rank)};
 }
 __device__ __forceinline__ Key key_of(const Candidate<double>& c) {
-  return {uint64_t(__double_as_longlong(c.score)), ~uint64_t(c.rank)};
+  return {uint64_t(__double_as_longlong(c.score)), ~uint32_t(c.rank)};
 }
 __device__ __forceinline__ bool reaches(const Key& key, const Key& bound) {
   return key.high > bound.high || (key.high == bound.high && key.low >= bound.low);
@@ -45,28 +47,27 @@ __device__ __forceinline__ void pick_bin(Selection& s, unsigned need) {
   s.bin = unsigned(bin), s.need = need - before, s.size = s.histogram[bin];
 }
 
-// The key that exactly the k best of get(0), ..., get(count - 1) reach; candidates of score 0 do not count, and more
-// than k do. Called by all threads of the block.
-template <typename C, typename Get> __device__ Key select(Selection& s, int64_t count, unsigned k, const Get& get) {
+// The key that exactly the k best reach of more than k candidates, all of positive score. Called by all threads of the
+// block; visit(f) calls f with each candidate of a thread's share.
+template <typename C, typename Visit> __device__ Key select(Selection& s, unsigned k, const Visit& visit) {
   Key bound{0, 0}, mask{0, 0};
   unsigned need = k;
-  for (int digit = 0; digit < 16; ++digit) {
+  for (int digit = 0; digit < 12; ++digit) {
     if (sizeof(C) == 4 && digit >= 4 && digit < 8) continue;  // a float has four bytes
-    const int shift = 56 - 8 * (digit % 8);
+    const bool in_high = digit < 8;
+    const int shift = in_high ? 56 - 8 * digit : 24 - 8 * (digit - 8);
     for (unsigned i = threadIdx.x; i < 256; i += blockDim.x) s.histogram[i] = 0;
     __syncthreads();
-    for (int64_t i = threadIdx.x; i < count; i += blockDim.x) {
-      const Candidate<C> candidate = get(i);
-      if (!(candidate.score > 0)) continue;
+    visit([&](const Candidate<C>& candidate) {
       const Key key = key_of(candidate);
-      if ((key.high & mask.high) != bound.high || (key.low & mask.low) != bound.low) continue;
-      atomicAdd(&s.histogram[((digit < 8 ? key.high : key.low) >> shift) & 255], 1u);
-    }
+      if ((key.high & mask.high) != bound.high || (key.low & mask.low) != bound.low) return;
+      atomicAdd(&s.histogram[((in_high ? key.high : key.low) >> shift) & 255], 1u);
+    });
     __syncthreads();
     if (threadIdx.x < 32) pick_bin(s, need);
     __syncthreads();
-    (digit < 8 ? bound.high : bound.low) |= uint64_t(s.bin) << shift;
-    (digit < 8 ? mask.high : mask.low) |= uint64_t(255) << shift;
+    if (in_high) bound.high |= uint64_t(s.bin) << shift, mask.high |= uint64_t(255) << shift;
+    else bound.low |= uint32_t(s.bin) << shift, mask.low |= uint32_t(255) << shift;
     need = s.need;
     const bool whole = s.size == need;
     __syncthreads();  // before the next round changes `s`

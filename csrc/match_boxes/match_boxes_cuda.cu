@@ -106,7 +106,7 @@ template <typename T> __global__ void __launch_bounds__(kThreads) best_truths(co
   }
 }
 
-template <typename T> __global__ void __launch_bounds__(kThreads) claim(const Arguments<T> args) {
+template <typename T> __global__ void __launch_bounds__(kThreads, 1) claim(const Arguments<T> args) {
   using C = compute_t<T>;
   __shared__ Tile<C> tile;
   __shared__ C claimed_at[kTile];  // the IoU by which a ground truth claims; infinity where it claims none

@@ -20,8 +20,8 @@ __global__ void __launch_bounds__(kThreads)
   const int lane = int(threadIdx.x) % kWarp;
   const int64_t warps = int64_t(gridDim.x) * (kThreads / kWarp);
   for (int64_t i = blockIdx.x * int64_t(kThreads / kWarp) + threadIdx.x / kWarp; i < count; i += warps) {
-    const int64_t joint = i % maps.joints, detection = i / maps.joints % maps.detections;
-    const int64_t n = i / (maps.joints * maps.detections);
+    const int64_t row = quotient(i, maps.joints), joint = i - row * maps.joints;
+    const int64_t n = quotient(row, maps.detections), detection = row - n * maps.detections;
     const Search<C> s = maps.search_of(n, detection, joint);
     C top = C(-INFINITY), nearest = C(INFINITY);
     int64_t first = maps.candidates;

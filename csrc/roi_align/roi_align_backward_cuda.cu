@@ -60,7 +60,7 @@ template <typename C> __device__ bool may_touch(const Axis<C>& a, int32_t bins, 
 // A block owns one pixel of one image of one level at a time, a thread some of its channels. Scratch memory does not
 // grow with anything.
 template <typename T>
-__global__ void __launch_bounds__(kOwnerThreads)
+__global__ void __launch_bounds__(kOwnerThreads, 1)
     gather(const __grid_constant__ Maps<T, compute_t<T>> maps, const T* grad, int64_t rois, int32_t level,
            int64_t pixel_stride, int64_t channel_stride, int64_t image_stride, int64_t grad_bin, int64_t grad_channel) {
   using C = compute_t<T>;
@@ -153,9 +153,10 @@ std::vector<Tensor> atomic_backward(const OnDevice& on, const Tensor& grad, cons
   return sums;
 }
 
-std::vector<Tensor> cuda(const Tensor& grad, const Tensor& rois, Integers heights, Integers widths, int64_t images,
-                         Numbers scales, int64_t sampling_ratio, bool aligned, double canonical_size,
-                         int64_t canonical_level, bool channels_last, bool deterministic) {
+std::vector<Tensor> backward_cuda(const Tensor& grad, const Tensor& rois, Integers heights, Integers widths,
+                                  int64_t images, Numbers scales, int64_t sampling_ratio, bool aligned,
+                                  double canonical_size, int64_t canonical_level, bool channels_last,
+                                  bool deterministic) {
   check_sizes(grad, rois, heights, widths);
   const Options o = options(grad.size(2), grad.size(3), sampling_ratio, aligned);
   const OnDevice on(grad);
@@ -170,5 +171,5 @@ std::vector<Tensor> cuda(const Tensor& grad, const Tensor& rois, Integers height
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("_roi_align_backward", TORCH_BOX(&cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("_roi_align_backward", TORCH_BOX(&backward_cuda)); }
 }  // namespace pyrcnn::roi_align

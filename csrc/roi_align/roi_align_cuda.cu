@@ -31,9 +31,9 @@ template <typename T, bool nhwc, int width> struct Forward {
   }
 };
 
-Tensor cuda(const std::vector<Tensor>& features, const Tensor& rois, Numbers scales, int64_t output_height,
-            int64_t output_width, int64_t sampling_ratio, bool aligned, double canonical_size,
-            int64_t canonical_level) {
+Tensor forward_cuda(const std::vector<Tensor>& features, const Tensor& rois, Numbers scales, int64_t output_height,
+                    int64_t output_width, int64_t sampling_ratio, bool aligned, double canonical_size,
+                    int64_t canonical_level) {
   check_features(features, rois);
   const Options o = options(output_height, output_width, sampling_ratio, aligned);
   const OnDevice on(features[0]);
@@ -62,5 +62,5 @@ Tensor cuda(const std::vector<Tensor>& features, const Tensor& rois, Numbers sca
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("roi_align", TORCH_BOX(&cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("roi_align", TORCH_BOX(&forward_cuda)); }
 }  // namespace pyrcnn::roi_align

@@ -19,7 +19,7 @@ template <typename C> __device__ C block_sum(C value) {
 }
 
 template <typename T, bool nhwc>
-__global__ void __launch_bounds__(kRoiThreads)
+__global__ void __launch_bounds__(kRoiThreads, 1)
     gradient(const __grid_constant__ Maps<const T, compute_t<T>> maps, const T* grad, int64_t rois, compute_t<T>* out) {
   using C = compute_t<T>;
   const int64_t channels = maps.pyramid.channels, stride = nhwc ? channels : 1;
@@ -61,8 +61,8 @@ __global__ void __launch_bounds__(kRoiThreads)
   }
 }
 
-Tensor cuda(const Tensor& grad, const std::vector<Tensor>& features, const Tensor& rois, Numbers scales,
-            int64_t sampling_ratio, bool aligned, double canonical_size, int64_t canonical_level) {
+Tensor rois_backward_cuda(const Tensor& grad, const std::vector<Tensor>& features, const Tensor& rois, Numbers scales,
+                          int64_t sampling_ratio, bool aligned, double canonical_size, int64_t canonical_level) {
   check_features(features, rois);
   check_grad(grad, features[0], rois);
   const Options o = options(grad.size(2), grad.size(3), sampling_ratio, aligned);
@@ -92,5 +92,5 @@ Tensor cuda(const Tensor& grad, const std::vector<Tensor>& features, const Tenso
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("_roi_align_rois_backward", TORCH_BOX(&cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("_roi_align_rois_backward", TORCH_BOX(&rois_backward_cuda)); }
 }  // namespace pyrcnn::roi_align
