@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -81,6 +82,16 @@ def shifted(t: Tensor) -> Tensor:
 def channels_last(t: Tensor) -> Tensor:
     """NHWC where there are four dimensions."""
     return t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """The same bits every time: no atomic sums on a GPU; torch also fills fresh memory with NaN."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def gradients(case: OpCase, inputs: Inputs) -> list[Tensor]:

@@ -112,11 +112,8 @@ def test_every_output_element_is_written(case: OpCase, shape: Any, device, gener
     """Under deterministic mode torch fills fresh memory with NaN, in native code too: none may be left."""
     inputs = case.inputs(generator, device, main_dtype(case), shape)
     expected = case.call(**inputs)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    try:
+    with checks.deterministic():
         actual = case.call(**inputs)
-    finally:
-        torch.use_deterministic_algorithms(False)
     checks.identical(actual, expected)
 
 
@@ -182,6 +179,20 @@ def test_gradients_match_float64(case: OpCase, shape: Any, dtype: torch.dtype, d
     for a, b in zip(got, want, strict=True):
         scale = b.abs().max().clamp(min=1.0)
         assert ((a.cpu().double() - b).abs().max() / scale).item() <= 20 * case.tolerance[dtype]
+
+
+@pytest.mark.parametrize(("case", "shape"), [p for p in SIZES if p.values[0].grads])
+def test_deterministic_gradients_are_the_same_every_time(case: OpCase, shape: Any, device, generator) -> None:
+    inputs = case.inputs(generator, device, main_dtype(case), shape)
+    want = checks.gradients(case, checks.upcast(inputs))
+    with checks.deterministic():
+        first, again = checks.gradients(case, inputs), checks.gradients(case, inputs)
+    checks.identical(again, first)
+    for a, b in zip(first, want, strict=True):
+        scale = b.abs().max().clamp(min=1.0) if b.numel() else 1.0
+        torch.testing.assert_close(
+            a.cpu().double() / scale, b / scale, rtol=0, atol=20 * case.tolerance[main_dtype(case)]
+        )
 
 
 @pytest.mark.cuda
