@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, require
+from ..memory import keep_freed_memory
 from ..models.outputs import PaddedDetections, PaddedPoses, trim
 from ..structures import Detections
 from .graphs import Replayed, cuda_capture
-from .memory import keep_freed_memory
 from .network import prepared
 
 
@@ -144,7 +144,7 @@ def optimize(
         size: (height, width) of most network inputs, to choose oneDNN's layouts for; None: what the configuration
             leads to.
         keep_memory: on CPUs, let the process keep memory that is freed, for the next feature maps
-            (:func:`~pyrcnn.deploy.memory.keep_freed_memory`); a matter of the whole process, on glibc alone.
+            (:func:`~pyrcnn.memory.keep_freed_memory`); a matter of the whole process, on glibc alone.
 
     Raises :class:`pyrcnn.InputError` for another kind of model or dtype.
 

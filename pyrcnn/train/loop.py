@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from .. import checkpoints, evaluate
 from ..data import CocoDataset, aspect_groups, batches
 from ..errors import InputError, require
+from ..memory import keep_freed_memory
 from . import state as files
 from .config import TrainConfig
-from .memory import keep_freed_memory
 from .progress import Log
 from .schedule import Average, make_optimizer, set_rate
 

@@ -223,7 +223,7 @@ def test_compiled_models_compute_the_same(name: str) -> None:
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's own")
 def test_large_blocks_are_kept_for_the_next_call() -> None:
     code = """import resource, torch
-from pyrcnn.deploy.memory import keep_freed_memory
+from pyrcnn.memory import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
