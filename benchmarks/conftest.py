@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,17 +63,24 @@ def duel(request: pytest.FixtureRequest, benchmark: Any, device: torch.device) -
     ) -> None:
         wanted = config.getoption("--peers")
         present = {name: peer for name, peer in peers.items() if peer is not None and re.search(wanted, name)}
-        result = benchmark.pedantic(ours, rounds=1) if benchmark.disabled else ours()
+        began = time.perf_counter()
+        single = benchmark.disabled or config.getoption("--rounds") == 1
+        result = benchmark.pedantic(ours, rounds=1) if single else ours()
+        took = {"pyrcnn": time.perf_counter() - began}
         for name, peer in present.items():
+            began = time.perf_counter()
             other = peer()
+            took[name] = time.perf_counter() - began
             if agree is not None:
                 agree(result, other, name)
         if benchmark.disabled:
             return
         threads = config.getoption("--threads")
-        timings = race({"pyrcnn": ours, **present}, device, config.getoption("--seconds"), config.getoption("--rounds"))
-        # pytest-benchmark keeps the samples of our own calls beside its other results
-        benchmark.pedantic(ours, rounds=5 if timings["pyrcnn"].median < 0.5 else 1)
+        timings = race(
+            {"pyrcnn": ours, **present}, device, config.getoption("--seconds"), config.getoption("--rounds"), took
+        )
+        if not single:  # pytest-benchmark keeps the samples of our own calls beside its other results
+            benchmark.pedantic(ours, rounds=5 if timings["pyrcnn"].median < 0.5 else 1)
         floor = ceilings(device.type, threads).floor(bytes, operations) if bytes or operations else None
         row = {
             "row": request.node.name.removeprefix("bench_"),

@@ -34,9 +34,13 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def calls_per_round(contender: Contender, device: torch.device, least: float = 2e-3) -> int:
-    """How many calls make one sample, so that a sample is long against the clock and its noise."""
-    once = 0.0
+def calls_per_round(contender: Contender, device: torch.device, once: float = 0.0, least: float = 2e-3) -> int:
+    """How many calls make one sample, so that a sample is long against the clock and its noise.
+
+    ``once``: seconds that a call before took; after a long one the contender is not called again to warm up.
+    """
+    if once > 100 * least:
+        return 1
     for _ in range(2):  # the first warms allocator, caches and thread pool
         start = time.perf_counter()
         contender()
@@ -48,10 +52,17 @@ def calls_per_round(contender: Contender, device: torch.device, least: float = 2
 
 
 def race(
-    contenders: Mapping[str, Contender], device: torch.device, seconds: float = 2.0, rounds: int = 5
+    contenders: Mapping[str, Contender],
+    device: torch.device,
+    seconds: float = 2.0,
+    rounds: int = 5,
+    before: Mapping[str, float] | None = None,
 ) -> dict[str, Timing]:
-    """Time every contender in turn, in a new random order each round, for about ``seconds`` in all."""
-    calls = {name: calls_per_round(c, device) for name, c in contenders.items()}
+    """Time every contender in turn, in a new random order each round, for about ``seconds`` in all.
+
+    ``before``: what a call of each took, where the caller has made one.
+    """
+    calls = {name: calls_per_round(c, device, (before or {}).get(name, 0.0)) for name, c in contenders.items()}
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     order = list(contenders)
     shuffle = random.Random(0)
