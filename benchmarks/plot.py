@@ -32,7 +32,26 @@ def draw(report: dict[str, Any], out: Path) -> None:
     rows = [row for row in report["rows"] if "split" in row]
     if not rows:
         raise SystemExit("the figures hold no model rows: run pytest benchmarks/bench_models.py --rows FILE")
-    figure, axes = pyplot.subplots(figsize=(9, 1.6 + 0.42 * len(rows)), layout="constrained")
+    # a scale of their own for the models that take a second and more
+    parts = [[r for r in rows if (r["timings"]["pyrcnn"][0] >= 1) == slow] for slow in (False, True)]
+    parts = [part for part in parts if part]
+    figure, panels = pyplot.subplots(
+        len(parts),
+        figsize=(9, 1.6 + 0.42 * len(rows)),
+        layout="constrained",
+        squeeze=False,
+        height_ratios=[len(part) for part in parts],
+    )
+    for axes, part in zip(panels[:, 0], parts, strict=True):
+        panel(axes, part)
+    panels[-1, 0].set_xlabel("milliseconds per picture, batch 1 (published: on other hardware)")
+    machine = report["machine"]
+    panels[0, 0].set_title(f"{machine.get('gpu') or machine['cpu']}, {rows[0]['threads']} thread(s)", fontsize=9)
+    figure.savefig(out)
+
+
+def panel(axes: Any, rows: list[dict[str, Any]]) -> None:
+    """A bar per row, and its marks."""
     labelled: set[str] = set()
 
     def once(label: str) -> str | None:
@@ -55,13 +74,8 @@ def draw(report: dict[str, Any], out: Path) -> None:
             axes.plot(1e3 * seconds, y, mark, color=colour, markersize=9, label=once(name), linestyle="none")
     axes.set_yticks(range(len(rows)), [row["row"].partition("[")[2].rstrip("]") or row["row"] for row in rows])
     axes.invert_yaxis()
-    axes.set_xlabel("milliseconds per picture, batch 1 (published: on other hardware)")
-    axes.set_title(
-        f"{report['machine'].get('gpu') or report['machine']['cpu']}, {rows[0]['threads']} thread(s)", fontsize=9
-    )
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(fontsize=8, frameon=False, loc="best")
-    figure.savefig(out)
+    axes.legend(fontsize=8, edgecolor="none", loc="best")
 
 
 def groups(split: dict[str, float]) -> dict[str, float]:
