@@ -44,7 +44,8 @@ template <typename C> PYRCNN_HD void transpose(Pack<C>* rows) {
 }
 
 // A matrix from rows of S to columns of D: to[j * to_stride + i] = from[i * from_stride + j], i < rows, j < columns.
-template <typename S, typename D>
+// `ahead`: how many values of each row to prefetch, where there are more rows than the processor foresees.
+template <int ahead = 0, typename S, typename D>
 PYRCNN_HD void transpose(const S* from, int64_t rows, int64_t columns, int64_t from_stride, D* to, int64_t to_stride) {
   using C = compute_t<S>;
   constexpr int lanes = lanes_of<C>;
@@ -53,6 +54,10 @@ PYRCNN_HD void transpose(const S* from, int64_t rows, int64_t columns, int64_t f
     int64_t i = 0;
     for (; i + lanes <= rows; i += lanes) {
       Pack<C> square[lanes];
+      if constexpr (ahead > 0) {
+        if (j % (64 / int64_t(sizeof(S))) < lanes)  // once a line
+          for (int k = 0; k < lanes; ++k) __builtin_prefetch(from + (i + k) * from_stride + j + ahead);
+      }
 #pragma GCC unroll 16
       for (int k = 0; k < lanes; ++k) square[k] = load(from + (i + k) * from_stride + j);
       transpose<C>(square);
@@ -69,7 +74,7 @@ PYRCNN_HD void transpose(const S* from, int64_t rows, int64_t columns, int64_t f
 // `count` channels' values from planes `stride` apart into tile [pixels, kBlock]; missing channels become 0.
 template <typename S, typename D>
 PYRCNN_HD void planes_to_tile(const S* planes, int64_t stride, int64_t count, int64_t pixels, D* tile) {
-  transpose(planes, count, pixels, stride, tile, kBlock);
+  transpose<256 / int(sizeof(S))>(planes, count, pixels, stride, tile, kBlock);
   if (count == kBlock) return;
   for (int64_t i = 0; i < pixels; ++i)
     for (int64_t c = count; c < kBlock; ++c) tile[i * kBlock + c] = D(compute_t<D>(0));

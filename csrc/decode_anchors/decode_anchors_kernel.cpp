@@ -6,14 +6,44 @@ namespace pyrcnn::decode_anchors::PYRCNN_ISA {
 
 using namespace pyrcnn::PYRCNN_ISA;
 
-template <typename C>
-PYRCNN_HD Box<Pack<C>> decode_pack(const Box<Pack<C>>& anchor, Box<Pack<C>> d, const Rules<C>& rules, C height,
-                                   C width) {
-  const Delta<C>& w = rules.weights;
-  const bool plain = w.x == C(1) && w.y == C(1) && w.w == C(1) && w.h == C(1);  // then nothing is divided
-  const Delta<Pack<C>> delta =
-      plain ? Delta<Pack<C>>{d.x1, d.y1, d.x2, d.y2} : Delta<Pack<C>>{d.x1 / w.x, d.y1 / w.y, d.x2 / w.w, d.y2 / w.h};
-  return clip(decode(anchor, delta, broadcast(rules.cap)), broadcast(height), broadcast(width));
+// What every pack of an image's boxes needs, in variables of their own: the boxes that are written could be numbers of
+// Rules for all that the compiler knows, and it would read them again each time.
+template <typename C> struct Decoder {
+  Delta<C> weights;
+  Pack<C> cap, height, width;
+  bool plain;  // all weights are 1: nothing is divided
+  PYRCNN_HD Decoder(const Rules<C>& rules, int64_t n)
+      : weights(rules.weights),
+        cap(broadcast(rules.cap)),
+        height(broadcast(rules.height(n))),
+        width(broadcast(rules.width(n))),
+        plain(weights.x == C(1) && weights.y == C(1) && weights.w == C(1) && weights.h == C(1)) {}
+  PYRCNN_HD Box<Pack<C>> operator()(const Box<Pack<C>>& anchor, const Box<Pack<C>>& d) const {
+    const Delta<Pack<C>> delta =
+        plain ? Delta<Pack<C>>{d.x1, d.y1, d.x2, d.y2}
+              : Delta<Pack<C>>{d.x1 / weights.x, d.y1 / weights.y, d.x2 / weights.w, d.y2 / weights.h};
+    return clip(decode(anchor, delta, cap), height, width);
+  }
+};
+
+// Box i to to[i * next]. Called with boxes whose lanes are in order.
+template <typename C> PYRCNN_HD void store_boxes_apart(C* to, int64_t next, Box<Pack<C>> b) {
+  constexpr int lanes = lanes_of<C>;
+  if constexpr (lanes % 4 == 0) {
+    struct Four {
+      C corners[4];
+    };
+    transpose_fours<C>(b.x1, b.y1, b.x2, b.y2);  // now pack k holds the boxes of the lanes k, k + 4, ...
+    const Pack<C> rows[4] = {b.x1, b.y1, b.x2, b.y2};
+#pragma GCC unroll 16
+    for (int i = 0; i < lanes; ++i) {
+      Four parts[lanes / 4];
+      memcpy(parts, &rows[i & 3], sizeof parts);
+      memcpy(to + i * next, &parts[i / 4], sizeof(Four));
+    }
+  } else {
+    for (int i = 0; i < lanes; ++i, to += next) to[0] = b.x1[i], to[1] = b.y1[i], to[2] = b.x2[i], to[3] = b.y2[i];
+  }
 }
 
 // NCHW: lanes are neighbouring cells of one anchor; their boxes lie per_cell apart.
@@ -21,7 +51,8 @@ template <typename T>
 PYRCNN_HD int64_t row_of_planes(const Level<T>& l, const Rules<compute_t<T>>& rules, int64_t n, int64_t a, int64_t y) {
   using C = compute_t<T>;
   constexpr int lanes = lanes_of<C>;
-  const C height = rules.height(n), width = rules.width(n), shift_y = (C(y) + rules.offset) * l.stride_y;
+  const Decoder<C> decoder(rules, n);
+  const C offset = rules.offset, stride_x = l.stride_x, shift_y = (C(y) + offset) * l.stride_y;
   const Numbers& cell = l.cell_anchors;
   const C x1 = cell.at<C>(4 * a), x2 = cell.at<C>(4 * a + 2);
   const Pack<C> y1 = broadcast(cell.at<C>(4 * a + 1) + shift_y), y2 = broadcast(cell.at<C>(4 * a + 3) + shift_y);
@@ -29,20 +60,12 @@ PYRCNN_HD int64_t row_of_planes(const Level<T>& l, const Rules<compute_t<T>>& ru
   C* to = rules.boxes + 4 * (n * rules.anchors + l.first + y * l.width * l.per_cell + a);
   Pack<C> step;
   for (int i = 0; i < lanes; ++i) step[i] = C(i);
+  const int64_t channel = l.channel, next = 4 * l.per_cell;
   int64_t x = 0;
-  for (; x + lanes <= l.width; x += lanes, d += lanes) {
-    const Pack<C> shift_x = (step + C(x) + rules.offset) * l.stride_x;
-    const Box<Pack<C>> deltas{load(d), load(d + l.channel), load(d + 2 * l.channel), load(d + 3 * l.channel)};
-    Box<Pack<C>> b = decode_pack({x1 + shift_x, y1, x2 + shift_x, y2}, deltas, rules, height, width);
-    if constexpr (lanes % 4 == 0) {
-      transpose_fours<C>(b.x1, b.y1, b.x2, b.y2);  // now pack k holds the boxes of the lanes k, k + 4, ...
-      C boxes[4][lanes];
-      store(boxes[0], b.x1), store(boxes[1], b.y1), store(boxes[2], b.x2), store(boxes[3], b.y2);
-      for (int i = 0; i < lanes; ++i, to += 4 * l.per_cell) memcpy(to, boxes[i & 3] + (i & ~3), 4 * sizeof(C));
-    } else {
-      for (int i = 0; i < lanes; ++i, to += 4 * l.per_cell)
-        to[0] = b.x1[i], to[1] = b.y1[i], to[2] = b.x2[i], to[3] = b.y2[i];
-    }
+  for (; x + lanes <= l.width; x += lanes, d += lanes, to += lanes * next) {
+    const Pack<C> shift_x = (step + C(x) + offset) * stride_x;
+    const Box<Pack<C>> deltas{load(d), load(d + channel), load(d + 2 * channel), load(d + 3 * channel)};
+    store_boxes_apart<C>(to, next, decoder({x1 + shift_x, y1, x2 + shift_x, y2}, deltas));
   }
   return x;
 }
@@ -52,7 +75,8 @@ template <typename T>
 PYRCNN_HD int64_t row_of_cells(const Level<T>& l, const Rules<compute_t<T>>& rules, int64_t n, int64_t y) {
   using C = compute_t<T>;
   constexpr int lanes = lanes_of<C>;
-  const C height = rules.height(n), width = rules.width(n), shift_y = (C(y) + rules.offset) * l.stride_y;
+  const Decoder<C> decoder(rules, n);
+  const C offset = rules.offset, stride_x = l.stride_x, shift_y = (C(y) + offset) * l.stride_y;
   const T* d = l.deltas + n * l.image + y * l.row;
   C* to = rules.boxes + 4 * (n * rules.anchors + l.first + y * l.width * l.per_cell);
   const int64_t count = l.width * l.per_cell;
@@ -60,13 +84,13 @@ PYRCNN_HD int64_t row_of_cells(const Level<T>& l, const Rules<compute_t<T>>& rul
   for (; i + lanes <= count; i += lanes) {
     C anchors[4 * lanes];
     for (int j = 0; j < lanes; ++j) {
-      const C shift_x = (C(x) + rules.offset) * l.stride_x;
+      const C shift_x = (C(x) + offset) * stride_x;
       const Numbers& cell = l.cell_anchors;
       anchors[4 * j] = cell.at<C>(4 * a) + shift_x, anchors[4 * j + 1] = cell.at<C>(4 * a + 1) + shift_y;
       anchors[4 * j + 2] = cell.at<C>(4 * a + 2) + shift_x, anchors[4 * j + 3] = cell.at<C>(4 * a + 3) + shift_y;
       if (++a == l.per_cell) a = 0, ++x;
     }
-    store_boxes<C>(to + 4 * i, decode_pack(load_boxes<C>(anchors), load_boxes<C>(d + 4 * i), rules, height, width));
+    store_boxes<C>(to + 4 * i, decoder(load_boxes<C>(anchors), load_boxes<C>(d + 4 * i)));
   }
   return i;
 }

@@ -8,10 +8,33 @@ using namespace pyrcnn::PYRCNN_ISA;  // packs
 
 namespace {
 
-// `packs` packs of channels of one bin: the largest value, and where it is (y * width + x) if `argmax` is not null.
+// `packs` packs of channels of one bin: the largest value. A maximum that drops NaN and a note whether there was one
+// are cheaper than asking each time which of the two it is.
+template <int packs, typename T>
+PYRCNN_HD void bin_maxima(Cells rows, Cells columns, const T* from, int64_t width, int64_t pixel, T* out) {
+  using C = compute_t<T>;
+  constexpr int lanes = lanes_of<C>;
+  Pack<C> best[packs];
+  Mask<C> nan[packs] = {};
+  for (int k = 0; k < packs; ++k) best[k] = broadcast(C(-HUGE_VAL));
+  for (int64_t y = rows.first; y < rows.last; ++y) {
+    const T *at = from + (y * width + columns.first) * pixel, *end = from + (y * width + columns.last) * pixel;
+    for (; at != end; at += pixel) {
+      for (int k = 0; k < packs; ++k) {
+        const Pack<C> value = load(at + k * lanes);
+        nan[k] |= value != value;
+        best[k] = higher(value, best[k]);  // of equals the first, as 0 and -0; a NaN in `value` gives `best`
+      }
+    }
+  }
+  for (int k = 0; k < packs; ++k) store(out + k * lanes, nan[k] ? broadcast(C(NAN)) : best[k]);
+}
+
+// The same, and where the value is (y * width + x) if `with_argmax`.
 template <int packs, bool with_argmax, typename T>
 PYRCNN_HD void bin_packs(Cells rows, Cells columns, const T* from, int64_t width, int64_t pixel, T* out,
                          int32_t* argmax) {
+  if constexpr (!with_argmax) return bin_maxima<packs>(rows, columns, from, width, pixel, out);
   using C = compute_t<T>;
   constexpr int lanes = lanes_of<C>;
   Pack<C> best[packs];
@@ -27,15 +50,13 @@ PYRCNN_HD void bin_packs(Cells rows, Cells columns, const T* from, int64_t width
         const Pack<C> value = load(at + k * lanes);
         const Mask<C> better = (value > best[k]) | (value != value);
         best[k] = better ? value : best[k];
-        if constexpr (with_argmax) where[k] = better ? Mask<C>{} + int32_t(y * width + x) : where[k];
+        where[k] = better ? Mask<C>{} + int32_t(y * width + x) : where[k];
       }
     }
   }
   for (int k = 0; k < packs; ++k) {
     store(out + k * lanes, best[k]);
-    if constexpr (with_argmax) {
-      for (int i = 0; i < lanes; ++i) argmax[k * lanes + i] = int32_t(where[k][i]);
-    }
+    for (int i = 0; i < lanes; ++i) argmax[k * lanes + i] = int32_t(where[k][i]);
   }
 }
 
