@@ -71,19 +71,19 @@ PYRCNN_HD void transpose(const S* from, int64_t rows, int64_t columns, int64_t f
     for (int64_t i = 0; i < rows; ++i) to[j * to_stride + i] = D(C(from[i * from_stride + j]));
 }
 
-// `count` channels' values from planes `stride` apart into tile [pixels, kBlock]; missing channels become 0.
-template <typename S, typename D>
+// `count` channels' values from planes `stride` apart into tile [pixels, block]; missing channels become 0.
+template <int block = kBlock, typename S, typename D>
 PYRCNN_HD void planes_to_tile(const S* planes, int64_t stride, int64_t count, int64_t pixels, D* tile) {
-  transpose<256 / int(sizeof(S))>(planes, count, pixels, stride, tile, kBlock);
-  if (count == kBlock) return;
+  transpose<256 / int(sizeof(S))>(planes, count, pixels, stride, tile, block);
+  if (count == block) return;
   for (int64_t i = 0; i < pixels; ++i)
-    for (int64_t c = count; c < kBlock; ++c) tile[i * kBlock + c] = D(compute_t<D>(0));
+    for (int64_t c = count; c < block; ++c) tile[i * block + c] = D(compute_t<D>(0));
 }
 
-// The reverse: the first `count` channels of tile [pixels, kBlock] into planes `stride` apart.
-template <typename S, typename D>
+// The reverse: the first `count` channels of tile [pixels, block] into planes `stride` apart.
+template <int block = kBlock, typename S, typename D>
 PYRCNN_HD void tile_to_planes(const S* tile, int64_t pixels, int64_t count, D* planes, int64_t stride) {
-  transpose(tile, pixels, count, kBlock, planes, stride);
+  transpose(tile, pixels, count, block, planes, stride);
 }
 
 // Pixels [pixels, channels] of which a block of `count` channels begins at `from`, into tile [pixels, kBlock], and

@@ -37,20 +37,20 @@ void forward_nchw(const std::vector<Tensor>& features, const Pyramid<C>& pyramid
                   T* out) {
   const auto gather = PYRCNN_KERNEL(gather_rows<T>);
   const auto pool = PYRCNN_KERNEL(pool_tile<T>);
+  constexpr int64_t block = line_block<T>;
   const int64_t channels = pyramid.channels, bins = int64_t(o.bins_y) * o.bins_x;
-  const int64_t blocks = ceil_div(channels, kBlock), planes = pyramid.levels * pyramid.images;
+  const int64_t blocks = ceil_div(channels, block), planes = pyramid.levels * pyramid.images;
   tables.group_by_plane(planes);
   int64_t largest = 0;
   for (int32_t l = 0; l < pyramid.levels; ++l)
     largest = std::max(largest, int64_t(pyramid.height[l]) * pyramid.width[l]);
-  const double cost =
-      roi_cost(o, kBlock) * double(tables.taps.size()) / double(planes) + double(largest) * kBlock * 0.1;
+  const double cost = roi_cost(o, block) * double(tables.taps.size()) / double(planes) + double(largest * block) * 0.1;
   parallel(planes * blocks, cost, [&](int64_t first, int64_t last) {
-    const auto tile = workspace<T>(largest * kBlock);
-    const auto scratch = workspace<T>(bins * kBlock);
+    const auto tile = workspace<T>(largest * block);
+    const auto scratch = workspace<T>(bins * block);
     for (int64_t task = first; task < last; ++task) {
       const int64_t plane = task % planes, level = plane / pyramid.images, image = plane % pyramid.images;
-      const int64_t c = task / planes * kBlock, count = std::min<int64_t>(kBlock, channels - c);
+      const int64_t c = task / planes * block, count = std::min(block, channels - c);
       const int64_t height = pyramid.height[level], width = pyramid.width[level];
       const int64_t begin = tables.start[plane], end = tables.start[plane + 1];
       if (begin == end) continue;

@@ -33,12 +33,24 @@ PYRCNN_HD void bin_pairs(const Tap<compute_t<T>>* y, const Tap<compute_t<T>>* y_
   for (int k = 0; k < pairs; ++k) store_pair(to + k * step, sum[k]);
 }
 
+// One pack of channels.
+template <typename T>
+PYRCNN_HD void bin_pack(const Tap<compute_t<T>>* y, const Tap<compute_t<T>>* y_end, const Tap<compute_t<T>>* x_begin,
+                        const Tap<compute_t<T>>* x_end, const T* from, int64_t row, int64_t pixel, T* to) {
+  using C = compute_t<T>;
+  Pack<C> sum{};
+  for (; y != y_end; ++y)
+    for (const Tap<C>* x = x_begin; x != x_end; ++x)
+      sum = fma(broadcast(y->weight * x->weight), load(from + y->pixel * row + x->pixel * pixel), sum);
+  store(to, sum);
+}
+
 // Every channel of every bin; a pixel is `pixel` values, an output bin `out_bin` values wide.
 template <bool prefetch, typename T>
 PYRCNN_HD void pool(const Taps<compute_t<T>>& taps, const T* image, int64_t width, int64_t pixel, int64_t channels,
                     T* out, int64_t out_bin) {
   using C = compute_t<T>;
-  constexpr int step = 2 * lanes_of<C>;
+  constexpr int lanes = lanes_of<C>, step = 2 * lanes;
   const int64_t row = width * pixel;
   for (int32_t p = 0; p < taps.bins_y; ++p) {
     const Tap<C>*y = taps.y.taps + taps.y.begin[p], *y_end = taps.y.taps + taps.y.begin[p + 1];
@@ -50,6 +62,7 @@ PYRCNN_HD void pool(const Taps<compute_t<T>>& taps, const T* image, int64_t widt
       if (c + 2 * step <= channels)
         bin_pairs<2, false>(y, y_end, x, x_end, image + c, row, pixel, out + c), c += 2 * step;
       if (c + step <= channels) bin_pairs<1, false>(y, y_end, x, x_end, image + c, row, pixel, out + c), c += step;
+      for (; c + lanes <= channels; c += lanes) bin_pack(y, y_end, x, x_end, image + c, row, pixel, out + c);
       for (; c < channels; ++c) {
         C sum = 0;
         for (const Tap<C>* v = y; v != y_end; ++v)
@@ -71,15 +84,17 @@ void pool_nhwc(const Taps<compute_t<T>>& taps, const T* image, int64_t width, in
 template <typename T>
 void gather_rows(const T* planes, int64_t height, int64_t width, int64_t channels, int64_t first, int64_t last,
                  T* tile) {
-  planes_to_tile(planes + first * width, height * width, channels, (last - first) * width,
-                 tile + first * width * kBlock);
+  constexpr int block = line_block<T>;
+  planes_to_tile<block>(planes + first * width, height * width, channels, (last - first) * width,
+                        tile + first * width * block);
 }
 
 template <typename T>
 void pool_tile(const Taps<compute_t<T>>& taps, const T* tile, int64_t width, int64_t channels, T* scratch, T* out) {
-  pool<false>(taps, tile, width, kBlock, kBlock, scratch, kBlock);
+  constexpr int block = line_block<T>;
+  pool<false>(taps, tile, width, block, block, scratch, block);
   const int64_t bins = int64_t(taps.bins_y) * taps.bins_x;
-  tile_to_planes(scratch, bins, channels, out, bins);
+  tile_to_planes<block>(scratch, bins, channels, out, bins);
 }
 
 #define PYRCNN_INSTANTIATE(T)                                                           \

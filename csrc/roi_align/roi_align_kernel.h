@@ -9,8 +9,8 @@ namespace pyrcnn::roi_align {
 PYRCNN_DECLARE_KERNEL(template <typename T> void, pool_nhwc,
                       (const Taps<compute_t<T>>& taps, const T* image, int64_t width, int64_t channels, T* out))
 
-// NCHW: one block of at most kBlock channels. gather_rows turns rows [first, last) of its planes into `tile`
-// [height, width, kBlock]; pool_tile pools a RoI from it into `out` [channels, bins], with `scratch` [bins, kBlock].
+// NCHW: one block of at most line_block<T> channels. gather_rows turns rows [first, last) of its planes into `tile`
+// [height, width, block]; pool_tile pools a RoI from it into `out` [channels, bins], with `scratch` [bins, block].
 PYRCNN_DECLARE_KERNEL(template <typename T> void, gather_rows,
                       (const T* planes, int64_t height, int64_t width, int64_t channels, int64_t first, int64_t last,
                        T* tile))
