@@ -4,7 +4,9 @@
 
 STABLE_TORCH_LIBRARY(pyrcnn, m) {
   // boxes
-  m.def("decode_boxes(Tensor deltas, Tensor anchors, SymInt repeat, float[] weights, float clip) -> Tensor");
+  m.def(
+      "decode_boxes(Tensor deltas, Tensor anchors, SymInt repeat, float[] weights, float clip, float[] size) -> "
+      "Tensor");
   m.def(
       "_decode_boxes_backward(Tensor grad, Tensor deltas, Tensor anchors, SymInt repeat, float[] weights, float clip, "
       "bool need_anchors) -> (Tensor, Tensor)");

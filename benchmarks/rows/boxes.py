@@ -42,12 +42,18 @@ def bench_decode_boxes(duel, device, count: int) -> None:
     )
 
 
-def bench_decode_and_clip(duel, device) -> None:
+@pytest.mark.parametrize("calls", ["one", "two"])
+def bench_decode_and_clip(duel, device, calls: str) -> None:
+    """``decode_boxes`` with a size to clip to, and the two functions that torchvision's users call."""
     anchors, _ = data.rpn_boxes(ANCHORS, device)
     deltas = torch.randn(ANCHORS, 4, device=device) * 0.2
     tv = torchvision()
+    ours = {
+        "one": lambda: ops.decode_boxes(deltas, anchors, size=(800, 1333)),
+        "two": lambda: ops.clip_boxes_to_image(ops.decode_boxes(deltas, anchors), (800, 1333)),
+    }
     duel(
-        lambda: ops.clip_boxes_to_image(ops.decode_boxes(deltas, anchors), (800, 1333)),
+        ours[calls],
         {"torchvision": tv and (lambda: tv.ops.clip_boxes_to_image(decoded(deltas, anchors), (800, 1333)))},
         agree=close,
         bytes=ANCHORS * 48,

@@ -6,6 +6,13 @@
 
 namespace pyrcnn::decode_boxes {
 
+// Clipped to an image; a NaN stays a NaN, because it is never the first of the two.
+template <typename C> PYRCNN_HD Box<C> clip_or_nan(const Box<C>& b, C height, C width) {
+  const C zero{};
+  return {lower(width, higher(zero, b.x1)), lower(height, higher(zero, b.y1)), lower(width, higher(zero, b.x2)),
+          lower(height, higher(zero, b.y2))};
+}
+
 // T is the deltas' type, TA the anchors' and the boxes' (float with half deltas, else T).
 template <typename T, typename TA> struct Kernel {
   using Anchor = TA;
@@ -15,12 +22,15 @@ template <typename T, typename TA> struct Kernel {
   TA* boxes;
   C weights[4];
   C cap;
+  bool clipped;  // to height and width
+  C height, width;
   Pairing pairing;
   PYRCNN_HD void operator()(int64_t i) const {
     const T* d = deltas + 4 * i;
     const TA* a = anchors + 4 * pairing.anchor_of(i);
     const Delta<C> delta{C(d[0]) / weights[0], C(d[1]) / weights[1], C(d[2]) / weights[2], C(d[3]) / weights[3]};
-    const Box<C> box = decode(Box<C>{C(a[0]), C(a[1]), C(a[2]), C(a[3])}, delta, cap);
+    Box<C> box = decode(Box<C>{C(a[0]), C(a[1]), C(a[2]), C(a[3])}, delta, cap);
+    if (clipped) box = clip_or_nan(box, height, width);
     TA* to = boxes + 4 * i;
     to[0] = TA(box.x1), to[1] = TA(box.y1), to[2] = TA(box.x2), to[3] = TA(box.y2);
   }

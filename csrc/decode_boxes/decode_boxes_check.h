@@ -9,8 +9,11 @@ namespace pyrcnn::decode_boxes {
 
 // run(kernel): loops over the rows on one device.
 template <typename Run>
-Tensor forward(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weights weights, double clip, Run&& run) {
+Tensor forward(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weights weights, double clip, Weights size,
+               Run&& run) {
   const Pairing pairing = check_pairing("deltas", deltas, anchors, repeat, weights);
+  check(size.size() == 0 || size.size() == 2, "size must be (height, width), got ", size.size(), " numbers");
+  const bool clipped = size.size() == 2;
   const Tensor d = as_contiguous(deltas), a = as_contiguous(anchors);
   Tensor boxes = torch::stable::new_empty(deltas, deltas.sizes(), anchors.scalar_type());
   dispatch_pairing(deltas, "deltas", anchors, [&](auto type, auto anchor_type) {
@@ -22,6 +25,9 @@ Tensor forward(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weig
                       mutable_data<TA>(boxes),
                       {C(weights[0]), C(weights[1]), C(weights[2]), C(weights[3])},
                       C(clip),
+                      clipped,
+                      C(clipped ? size[0] : 0),
+                      C(clipped ? size[1] : 0),
                       pairing});
   });
   return boxes;

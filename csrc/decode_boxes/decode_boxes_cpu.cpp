@@ -7,8 +7,8 @@ namespace {
 
 constexpr double kNanosecondsPerBox = 3, kNanosecondsPerGradient = 20;
 
-Tensor cpu(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weights weights, double clip) {
-  return forward(deltas, anchors, repeat, weights, clip, [](const auto& kernel) {
+Tensor cpu(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weights weights, double clip, Weights size) {
+  return forward(deltas, anchors, repeat, weights, clip, size, [](const auto& kernel) {
     using K = std::decay_t<decltype(kernel)>;
     const auto loop = PYRCNN_KERNEL(rows<K>);
     parallel(kernel.pairing.rows, kNanosecondsPerBox, [&](int64_t begin, int64_t end) { loop(kernel, begin, end); });

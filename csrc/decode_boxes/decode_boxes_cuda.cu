@@ -4,8 +4,8 @@
 namespace pyrcnn::decode_boxes {
 namespace {
 
-Tensor cuda(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weights weights, double clip) {
-  return forward(deltas, anchors, repeat, weights, clip,
+Tensor cuda(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weights weights, double clip, Weights size) {
+  return forward(deltas, anchors, repeat, weights, clip, size,
                  [&](const auto& kernel) { each(OnDevice(deltas), kernel.pairing.rows, kernel); });
 }
 

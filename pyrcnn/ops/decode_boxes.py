@@ -20,26 +20,32 @@ DELTA_CLIP = math.log(1000 / 16)
 
 @input_errors
 def decode_boxes(
-    deltas: Tensor, anchors: Tensor, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0), clip: float = DELTA_CLIP
+    deltas: Tensor,
+    anchors: Tensor,
+    weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
+    clip: float = DELTA_CLIP,
+    size: Sequence[float] | None = None,
 ) -> Tensor:
     """Apply regression deltas to anchors and return the boxes [..., 4] (Ren et al. 2015, eq. 2).
 
     ``deltas`` [..., 4] are (dx, dy, dw, dh), each divided by its ``weights`` entry; dw and dh are then capped at
     ``clip`` (``math.inf`` for none) before exp, so that no box grows more than 62.5-fold. ``anchors`` [..., 4] are
-    boxes that broadcast to ``deltas``: [M, 4] under [N, M, 4], or [P, 1, 4] under [P, C, 4], without being copied. Any
-    floating dtypes; the result has the promoted one (half deltas and float32 anchors give float32), arithmetic is in
-    float32 or better. Differentiable in both. Raises :class:`pyrcnn.InputError` for shapes that do not fit.
+    boxes that broadcast to ``deltas``: [M, 4] under [N, M, 4], or [P, 1, 4] under [P, C, 4], without being copied.
+    With ``size`` (height, width) in pixels the boxes are clipped to an image in the same pass, as
+    :func:`clip_boxes_to_image` does. Any floating dtypes; the result has the promoted one (half deltas and float32
+    anchors give float32), arithmetic is in float32 or better. Differentiable in both. Raises
+    :class:`pyrcnn.InputError` for shapes that do not fit.
 
     >>> decode_boxes(torch.tensor([[0.5, 0.0, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 10.0, 20.0]]))
     tensor([[ 5.,  0., 15., 20.]])
     """
     refuse_forward_ad("decode_boxes", (deltas, anchors))
     deltas, anchors, repeat = pair("deltas", deltas, anchors)
-    return _op(deltas, anchors, repeat, list(weights), clip)
+    return _op(deltas, anchors, repeat, list(weights), clip, [] if size is None else list(size))
 
 
 @torch.library.register_fake("pyrcnn::decode_boxes")
-def _(deltas: Tensor, anchors: Tensor, repeat: int, weights: list[float], clip: float) -> Tensor:
+def _(deltas: Tensor, anchors: Tensor, repeat: int, weights: list[float], clip: float, size: list[float]) -> Tensor:
     return anchors.new_empty(deltas.shape)
 
 
@@ -51,14 +57,21 @@ def _(
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    deltas, anchors, *ctx.rest = inputs
+    deltas, anchors, *ctx.rest, ctx.size = inputs
     ctx.save_for_backward(deltas, anchors)
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     need_anchors = ctx.needs_input_grad[1]
+    if ctx.size:
+        height, width = ctx.size
+        boxes = _op(*ctx.saved_tensors, *ctx.rest, [])
+        inside = boxes >= 0
+        inside[..., 0::2] &= boxes[..., 0::2] <= width
+        inside[..., 1::2] &= boxes[..., 1::2] <= height
+        grad = grad * inside  # a clipped coordinate has no gradient
     to_deltas, to_anchors = _backward_op(grad, *ctx.saved_tensors, *ctx.rest, need_anchors)
-    return to_deltas, to_anchors if need_anchors else None, None, None, None
+    return to_deltas, to_anchors if need_anchors else None, None, None, None, None
 
 
 torch.library.register_autograd("pyrcnn::decode_boxes", _backward, setup_context=_setup)

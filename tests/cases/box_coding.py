@@ -30,7 +30,8 @@ def _decode_inputs(g: torch.Generator, device: torch.device, dtype: torch.dtype,
     deltas = _normal(g, device, dtype, (*s["rows"], 4))
     if deltas.numel():
         deltas.view(-1, 4)[-1, 2:] = 100.0  # far above the cap
-    return {"deltas": deltas, "anchors": make_boxes(g, device, dtype, s["anchors"]), "weights": WEIGHTS, "clip": 2.0}
+    rest = {"weights": WEIGHTS, "clip": 2.0, "size": s.get("size")}
+    return {"deltas": deltas, "anchors": make_boxes(g, device, dtype, s["anchors"]), **rest}
 
 
 def _encode_inputs(g: torch.Generator, device: torch.device, dtype: torch.dtype, s: Shape) -> Inputs:
@@ -117,10 +118,10 @@ CASES = [
         call=ops.decode_boxes,
         oracle=reference.decode_boxes,
         inputs=_decode_inputs,
-        shapes=PAIRS,
+        shapes={**PAIRS, "clipped": {"rows": (3, 37), "anchors": (37,), "size": (32.0, 40.5)}},
         native=lambda i: (
             torch.ops.pyrcnn.decode_boxes.default,
-            (i["deltas"], i["anchors"], 1, [1.0, 2.0, 3.0, 4.0], 2.0),
+            (i["deltas"], i["anchors"], 1, [1.0, 2.0, 3.0, 4.0], 2.0, [32.0, 40.5]),
         ),
         empty_shapes=NO_PAIRS,
         grads=("deltas", "anchors"),

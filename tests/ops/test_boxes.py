@@ -133,6 +133,28 @@ def test_growth_is_capped_unless_asked_otherwise(device) -> None:
     assert (free[0, 2] - free[0, 0]).item() == pytest.approx(16 * math.exp(5), rel=1e-5)
 
 
+def test_decoding_clips_in_the_same_pass(device, generator) -> None:
+    anchors, size = random_boxes(301, generator).to(device), (70.0, 90.5)
+    deltas = torch.randn(301, 4, generator=generator).to(device)
+    deltas[7] = math.nan
+    gradients = []
+    for clip in (
+        lambda: ops.decode_boxes(deltas, anchors, size=size),
+        lambda: ops.clip_boxes_to_image(ops.decode_boxes(deltas, anchors), size),
+    ):
+        deltas, anchors = (t.detach().requires_grad_() for t in (deltas, anchors))
+        boxes = clip()
+        gradients.append(
+            (boxes, *torch.autograd.grad((boxes * torch.arange(4, device=device)).sum(), (deltas, anchors)))
+        )
+    for ours, theirs in zip(*gradients, strict=True):
+        assert torch.equal(ours.nan_to_num(nan=-7.0), theirs.nan_to_num(nan=-7.0))
+    assert (gradients[0][0] == 0).any()
+    assert (gradients[0][0][:, 2] == 90.5).any()
+    with pytest.raises(InputError, match="size"):
+        ops.decode_boxes(deltas, anchors, size=(70.0,))
+
+
 @pytest.mark.parametrize("low", [torch.float16, torch.bfloat16])
 def test_half_deltas_with_float32_anchors_give_float32(low: torch.dtype, device, generator) -> None:
     anchors = random_boxes(70, generator).to(device)

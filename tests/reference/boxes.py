@@ -24,9 +24,20 @@ def decode(delta: Sequence[float], anchor: Sequence[float], weights: Sequence[fl
 
 
 def decode_boxes(
-    deltas: Tensor, anchors: Tensor, weights: Sequence[float] = (1, 1, 1, 1), clip: float = math.log(1000 / 16)
+    deltas: Tensor,
+    anchors: Tensor,
+    weights: Sequence[float] = (1, 1, 1, 1),
+    clip: float = math.log(1000 / 16),
+    size: Sequence[float] | None = None,
 ) -> Tensor:
-    return by_rows(lambda d, a: decode(d, a, weights, clip), deltas, anchors)
+    height, width = (math.inf, math.inf) if size is None else size
+    low = -math.inf if size is None else 0.0
+
+    def clipped(delta: Sequence[float], anchor: Sequence[float]) -> list[float]:
+        box = decode(delta, anchor, weights, clip)
+        return [min(max(x, low), high) for x, high in zip(box, (width, height, width, height), strict=True)]
+
+    return by_rows(clipped, deltas, anchors)
 
 
 def encode_boxes(boxes: Tensor, anchors: Tensor, weights: Sequence[float] = (1, 1, 1, 1)) -> Tensor:
