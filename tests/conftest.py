@@ -15,6 +15,8 @@ WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if WORKER:  # one thread each: threads of several workers on the same cores wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
+if "PYRCNN_EMULATION" in os.environ:  # CPU tensors go to CUDA kernels compiled for the host: tests/emulation
+    torch.ops.load_library(os.environ["PYRCNN_EMULATION"])
 
 
 @pytest.hookimpl(tryfirst=True)

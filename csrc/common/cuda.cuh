@@ -23,6 +23,14 @@ struct OnDevice {
   }
 };
 
+// kernel(arguments...) by `threads` threads in each block of a grid.
+template <typename... P, typename... A>
+void launch(const OnDevice& on, void (*kernel)(P...), dim3 grid, int threads, const A&... arguments) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid, config.blockDim = dim3(unsigned(threads)), config.stream = on.stream;
+  STD_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, arguments...));
+}
+
 template <typename K> __global__ void each_kernel(int64_t n, K kernel) {
   for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < n; i += int64_t(gridDim.x) * blockDim.x)
     kernel(i);
@@ -32,8 +40,7 @@ template <typename K> __global__ void each_kernel(int64_t n, K kernel) {
 template <typename K> void each(const OnDevice& on, int64_t n, K kernel) {
   if (n == 0) return;
   const int64_t blocks = ceil_div(n, kThreads);
-  each_kernel<<<dim3(unsigned(blocks < kMaxBlocks ? blocks : kMaxBlocks)), kThreads, 0, on.stream>>>(n, kernel);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  launch(on, &each_kernel<K>, unsigned(lower(blocks, kMaxBlocks)), kThreads, n, kernel);
 }
 
 }  // namespace pyrcnn

@@ -245,11 +245,9 @@ template <typename T> void run(const OnDevice& on, const Arguments& a, const Out
   b.competitors = mutable_data<int64_t>(competitors), b.kept_counts = mutable_data<int64_t>(kept_counts);
 
   const int64_t blocks = ceil_div(total, kThreads);
-  make_keys<T><<<unsigned(blocks < kMaxBlocks ? blocks : kMaxBlocks), kThreads, 0, on.stream>>>(b);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  launch(on, &make_keys<T>, unsigned(blocks < kMaxBlocks ? blocks : kMaxBlocks), kThreads, b);
   sort(on, like, b);
-  decode_best<T><<<unsigned(segments), kDecodeThreads, 0, on.stream>>>(b);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  launch(on, &decode_best<T>, unsigned(segments), kDecodeThreads, b);
 
   nms::Problem<C> problem{};
   problem.boxes = b.boxes, problem.images = segments, problem.rows = b.top, problem.max_output = b.kept_most;
@@ -261,11 +259,9 @@ template <typename T> void run(const OnDevice& on, const Arguments& a, const Out
 
   const dim3 grid(unsigned(ceil_div(b.levels * b.kept_most, kThreads)),
                   unsigned(b.images < kMaxBlocks ? b.images : kMaxBlocks));
-  merge<T><<<grid, kThreads, 0, on.stream>>>(b);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  launch(on, &merge<T>, grid, kThreads, b);
   if (b.clip_first) return;
-  clip_last<T><<<unsigned(b.images), kDecodeThreads, 0, on.stream>>>(b);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  launch(on, &clip_last<T>, unsigned(b.images), kDecodeThreads, b);
 }
 
 std::tuple<Tensor, Tensor, Tensor> cuda(const Tensors& objectness, const Tensors& deltas, const Tensors& cell_anchors,

@@ -165,11 +165,9 @@ Results cuda(const Tensor& anchors, const Tensor& truths, const MaybeTensor& cou
     if (best.numel() > 0) {
       STD_CUDA_CHECK(cudaMemsetAsync(args.best, 0, size_t(best.numel()) * sizeof(B), on.stream));
     }
-    best_truths<T><<<grid, kThreads, 0, on.stream>>>(args);
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    launch(on, &best_truths<T>, grid, kThreads, args);
     if (!allow_low_quality || sizes.truths == 0) return;
-    claim<T><<<grid, kThreads, 0, on.stream>>>(args);
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    launch(on, &claim<T>, grid, kThreads, args);
   });
   return results;
 }

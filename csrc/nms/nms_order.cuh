@@ -134,8 +134,7 @@ template <typename T> void order_rows(const OnDevice& on, const Tensor& like, co
   if (p.rows > kOrderRows<compute_t<T>>) return order_many_rows(on, like, p);
   int size = 1;
   while (size < p.rows) size *= 2;
-  order_few_rows<T><<<unsigned(p.images), kOrderThreads, 0, on.stream>>>(p, size);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  launch(on, &order_few_rows<T>, unsigned(p.images), kOrderThreads, p, size);
 }
 
 }  // namespace pyrcnn::nms

@@ -184,10 +184,8 @@ template <typename T> void suppress(const OnDevice& on, const Tensor& like, cons
       const int64_t most = begin < w.capacity ? begin : w.capacity, runs = ceil_div(most, kCompareThreads);
       const int64_t splits = runs < kMaxSplits ? runs : kMaxSplits;
       const dim3 grid(unsigned(inner + parts * splits), unsigned(images));
-      compare<T><<<grid, kCompareThreads, 0, on.stream>>>(p, w, first, begin, splits);
-      STD_CUDA_KERNEL_LAUNCH_CHECK();
-      unwind<T><<<unsigned(images), kChunk, 0, on.stream>>>(p, w, first, begin);
-      STD_CUDA_KERNEL_LAUNCH_CHECK();
+      launch(on, &compare<T>, grid, kCompareThreads, p, w, first, begin, splits);
+      launch(on, &unwind<T>, unsigned(images), kChunk, p, w, first, begin);
     }
   }
 }

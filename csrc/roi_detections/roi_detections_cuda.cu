@@ -179,8 +179,7 @@ template <typename T> void run(const OnDevice& on, const Arguments& a, const Out
   if (b.capped) STD_CUDA_CHECK(cudaMemsetAsync(b.class_counts, 0, 4 * b.images * (b.columns - 1), on.stream));
 
   if (total > 0 && b.kept_most > 0) {
-    fill_slots<T><<<unsigned(ceil_div(b.images * b.rows, kThreads / kSums)), kThreads, 0, on.stream>>>(b);
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    launch(on, &fill_slots<T>, unsigned(ceil_div(b.images * b.rows, kThreads / kSums)), kThreads, b);
     nms::Problem<C> problem{};
     problem.boxes = b.boxes, problem.scores = b.scores, problem.groups = b.labels;
     problem.images = b.images, problem.rows = per_image, problem.max_output = b.kept_most;
@@ -190,8 +189,7 @@ template <typename T> void run(const OnDevice& on, const Arguments& a, const Out
     nms::order_rows(on, like, problem);
     nms::suppress(on, like, problem);
   }
-  finish<T><<<unsigned(b.images), 32, 0, on.stream>>>(b);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  launch(on, &finish<T>, unsigned(b.images), 32, b);
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> cuda(const Tensor& class_logits, const Tensor& box_deltas,

@@ -1,0 +1,45 @@
+"""The CUDA kernels on a CPU: their sources compiled for the host, where the threads of a block take turns.
+
+``python -m tests.emulation [pytest's arguments]`` builds them and runs tests with CPU tensors going to the CUDA
+kernels, in place of the CPU's. What a GPU does at once happens here in some order; ``--order backward`` or ``--order 7``
+(a seed) gives others, and no result may depend on it. A barrier that not all threads reach, a launch beyond CUDA's
+limits, and undefined arithmetic end the run. It says nothing of speed, of caches, or of races within one instruction.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+
+HERE = Path(__file__).parent
+SOURCES = HERE.parent.parent / "csrc"
+OPERATORS = ("nms", "generate_proposals", "roi_detections", "preprocess", "match_boxes")
+FLAGS = ["-std=c++20", "-O2", "-fPIC", "-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000", "-ffp-contract=off",
+         "-fno-sanitize-recover=all", "-U_FORTIFY_SOURCE", "-Wno-attributes", "-Wno-psabi"]  # fmt: skip
+SANITIZE = "-fsanitize=undefined"
+
+
+def build(folder: Path, operators: tuple[str, ...] = OPERATORS, sanitize: str = SANITIZE) -> Path:
+    """Compile the kernels of these operators into ``folder``; returns the library to load."""
+    torch_home = Path(torch.__file__).parent
+    include = [f"-I{HERE / 'include'}", "-isystem", str(torch_home / "include")]
+    compiler = os.environ.get("CXX", "c++")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def compile_one(source: Path) -> Path:
+        to = folder / f"{source.stem}.o"
+        checked = [] if source.parent == HERE else [sanitize, "-fno-sanitize=vptr"]  # not what switches stacks
+        subprocess.run([compiler, *FLAGS, *checked, *include, "-x", "c++", "-c", source, "-o", to], check=True)
+        return to
+
+    sources = [HERE / "grid.cpp", *(SOURCES / name / f"{name}_cuda.cu" for name in operators)]
+    with ThreadPoolExecutor(2) as pool:
+        objects = list(pool.map(compile_one, sources))
+    library = folder / "emulated.so"
+    link = ["-shared", sanitize, f"-L{torch_home / 'lib'}", "-ltorch_cpu", "-o", library]
+    subprocess.run([compiler, *objects, *link], check=True)
+    return library
