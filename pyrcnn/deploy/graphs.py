@@ -16,35 +16,56 @@ from ..errors import InputError
 Function = Callable[..., NamedTuple]
 
 
-def cuda_capture(pool: Any) -> Callable[[Function, tuple[Tensor, ...]], Function]:
-    """A ``capture`` for :class:`Replayed`; the graphs share the memory of ``pool``, so they run one after the other."""
-    done = torch.cuda.Event()  # of the replay before, which another thread may have issued to another stream
+_one_at_a_time = threading.Lock()  # a process may capture one graph at a time, whichever model it is of
 
-    def capture(function: Function, inputs: tuple[Tensor, ...]) -> Function:
-        torch.cuda.current_stream().wait_event(done)
+
+class CudaCaptures:
+    """How :class:`Replayed` captures and gives up CUDA graphs of one model.
+
+    The graphs share one memory pool, so they run one after the other. Each owns the tensors that its inputs are copied
+    to and those that its results are copied from, so neither the caller's inputs nor earlier results are ever aliased.
+    """
+
+    def __init__(self) -> None:
+        self.pool = torch.cuda.graph_pool_handle()
+        self.done = torch.cuda.Event()  # of the replay before, which another thread may have issued to another stream
+
+    def settle(self) -> None:
+        """Wait until no graph runs: the memory of one that is given up is free for any stream from then on."""
+        self.done.synchronize()
+
+    def capture(self, function: Function, inputs: tuple[Tensor, ...]) -> Function:
+        """``function`` for inputs like these, to be called on the device that is current now."""
+        # Tensors made in inference mode could not be written to outside it.
+        with _one_at_a_time, torch.inference_mode(False), torch.no_grad():
+            return self._capture(function, inputs)
+
+    def _capture(self, function: Function, inputs: tuple[Tensor, ...]) -> Function:
+        here = torch.cuda.current_stream()
+        here.wait_event(self.done)
         held = tuple(torch.empty_like(x).copy_(x) for x in inputs)  # the graph reads from these addresses
-        aside = torch.cuda.Stream()
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(2):  # libraries choose their algorithms and make their workspaces outside the graph
-                function(*held)
-        torch.cuda.current_stream().wait_stream(aside)
+        aside = torch.cuda.Stream()  # of this device: torch's own capture stream is on the one that captured first
+        aside.wait_stream(here)
+        try:
+            with torch.cuda.stream(aside):
+                for _ in range(2):  # libraries choose their algorithms and make their workspaces outside the graph
+                    function(*held)
+        finally:
+            here.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, pool=self.pool, stream=aside, capture_error_mode="thread_local"):
             outputs = function(*held)
 
         def replay(*given: Tensor) -> NamedTuple:
-            torch.cuda.current_stream().wait_event(done)
+            torch.cuda.current_stream().wait_event(self.done)
             for to, x in zip(held, given, strict=True):
                 to.copy_(x)
             graph.replay()
             results = type(outputs)(*(x.clone() for x in outputs))
-            done.record()
+            self.done.record()
             return results
 
         return replay
-
-    return capture
 
 
 class Replayed:
@@ -54,10 +75,17 @@ class Replayed:
     runs uncaptured until it comes again while still remembered; it then takes the place of the one unused for longest:
     pictures that are all of different sizes do not push out what is used. A size that cannot be captured (the memory
     does not suffice, say) runs uncaptured ever after, with one warning. Results are fresh tensors. Threads take turns.
+    ``settle`` is called before a capture is given up.
     """
 
-    def __init__(self, function: Function, capacity: int, capture: Callable[[Function, tuple[Tensor, ...]], Function]):
-        self.function, self.capacity, self.capture = function, capacity, capture
+    def __init__(
+        self,
+        function: Function,
+        capacity: int,
+        capture: Callable[[Function, tuple[Tensor, ...]], Function],
+        settle: Callable[[], None] = lambda: None,
+    ):
+        self.function, self.capacity, self.capture, self.settle = function, capacity, capture, settle
         self.captured: OrderedDict[Any, Function] = OrderedDict()  # least recently used first
         self.seen: OrderedDict[Any, None] = OrderedDict()  # sizes that found no room, oldest first
         self.refused: set[Any] = set()
@@ -83,6 +111,7 @@ class Replayed:
             return None
         self.seen.pop(key, None)
         if len(self.captured) >= self.capacity:
+            self.settle()
             self.captured.popitem(last=False)
         try:
             self.captured[key] = self.capture(self.function, inputs)

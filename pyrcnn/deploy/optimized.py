@@ -13,7 +13,7 @@ from ..errors import InputError, require
 from ..memory import keep_freed_memory
 from ..models.outputs import PaddedDetections, PaddedPoses, trim
 from ..structures import Detections
-from .graphs import Replayed, cuda_capture
+from .graphs import CudaCaptures, Replayed
 from .network import prepared
 
 
@@ -47,7 +47,8 @@ class Optimized(nn.Module):
             options: Any = {"freezing": True} if self.device.type == "cpu" else None
             self.run = torch.compile(self.run, dynamic=False, options=options)
         if self.device.type == "cuda":
-            self.run = Replayed(self.run, graphs, cuda_capture(torch.cuda.graph_pool_handle()))
+            captures = CudaCaptures()
+            self.run = Replayed(self.run, graphs, captures.capture, captures.settle)
         self.eval()
 
     @property

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from pyrcnn import InputError, deploy
-from pyrcnn.deploy.graphs import Replayed
+from pyrcnn.deploy.graphs import CudaCaptures, Replayed
 from pyrcnn.models.outputs import PaddedDetections
+from tests.deploy.recorded import recorded
 from tests.deploy.small import pictures, small
 
 
@@ -129,6 +130,48 @@ def test_threads_take_turns() -> None:
     assert not errors
 
 
+def test_what_is_given_up_has_run_before() -> None:
+    record = Recorder(capacity=1)
+    record.run.settle = lambda: record.log.append(("settle", len(record.run.captured)))
+    record(1)
+    assert record(2, 2) == [("eager", 2), ("settle", 1), ("capture", 2), ("replay", 2)]
+
+
+@pytest.mark.parametrize("name", ["centernet_mobilenet_v2_fpn_512", "faster_rcnn_mobilenet_v2_fpn"])
+def test_what_a_graph_records_holds_for_other_pictures(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replayed, the kernels of the first pictures must give the next ones' results: nothing was decided on the host."""
+    log = recorded(monkeypatch)
+    model = small(name)
+    captures = CudaCaptures()
+    run = Replayed(torch.no_grad()(model.predict_padded), 1, captures.capture, captures.settle)
+    pixels, sizes, _ = model.preprocess(pictures())
+    with torch.inference_mode():
+        first = run(pixels, sizes)
+    kept = [x.clone() for x in first]
+    for other in (pixels.flip(0, 3), torch.zeros_like(pixels), torch.randn_like(pixels)):
+        expected = model.predict_padded(other, sizes.flip(0))
+        log.clear()
+        found = run(other, sizes.flip(0))
+        assert log == ["wait", "replay", "done"]
+        for x, y in zip(found, expected, strict=True):
+            assert torch.equal(x, y)
+    assert all(torch.equal(x, y) for x, y in zip(first, kept, strict=True))  # results are fresh tensors
+
+
+def test_the_order_of_a_capture(monkeypatch: pytest.MonkeyPatch) -> None:
+    log = recorded(monkeypatch)
+    captures = CudaCaptures()
+    run = Replayed(lambda x: log.append("run") or PaddedDetections(x + 1, x, x, x), 1, captures.capture,
+                   captures.settle)  # fmt: skip
+    run(torch.zeros(2))
+    capture = ["wait", "aside waits", "run", "run", "here waits", "begin", "run", "end"]
+    assert log == [*capture, "wait", "replay", "done"]
+    log.clear()
+    run(torch.zeros(3))
+    run(torch.zeros(3))
+    assert log == ["run", "settle", *capture, "wait", "replay", "done"]
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("name", ["centernet_mobilenet_v2_fpn_512", "faster_rcnn_mobilenet_v2_fpn"])
@@ -144,11 +187,52 @@ def test_replays_equal_the_eager_model_and_allocate_nothing(name: str) -> None:
         torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-3)
     del first, kept
     torch.cuda.synchronize()
-    segments = torch.cuda.memory_stats()["num_alloc_retries"], torch.cuda.memory_reserved()
+    kept_of_memory = ("num_alloc_retries", "num_device_alloc", "num_device_free", "segment.all.allocated",
+                      "reserved_bytes.all.current", "allocated_bytes.all.current")  # fmt: skip
+    before = torch.cuda.memory_stats()
     torch.cuda.set_sync_debug_mode("error")
     try:
         for _ in range(5):
             fast.predict_padded(pixels, sizes)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert segments == (torch.cuda.memory_stats()["num_alloc_retries"], torch.cuda.memory_reserved())
+    after = torch.cuda.memory_stats()
+    assert {k: after.get(k) for k in kept_of_memory} == {k: before.get(k) for k in kept_of_memory}
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", ["centernet_mobilenet_v2_fpn_512", "faster_rcnn_mobilenet_v2_fpn"])
+def test_inference_never_waits_and_can_be_captured(name: str) -> None:
+    """The model itself, without what deploy adds: no synchronisation, and its kernels alone decide the results."""
+    model = small(name).cuda()
+    pixels, sizes, _ = model.preprocess(pictures())
+    with torch.no_grad():
+        model.predict_padded(pixels, sizes)
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            model.predict_padded(pixels, sizes)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        captures = CudaCaptures()
+        replay = captures.capture(model.predict_padded, (pixels, sizes))
+        other = pixels.flip(0, 3)
+        for x, y in zip(replay(other, sizes), model.predict_padded(other, sizes), strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_sizes_come_and_go_on_several_streams() -> None:
+    model = small("centernet_mobilenet_v2_fpn_512").cuda()
+    fast, eager = deploy.optimize(model, graphs=1), deploy.optimize(model, graphs=0)
+    batches = [fast.preprocess(pictures()[:n])[:2] for n in (1, 2)]
+    for turn in range(12):
+        pixels, sizes = batches[turn // 2 % 2]
+        with torch.cuda.stream(torch.cuda.Stream()), torch.inference_mode(turn % 3 == 0):
+            torch.cuda.current_stream().wait_stream(torch.cuda.default_stream())
+            found = fast.predict_padded(pixels, sizes)
+            torch.cuda.current_stream().synchronize()
+        for x, y in zip(found, eager.predict_padded(pixels, sizes), strict=True):
+            torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-3)
