@@ -15,10 +15,6 @@ template <typename C> bool before(const Ranked<C>& a, const Ranked<C>& b) {
   }
 }
 
-// The score that a key was made from (-0 became 0).
-inline float score_of(uint32_t key) { return bit_cast<float>(key >> 31 ? key : ~key & 0x7fffffffu); }
-inline double score_of(uint64_t key) { return bit_cast<double>(key >> 63 ? key : ~key & 0x7fffffffffffffffu); }
-
 // Puts the best k of items[begin, end) first, in no order.
 template <typename C> void partition_best(Ranked<C>* begin, Ranked<C>* end, int64_t k) {
   if (k > 0 && k < end - begin) std::nth_element(begin, begin + (k - 1), end, before<C>);

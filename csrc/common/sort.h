@@ -20,6 +20,10 @@ PYRCNN_HD uint64_t descending_key(double score) {
   return u >> 63 ? u : ~(u | 0x8000000000000000u);
 }
 
+// The score that a key was made from (-0 became 0).
+PYRCNN_HD float score_of(uint32_t key) { return bit_cast<float>(key >> 31 ? key : ~key & 0x7fffffffu); }
+PYRCNN_HD double score_of(uint64_t key) { return bit_cast<double>(key >> 63 ? key : ~key & 0x7fffffffffffffffu); }
+
 // A score's key and the index it stands for; C is float or double.
 template <typename C> struct Ranked;
 template <> struct Ranked<float> {

@@ -8,10 +8,11 @@ namespace {
 
 template <typename T> void solve(const OnDevice& on, const Tensor& like, Problem<T> p) {
   if (p.images == 0) return;
-  STD_CUDA_CHECK(cudaMemsetAsync(p.counts, 0, 8 * p.images, on.stream));
-  if (p.max_output == 0) return;
-  STD_CUDA_CHECK(cudaMemsetAsync(p.indices, 0xff, 8 * p.images * p.max_output, on.stream));  // -1
-  if (p.rows == 0) return;
+  if (p.max_output == 0 || p.rows == 0) {
+    STD_CUDA_CHECK(cudaMemsetAsync(p.counts, 0, 8 * p.images, on.stream));
+    STD_CUDA_CHECK(cudaMemsetAsync(p.indices, 0xff, 8 * p.images * p.max_output, on.stream));  // -1
+    return;
+  }
   const Tensor order = scratch_bytes(like, 4 * p.images * p.rows), competitors = scratch_bytes(like, 8 * p.images);
   p.order = mutable_data<uint32_t>(order), p.competitors = mutable_data<int64_t>(competitors);
   order_rows(on, like, p);

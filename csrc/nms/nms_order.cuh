@@ -3,59 +3,26 @@
 #include <cub/device/device_radix_sort.cuh>
 
 #include "nms_problem.cuh"
+#include "nms_select.cuh"
 
 namespace pyrcnn::nms {
 
-// Few rows: one block per image sorts in shared memory.
-
-// A score's key and its row, compared as one number; `last()` follows everything that competes.
-template <typename C> struct Entry;
-template <> struct Entry<float> {
-  uint64_t word;
-  static __device__ Entry of(float score, uint32_t row) { return {uint64_t(descending_key(score)) << 32 | row}; }
-  static __device__ Entry last() { return {UINT64_MAX}; }
-  __device__ bool before(const Entry& other) const { return word < other.word; }
-  __device__ uint32_t row() const { return uint32_t(word); }
-};
-template <> struct Entry<double> {
-  uint64_t key;
-  uint64_t position;
-  static __device__ Entry of(double score, uint32_t row) { return {descending_key(score), row}; }
-  static __device__ Entry last() { return {UINT64_MAX, UINT64_MAX}; }
-  __device__ bool before(const Entry& other) const {
-    return key != other.key ? key < other.key : position < other.position;
-  }
-  __device__ uint32_t row() const { return uint32_t(position); }
-};
-
-constexpr int kOrderThreads = 1024;
-template <typename C> constexpr int kOrderRows = 32768 / int(sizeof(Entry<C>));  // 4096 for float, 2048 for double
-
-// Bitonic; `size` is a power of two that holds the rows.
-template <typename T> __global__ void __launch_bounds__(kOrderThreads) order_few_rows(const Problem<T> p, int size) {
+// Few rows: one block per image sorts in shared memory, and prepares the outputs on the way.
+template <typename T> __global__ void __launch_bounds__(kSortThreads) order_few_rows(const Problem<T> p, int size) {
   using C = compute_t<T>;
-  __shared__ Entry<C> entries[kOrderRows<C>];
+  __shared__ Entry<C> entries[kEntries<C>];
   const int64_t image = blockIdx.x;
   int64_t competitors = 0;
-  for (int start = 0; start < size; start += kOrderThreads) {
+  for (int start = 0; start < size; start += kSortThreads) {
     const int i = start + int(threadIdx.x);
     const bool competes = i < p.rows && p.competes(image, i);
     if (i < size) entries[i] = competes ? Entry<C>::of(C(p.scores[image * p.rows + i]), uint32_t(i)) : Entry<C>::last();
     competitors += __syncthreads_count(competes);
   }
-  for (int run = 2; run <= size; run *= 2) {
-    for (int stride = run / 2; stride > 0; stride /= 2) {
-      for (int i = int(threadIdx.x); i < size / 2; i += kOrderThreads) {
-        const int low = 2 * i - (i & (stride - 1)), high = low + stride;
-        const bool ascending = (low & run) == 0;
-        const Entry<C> a = entries[low], b = entries[high];
-        if (b.before(a) == ascending) entries[low] = b, entries[high] = a;
-      }
-      __syncthreads();
-    }
-  }
-  for (int i = int(threadIdx.x); i < competitors; i += kOrderThreads) p.order[image * p.rows + i] = entries[i].row();
-  if (threadIdx.x == 0) p.competitors[image] = competitors;
+  sort_in_block(entries, size);
+  for (int i = int(threadIdx.x); i < competitors; i += kSortThreads) p.order[image * p.rows + i] = entries[i].row();
+  for (int64_t i = threadIdx.x; i < p.max_output; i += kSortThreads) p.indices[image * p.max_output + i] = -1;
+  if (threadIdx.x == 0) p.competitors[image] = competitors, p.counts[image] = 0;
 }
 
 // Many rows: CUB's radix sort, which is stable.
@@ -130,11 +97,13 @@ template <typename T> void order_many_rows(const OnDevice& on, const Tensor& lik
   each(on, p.images, CountCompetitors<T>{p, key_data});
 }
 
+// Sets order, competitors, and the outputs as they are where nothing is kept.
 template <typename T> void order_rows(const OnDevice& on, const Tensor& like, const Problem<T>& p) {
-  if (p.rows > kOrderRows<compute_t<T>>) return order_many_rows(on, like, p);
-  int size = 1;
-  while (size < p.rows) size *= 2;
-  launch(on, &order_few_rows<T>, unsigned(p.images), kOrderThreads, p, size);
+  if (p.rows <= kEntries<compute_t<T>>)
+    return launch(on, &order_few_rows<T>, unsigned(p.images), kSortThreads, p, power_of_two(int(p.rows)));
+  STD_CUDA_CHECK(cudaMemsetAsync(p.counts, 0, 8 * p.images, on.stream));
+  STD_CUDA_CHECK(cudaMemsetAsync(p.indices, 0xff, 8 * p.images * p.max_output, on.stream));  // -1
+  order_many_rows(on, like, p);
 }
 
 }  // namespace pyrcnn::nms

@@ -3,10 +3,9 @@
 #include "../common/cuda.cuh"
 #include "../common/sort.h"
 #include "nms.h"
+#include "nms_select.cuh"
 
 namespace pyrcnn::nms {
-
-constexpr unsigned kFullWarp = 0xffffffffu;
 
 template <typename T> struct Problem {
   using C = compute_t<T>;

@@ -5,6 +5,7 @@
 // alone, and an image that is done leaves its launches at once: no host synchronisation.
 #pragma once
 #include "nms_problem.cuh"
+#include "nms_settle.cuh"
 
 namespace pyrcnn::nms {
 
@@ -17,8 +18,9 @@ template <typename C> struct Workspace {
   Box<C>* kept;          // [images of a batch, capacity]: boxes kept so far; unused when one chunk holds all rows
   int64_t* kept_groups;  // likewise
   int64_t capacity;
-  uint32_t* suppressed;  // [images of a batch, kWords]: bits of the chunk's boxes; zero between chunks
-  uint32_t* matrix;      // [images of a batch, words, chunk]: bit j % 32 of word j / 32 of row i: i suppresses j > i
+  uint32_t* suppressed;  // [images of a batch, kWords]: bits of the chunk's boxes; zero between chunks; or unused too
+  uint32_t* matrix;      // [images of a batch, words, chunk]: bit j % 32 of word j / 32 of row i: i suppresses j > i;
+                         // but in a row's own word (j / 32 = i / 32): j < i suppresses i
   int chunk, words;      // rows per chunk, a multiple of 32, and words of 32 rows
 };
 
@@ -40,8 +42,12 @@ __device__ void compare_within(const Problem<T>& p, const Workspace<compute_t<T>
                        __shfl_sync(kFullWarp, box_i.x2, b), __shfl_sync(kFullWarp, box_i.y2, b)};
     const long long group_b = __shfl_sync(kFullWarp, group_i, b);
     const bool hit = j < count && j > 32 * r + b && group_b == group_j && suppresses(box_b, box_j);
-    const uint32_t word = __ballot_sync(kFullWarp, hit);
-    if (lane == b) mine = word;
+    if (r == v) {
+      mine |= uint32_t(hit) << b;
+    } else {
+      const uint32_t word = __ballot_sync(kFullWarp, hit);
+      if (lane == b) mine = word;
+    }
   }
   w.matrix[(slot * w.words + v) * w.chunk + i] = mine;
 }
@@ -117,7 +123,10 @@ __global__ void __launch_bounds__(kChunk)
   const uint32_t* column = w.matrix + (slot * w.words + v) * w.chunk;  // word v of every row
 
   uint32_t gone = kFullWarp;  // the same in all lanes of a warp
-  if (v < words) gone = w.suppressed[slot * kWords + v] | (v == count / 32 ? kFullWarp << (count % 32) : 0);
+  if (v < words) {
+    gone = v == count / 32 ? kFullWarp << (count % 32) : 0;
+    if (w.kept != nullptr) gone |= w.suppressed[slot * kWords + v];
+  }
   uint32_t ahead = v < words ? column[lane] : 0;
   if (lane == 0) stays[v] = 0;
   if (i == 0) room = p.max_output - kept < kChunk ? int(p.max_output - kept) : kChunk;
@@ -126,16 +135,9 @@ __global__ void __launch_bounds__(kChunk)
     const uint32_t mine = ahead;  // word v of row 32 r + lane; garbage where v < r
     if (v > r && v < words && r + 1 < words) ahead = column[32 * (r + 1) + lane];
     if (v == r) {
-      uint32_t open = ~gone, stay = 0;
-      int more = room;
-      while (open != 0 && more > 0) {
-        const int b = __ffs(int(open)) - 1;
-        stay |= 1u << b;
-        open &= ~(1u << b | __shfl_sync(kFullWarp, mine, b));
-        --more;
-      }
-      __syncwarp();
-      if (lane == 0) stays[r] = stay, room = more;
+      const int more = room;
+      const uint32_t stay = first_bits(settle(gone, mine), more);
+      if (lane == 0) stays[r] = stay, room = more - __popc(stay);
     }
     __syncthreads();
     if (v > r && v < words) gone |= or_over_warp(stays[r] >> lane & 1 ? mine : 0);
@@ -152,7 +154,7 @@ __global__ void __launch_bounds__(kChunk)
       w.kept_groups[slot * w.capacity + at] = p.group(image, row);
     }
   }
-  if (lane == 0) w.suppressed[slot * kWords + v] = 0;
+  if (lane == 0 && w.kept != nullptr) w.suppressed[slot * kWords + v] = 0;
   if (i == kChunk - 1) p.counts[image] = kept + before + __popc(word);
 }
 
@@ -166,16 +168,17 @@ template <typename T> void suppress(const OnDevice& on, const Tensor& like, cons
   batch = p.images < batch ? p.images : batch;
   batch = batch < kMaxBlocks ? batch : kMaxBlocks;
   const Tensor matrix = scratch_bytes(like, batch * matrix_bytes);
-  const Tensor suppressed = scratch_bytes(like, batch * kWords * 4);
-  w.matrix = mutable_data<uint32_t>(matrix), w.suppressed = mutable_data<uint32_t>(suppressed);
-  Tensor kept, kept_groups;
+  w.matrix = mutable_data<uint32_t>(matrix);
+  Tensor kept, kept_groups, suppressed;
   if (p.rows > w.chunk) {
+    suppressed = scratch_bytes(like, batch * kWords * 4);
+    w.suppressed = mutable_data<uint32_t>(suppressed);
+    STD_CUDA_CHECK(cudaMemsetAsync(w.suppressed, 0, batch * kWords * 4, on.stream));
     w.capacity = p.rows < p.max_output ? p.rows : p.max_output;
     kept = scratch_bytes(like, batch * w.capacity * int64_t(sizeof(Box<C>)));
     kept_groups = scratch_bytes(like, batch * w.capacity * 8);
     w.kept = mutable_data<Box<C>>(kept), w.kept_groups = mutable_data<int64_t>(kept_groups);
   }
-  STD_CUDA_CHECK(cudaMemsetAsync(w.suppressed, 0, batch * kWords * 4, on.stream));
 
   const int64_t inner = ceil_div(w.words * w.words, kCompareWarps), parts = kChunk / kCompareThreads;
   for (int64_t first = 0; first < p.images; first += batch) {

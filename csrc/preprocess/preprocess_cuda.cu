@@ -4,29 +4,57 @@
 namespace pyrcnn::preprocess {
 namespace {
 
-// All three channels of one pixel of the batch.
-template <typename S, typename T> struct Pixel {
-  Picture picture;
-  T* to;
-  int64_t step_c, step_y, step_x, width;
-  PYRCNN_HD void operator()(int64_t i) const {
-    const int64_t y = i / width, x = i - y * width;
-    const bool filled = y < picture.new_height && x < picture.new_width;
-    const Tap row = filled ? tap(y, picture.height, picture.new_height, picture.legacy) : Tap{};
-    const Tap column = filled ? tap(x, picture.width, picture.new_width, picture.legacy) : Tap{};
+constexpr int kPictures = 16;  // of one launch: a kernel's arguments have room for no more than 4096 bytes
+
+template <typename T> struct Batch {
+  Picture pictures[kPictures];
+  T* to;  // of the first
+  int64_t step_n, step_c, step_y, step_x, height, width;
+};
+
+// A thread makes all three channels of one pixel. grid (pixels, pictures)
+template <typename S, typename T>
+__global__ void __launch_bounds__(kThreads) preprocess(const __grid_constant__ Batch<T> b) {
+  const Picture& p = b.pictures[blockIdx.y];
+  T* to = b.to + blockIdx.y * b.step_n;
+  for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < b.height * b.width;
+       i += int64_t(gridDim.x) * kThreads) {
+    const int64_t y = i / b.width, x = i - y * b.width;
+    const bool filled = y < p.new_height && x < p.new_width;
+    const Tap row = filled ? tap(y, p.height, p.new_height, p.legacy) : Tap{};
+    const Tap column = filled ? tap(x, p.width, p.new_width, p.legacy) : Tap{};
     for (int c = 0; c < 3; ++c) {
-      float value = picture.padding[c];
+      float value = p.padding[c];
       if (filled) {
-        const S* from = static_cast<const S*>(picture.pixels) + picture.source(c);
-        const S *top = from + row.low * picture.step_y, *bottom = from + row.high * picture.step_y;
-        const int64_t left = column.low * picture.step_x, right = column.high * picture.step_x;
-        value = picture.channels[c](blend(blend(float(top[left]), float(top[right]), column.weight),
-                                          blend(float(bottom[left]), float(bottom[right]), column.weight), row.weight));
+        const S* from = static_cast<const S*>(p.pixels) + p.source(c);
+        const S *top = from + row.low * p.step_y, *bottom = from + row.high * p.step_y;
+        const int64_t left = column.low * p.step_x, right = column.high * p.step_x;
+        value = p.channels[c](blend(blend(float(top[left]), float(top[right]), column.weight),
+                                    blend(float(bottom[left]), float(bottom[right]), column.weight), row.weight));
       }
-      to[c * step_c + y * step_y + x * step_x] = T(value);
+      to[c * b.step_c + y * b.step_y + x * b.step_x] = T(value);
     }
   }
-};
+}
+
+// One launch for up to 16 pictures of one dtype that follow each other.
+template <typename T> void run(const OnDevice& on, const std::vector<Tensor>& images, const Options& o, Tensor& batch) {
+  const int64_t count = int64_t(images.size());
+  for (int64_t first = 0, next; first < count; first = next) {
+    Batch<T> b{};
+    b.to = mutable_data<T>(batch) + first * batch.stride(0);
+    b.step_n = batch.stride(0), b.step_c = batch.stride(1), b.step_y = batch.stride(2), b.step_x = batch.stride(3);
+    b.height = o.height, b.width = o.width;
+    const auto together = [&](int64_t n) {
+      return n < count && n < first + kPictures && images[n].scalar_type() == images[first].scalar_type();
+    };
+    for (next = first; together(next); ++next) b.pictures[next - first] = picture(images[next], next, o);
+    const dim3 grid(unsigned(lower(ceil_div(o.height * o.width, kThreads), kMaxBlocks)), unsigned(next - first));
+    dispatch_picture(images[first], [&](auto picture_type) {
+      launch(on, &preprocess<typename decltype(picture_type)::type, T>, grid, kThreads, b);
+    });
+  }
+}
 
 Tensor cuda(const std::vector<Tensor>& images, HeaderOnlyArrayRef<int64_t> heights, HeaderOnlyArrayRef<int64_t> widths,
             int64_t height, int64_t width, HeaderOnlyArrayRef<double> mean, HeaderOnlyArrayRef<double> deviation,
@@ -36,16 +64,8 @@ Tensor cuda(const std::vector<Tensor>& images, HeaderOnlyArrayRef<int64_t> heigh
                   white,   legacy, bgr,    pad_normalized, dtype, channels_last};
   Tensor batch = check_and_allocate(images, o);
   const OnDevice on(batch);
-  dispatch_floating(batch, "dtype", [&](auto type) {
-    using T = typename decltype(type)::type;
-    for (int64_t n = 0; n < int64_t(images.size()); ++n)
-      dispatch_picture(images[n], [&](auto picture_type) {
-        using S = typename decltype(picture_type)::type;
-        each(on, height * width,
-             Pixel<S, T>{picture(images[n], n, o), mutable_data<T>(batch) + n * batch.stride(0), batch.stride(1),
-                         batch.stride(2), batch.stride(3), width});
-      });
-  });
+  for (const Tensor& image : images) dispatch_picture(image, [](auto) {});  // types before launches
+  dispatch_floating(batch, "dtype", [&](auto type) { run<typename decltype(type)::type>(on, images, o, batch); });
   return batch;
 }
 

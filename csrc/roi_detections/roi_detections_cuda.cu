@@ -1,15 +1,19 @@
-// Every row gets as many slots as classes can exceed the threshold at once (their scores sum to 1). Half a warp fills
-// the slots of one row with scores and decoded boxes; the slots are ordered and suppressed as nms does it, and one warp
-// per image writes the first max_detections. All shapes are known beforehand, so one CUDA graph holds it.
-#include "../nms/nms_order.cuh"
-#include "../nms/nms_suppress.cuh"
+// Three nodes of a CUDA graph. `find`: half a warp per row lists the classes whose score exceeds the threshold, in any
+// order. `detect`: one block per image takes the best few thousand of its list in order, decodes them, and walks down
+// them until max_detections are kept; only where that does not suffice it takes the next best. What a row can list is
+// bounded by its scores' sum of 1, so all shapes are known beforehand.
+#include "../nms/nms_select.cuh"
+#include "../nms/nms_settle.cuh"
 #include "roi_detections_check.h"
 
 namespace pyrcnn::roi_detections {
 namespace {
 
+using nms::Entry;
 using nms::kFullWarp;
-using nms::scratch_bytes;
+
+template <typename C> constexpr int kWalkers = 4096 / int(sizeof(C));  // 1024; a double's need twice the registers
+constexpr int kEnough = 1024;                                          // candidates that are taken at a time, at least
 
 template <typename T> struct Batch {
   using C = compute_t<T>;
@@ -17,14 +21,11 @@ template <typename T> struct Batch {
   Cut<C> cut;
   const T* logits;  // [images, rows, columns]
   Numbers counts, sizes;
-  int64_t images, rows, columns, background, slots, most, most_per_class, kept_most;
-  C min_size;
+  int64_t images, rows, columns, background, slots, most, most_per_class;
+  C min_size, iou_threshold;
   bool clip_first, capped;
-  C* boxes;               // [images, rows * slots, 4]
-  C* scores;              // [images, rows * slots]; -1: empty
-  int64_t* labels;        // [images, rows * slots]
-  int64_t* kept;          // [images, kept_most], slots by descending score
-  int64_t* kept_counts;   // [images]
+  Entry<C>* found;        // [images, rows * slots]: of candidates, in any order
+  int32_t* found_counts;  // [images], zero at first
   int32_t* class_counts;  // [images, classes], zero at first; null without a cap
   C* out_boxes;
   C* out_scores;
@@ -44,7 +45,7 @@ template <typename C> __device__ C greatest_over_row(C x) {
 }
 
 // Lane j of a half warp has the columns j, j + 16, ... of its row. Both halves run the same number of steps.
-template <typename T> __global__ void __launch_bounds__(kThreads) fill_slots(const __grid_constant__ Batch<T> b) {
+template <typename T> __global__ void __launch_bounds__(kThreads) find(const __grid_constant__ Batch<T> b) {
   using C = compute_t<T>;
   const int lane = int(threadIdx.x % 32), part = lane % kSums, shift = lane - part;
   const int64_t total = b.images * b.rows, row = blockIdx.x * int64_t(kThreads / kSums) + threadIdx.x / kSums;
@@ -64,10 +65,7 @@ template <typename T> __global__ void __launch_bounds__(kThreads) fill_slots(con
 
   const C bound = b.cut.bound(sum);
   const bool hopeless = !real || b.cut.hopeless(foreground, most);
-  const Window<C> window =
-      first_window(b.clip_first, b.sizes.template at<C>(2 * image), b.sizes.template at<C>(2 * image + 1), b.min_size);
-  const int64_t first_slot = (image * b.rows + r) * b.slots;
-  int64_t filled = 0;  // the same in all lanes of the half
+  Entry<C>* found = b.found + image * b.rows * b.slots;
   for (int64_t start = 0; start < b.columns; start += kSums) {
     const int64_t c = start + part;
     C score{};
@@ -78,70 +76,151 @@ template <typename T> __global__ void __launch_bounds__(kThreads) fill_slots(con
       hit = e > bound && score > b.cut.threshold;
     }
     const uint32_t hits = __ballot_sync(kFullWarp, hit) >> shift & 0xffff;
-    const int64_t slot = filled + __popc(hits & ((1u << part) - 1));
-    if (hit && slot < b.slots) {
+    int place = 0;
+    if (part == 0 && hits != 0) place = atomicAdd(b.found_counts + image, __popc(hits));
+    place = __shfl_sync(kFullWarp, place, shift) + __popc(hits & ((1u << part) - 1));
+    if (hit && place < b.rows * b.slots) {
       const uint32_t label = uint32_t(c - (c > b.background));
-      const AnchorDelta<C> one = anchor_delta(b.head, image, uint32_t(r) * uint32_t(b.columns - 1) + label);
-      Box<C> box = decode(one.anchor, one.delta, b.head.cap);
-      const bool fits = fit(box, window);
-      C* to = b.boxes + 4 * (first_slot + slot);
-      to[0] = box.x1, to[1] = box.y1, to[2] = box.x2, to[3] = box.y2;
-      b.scores[first_slot + slot] = fits ? score : C(-1);
-      b.labels[first_slot + slot] = label;
+      found[place] = Entry<C>::of(score, uint32_t(r) * uint32_t(b.columns - 1) + label);
     }
-    filled += __popc(hits);
   }
-  if (row >= total) return;
-  for (int64_t slot = filled + part; slot < b.slots; slot += kSums) b.scores[first_slot + slot] = C(-1);
 }
 
-// One warp per image takes the kept slots 32 at a time, in order.
-template <typename T> __global__ void __launch_bounds__(32) finish(const __grid_constant__ Batch<T> b) {
+// What one warp of `detect` has settled: its boxes that are kept.
+template <typename C> struct Step {
+  Box<C> boxes[32];
+  int64_t labels[32];
+  int count;
+};
+
+// Candidates in order, one per thread, against those kept before and each other; appends those kept to the
+// outputs and returns how many there are. Warp r settles its own in step r, then all later ones meet what it keeps.
+template <typename T>
+__device__ int64_t walk(const Batch<T>& b, int64_t image, const Entry<compute_t<T>>* entries, int count, int64_t kept,
+                        Step<compute_t<T>> (&steps)[2]) {
   using C = compute_t<T>;
-  const int lane = int(threadIdx.x);
+  const int i = int(threadIdx.x), v = i / 32, lane = i % 32, words = (count + 31) / 32;
   const uint32_t lower_lanes = (1u << lane) - 1;
-  const int64_t image = blockIdx.x, count = b.kept_counts[image], first_slot = image * b.rows * b.slots;
-  const C height = b.sizes.template at<C>(2 * image), width = b.sizes.template at<C>(2 * image + 1);
+  const Window<C> window =
+      first_window(b.clip_first, b.sizes.template at<C>(2 * image), b.sizes.template at<C>(2 * image + 1), b.min_size);
+  const nms::Pair<C> suppresses(b.iou_threshold);
   C *boxes = b.out_boxes + 4 * image * b.most, *scores = b.out_scores + image * b.most;
   int64_t* labels = b.out_labels + image * b.most;
-  int64_t chosen = 0, written = 0;  // the same in all lanes
-  for (int64_t start = 0; start < count && chosen < b.most; start += 32) {
-    const bool there = start + lane < count;
-    const int64_t slot = first_slot + (there ? b.kept[image * b.kept_most + start + lane] : 0);
-    const int64_t label = b.labels[slot];
-    bool allowed = there;
-    if (b.capped) {
-      int32_t* of_class = b.class_counts + image * (b.columns - 1);
-      const uint32_t same = __match_any_sync(kFullWarp, (unsigned long long)(there ? label : -1));
-      const int64_t before = there ? of_class[label] + __popc(same & lower_lanes) : 0;
-      allowed = there && before < b.most_per_class;
-      __syncwarp();  // all have read
-      if (there && (same & lower_lanes) == 0) of_class[label] += __popc(same);
-      __syncwarp();
+
+  Box<C> box{};
+  int64_t label = -1;
+  C score{};
+  bool gone = true;
+  if (i < count) {
+    const uint32_t candidate = entries[i].row();
+    const AnchorDelta<C> one = anchor_delta(b.head, image, candidate);
+    box = decode(one.anchor, one.delta, b.head.cap);
+    gone = !fit(box, window);
+    label = candidate % uint32_t(b.head.classes), score = score_of(entries[i].key());
+  }
+  for (int64_t k = 0; k < kept && !gone; ++k)
+    gone = labels[k] == label && suppresses({boxes[4 * k], boxes[4 * k + 1], boxes[4 * k + 2], boxes[4 * k + 3]}, box);
+  uint32_t suppressors = 0;  // among the lower lanes
+  for (int j = 0; j < 31; ++j) {
+    const Box<C> other{__shfl_sync(kFullWarp, box.x1, j), __shfl_sync(kFullWarp, box.y1, j),
+                       __shfl_sync(kFullWarp, box.x2, j), __shfl_sync(kFullWarp, box.y2, j)};
+    const bool same = __shfl_sync(kFullWarp, (long long)(label), j) == label;
+    suppressors |= uint32_t(j < lane && same && suppresses(other, box)) << j;
+  }
+
+  for (int r = 0; r < words && kept < b.most; ++r) {
+    Step<C>& step = steps[r % 2];
+    if (v == r) {
+      uint32_t stay = nms::settle(__ballot_sync(kFullWarp, gone), suppressors);
+      if (b.capped) {  // boxes beyond a class's limit would suppress only others that are beyond it too
+        const bool stays = (stay >> lane & 1) != 0;
+        const uint32_t same = __match_any_sync(kFullWarp, (unsigned long long)(stays ? label : -1));
+        int32_t* of_class = b.class_counts + image * b.head.classes;
+        const int64_t rank = stays ? of_class[label] + __popc(same & lower_lanes) : 0;
+        __syncwarp();  // all have read
+        if (stays && (same & lower_lanes) == 0) of_class[label] += __popc(same);
+        stay = __ballot_sync(kFullWarp, stays && rank < b.most_per_class);
+      }
+      const int64_t room = b.most - kept;
+      stay = nms::first_bits(stay, room < 32 ? int(room) : 32);
+      if (stay >> lane & 1) {
+        const int place = __popc(stay & lower_lanes);
+        const int64_t at = kept + place;
+        step.boxes[place] = box, step.labels[place] = label;
+        boxes[4 * at] = box.x1, boxes[4 * at + 1] = box.y1, boxes[4 * at + 2] = box.x2, boxes[4 * at + 3] = box.y2;
+        scores[at] = score, labels[at] = label;
+      }
+      if (lane == 0) step.count = __popc(stay);
     }
-    const uint32_t all = __ballot_sync(kFullWarp, allowed);
-    bool good = allowed && chosen + __popc(all & lower_lanes) < b.most;
+    __syncthreads();  // the step is read before the next barrier, and written anew after it
+    kept += step.count;
+    for (int k = 0; k < step.count && v > r && !gone; ++k)
+      gone = step.labels[k] == label && suppresses(step.boxes[k], box);
+  }
+  return kept;
+}
+
+// By one warp: clips what was suppressed unclipped, and closes the gaps that boxes without area leave, in place: 32 are
+// read before any is written. Returns how many stay.
+template <typename T> __device__ int64_t clip_last(const Batch<T>& b, int64_t image, int64_t count) {
+  using C = compute_t<T>;
+  const int lane = int(threadIdx.x);
+  const C height = b.sizes.template at<C>(2 * image), width = b.sizes.template at<C>(2 * image + 1);
+  C *boxes = b.out_boxes + 4 * image * b.most, *scores = b.out_scores + image * b.most;
+  int64_t *labels = b.out_labels + image * b.most, written = 0;
+  for (int64_t start = 0; start < count; start += 32) {
+    const int64_t i = start + lane;
     Box<C> box{};
-    if (good) {
-      const C* from = b.boxes + 4 * slot;
-      box = {from[0], from[1], from[2], from[3]};
-      good = b.clip_first || fit_last(box, height, width, b.min_size);
+    C score{};
+    int64_t label = 0;
+    if (i < count) {
+      box = {boxes[4 * i], boxes[4 * i + 1], boxes[4 * i + 2], boxes[4 * i + 3]};
+      score = scores[i], label = labels[i];
     }
-    const uint32_t goods = __ballot_sync(kFullWarp, good);
-    if (good) {
-      const int64_t at = written + __popc(goods & lower_lanes);
+    const bool fits = i < count && fit_last(box, height, width, b.min_size);
+    const uint32_t all = __ballot_sync(kFullWarp, fits);
+    if (fits) {
+      const int64_t at = written + __popc(all & ((1u << lane) - 1));
       boxes[4 * at] = box.x1, boxes[4 * at + 1] = box.y1, boxes[4 * at + 2] = box.x2, boxes[4 * at + 3] = box.y2;
-      scores[at] = b.scores[slot];
-      labels[at] = label;
+      scores[at] = score, labels[at] = label;
     }
-    chosen += __popc(all), written += __popc(goods);
+    written += __popc(all);
+    __syncwarp();
   }
-  for (int64_t at = written + lane; at < b.most; at += 32) {
-    for (int side = 0; side < 4; ++side) boxes[4 * at + side] = C{};
-    scores[at] = C{};
-    labels[at] = -1;
+  return written;
+}
+
+template <typename T>
+__global__ void __launch_bounds__(kWalkers<compute_t<T>>, 1) detect(const __grid_constant__ Batch<T> b) {
+  using C = compute_t<T>;
+  using Number = nms::EntryNumber<C>;
+  __shared__ nms::Shortlist<C> list;
+  __shared__ Step<C> steps[2];
+  __shared__ int64_t written;
+  const int64_t image = blockIdx.x, total = lower(int64_t(b.found_counts[image]), b.rows * b.slots);
+  const Entry<C>* found = b.found + image * b.rows * b.slots;
+  // Scores are at most 1 and exceed the threshold: so many candidates as there are need few steps of a search.
+  const Number last = Entry<C>::of(b.cut.threshold > C{} ? b.cut.threshold : C{}, UINT32_MAX).number();
+  Number from = Entry<C>::of(C(1), 0).number();
+  int64_t kept = 0;
+  for (int64_t taken = 0; taken < total && kept < b.most;) {
+    Number end = last;
+    const int size = nms::shortlist(list, total, from, end, kEnough, [&](int64_t i) { return found[i]; });
+    for (int start = 0; start < size && kept < b.most; start += kWalkers<C>)
+      kept = walk(b, image, list.entries + start, lower(size - start, kWalkers<C>), kept, steps);
+    if (size == 0) break;
+    taken += size, from = end;
+    __syncthreads();  // before the list is filled again
   }
-  if (lane == 0) b.out_counts[image] = written;
+  if (threadIdx.x < 32) {
+    const int64_t stay = b.clip_first ? kept : clip_last(b, image, kept);
+    if (threadIdx.x == 0) b.out_counts[image] = written = stay;
+  }
+  __syncthreads();
+  for (int64_t at = image * b.most + written + threadIdx.x; at < (image + 1) * b.most; at += kWalkers<C>) {
+    for (int side = 0; side < 4; ++side) b.out_boxes[4 * at + side] = C{};
+    b.out_scores[at] = C{}, b.out_labels[at] = -1;
+  }
 }
 
 // How many classes can exceed the threshold in one row, with room for the rounding of their scores.
@@ -152,7 +231,6 @@ template <typename C> int64_t slots_of(const Cut<C>& cut, int64_t classes) {
 
 template <typename T> void run(const OnDevice& on, const Arguments& a, const Outputs& to) {
   using C = compute_t<T>;
-  const Tensor& like = a.class_logits;
   Batch<T> b{};
   b.head = head<C>(a), b.cut = cut<C>(a), b.logits = data<T>(a.class_logits);
   b.counts = numbers(a.counts, "counts"), b.sizes = numbers(a.image_sizes, "image_sizes");
@@ -160,36 +238,20 @@ template <typename T> void run(const OnDevice& on, const Arguments& a, const Out
   b.images = a.images, b.rows = a.rows, b.columns = a.columns, b.background = a.background;
   b.slots = slots_of(b.cut, a.columns - 1);
   b.most = a.max_detections, b.most_per_class = a.max_per_class, b.capped = a.max_per_class < a.max_detections;
-  b.min_size = C(a.min_size), b.clip_first = a.clip_first;
+  b.min_size = C(a.min_size), b.clip_first = a.clip_first, b.iou_threshold = C(a.nms_threshold);
   b.out_boxes = mutable_data<C>(to.boxes), b.out_scores = mutable_data<C>(to.scores);
   b.out_labels = mutable_data<int64_t>(to.labels), b.out_counts = mutable_data<int64_t>(to.counts);
-  const int64_t per_image = b.rows * b.slots, total = b.images * per_image;
-  // Under a cap, boxes beyond a class's limit are kept at first: they suppress only others that are beyond it too.
-  b.kept_most = b.capped || per_image < b.most ? per_image : b.most;
 
-  const Tensor boxes = scratch_bytes(like, 4 * int64_t(sizeof(C)) * total);
-  const Tensor scores = scratch_bytes(like, int64_t(sizeof(C)) * total), labels = scratch_bytes(like, 8 * total);
-  const Tensor kept = scratch_bytes(like, 8 * b.images * b.kept_most), kept_counts = scratch_bytes(like, 8 * b.images);
-  const Tensor order = scratch_bytes(like, 4 * total), competitors = scratch_bytes(like, 8 * b.images);
-  const Tensor class_counts = scratch_bytes(like, b.capped ? 4 * b.images * (b.columns - 1) : 0);
-  b.boxes = mutable_data<C>(boxes), b.scores = mutable_data<C>(scores), b.labels = mutable_data<int64_t>(labels);
-  b.kept = mutable_data<int64_t>(kept), b.kept_counts = mutable_data<int64_t>(kept_counts);
-  b.class_counts = mutable_data<int32_t>(class_counts);
-  STD_CUDA_CHECK(cudaMemsetAsync(b.kept_counts, 0, 8 * b.images, on.stream));
-  if (b.capped) STD_CUDA_CHECK(cudaMemsetAsync(b.class_counts, 0, 4 * b.images * (b.columns - 1), on.stream));
-
-  if (total > 0 && b.kept_most > 0) {
-    launch(on, &fill_slots<T>, unsigned(ceil_div(b.images * b.rows, kThreads / kSums)), kThreads, b);
-    nms::Problem<C> problem{};
-    problem.boxes = b.boxes, problem.scores = b.scores, problem.groups = b.labels;
-    problem.images = b.images, problem.rows = per_image, problem.max_output = b.kept_most;
-    problem.iou_threshold = C(a.nms_threshold), problem.score_threshold = C(-0.5);  // empty slots have -1
-    problem.indices = b.kept, problem.counts = b.kept_counts;
-    problem.order = mutable_data<uint32_t>(order), problem.competitors = mutable_data<int64_t>(competitors);
-    nms::order_rows(on, like, problem);
-    nms::suppress(on, like, problem);
-  }
-  launch(on, &finish<T>, unsigned(b.images), 32, b);
+  const auto scratch = [&](int64_t bytes) {
+    return torch::stable::new_empty(a.class_logits, {bytes}, ScalarType::Byte);
+  };
+  const int64_t counters = b.images * (1 + (b.capped ? b.head.classes : 0));
+  const Tensor found = scratch(int64_t(sizeof(Entry<C>)) * b.images * b.rows * b.slots), zeros = scratch(4 * counters);
+  b.found = mutable_data<Entry<C>>(found), b.found_counts = mutable_data<int32_t>(zeros);
+  b.class_counts = b.found_counts + b.images;
+  STD_CUDA_CHECK(cudaMemsetAsync(b.found_counts, 0, 4 * counters, on.stream));
+  if (b.rows * b.slots > 0) launch(on, &find<T>, unsigned(ceil_div(b.images * b.rows, kThreads / kSums)), kThreads, b);
+  launch(on, &detect<T>, unsigned(b.images), kWalkers<C>, b);
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> cuda(const Tensor& class_logits, const Tensor& box_deltas,

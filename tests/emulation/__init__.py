@@ -1,7 +1,7 @@
 """The CUDA kernels on a CPU: their sources compiled for the host, where the threads of a block take turns.
 
 ``python -m tests.emulation [pytest's arguments]`` builds them and runs tests with CPU tensors going to the CUDA
-kernels, in place of the CPU's. What a GPU does at once happens here in some order; ``--order backward`` or ``--order 7``
+kernels, not the CPU's. What a GPU does at once happens here in some order; ``--order backward`` or ``--order 7``
 (a seed) gives others, and no result may depend on it. A barrier that not all threads reach, a launch beyond CUDA's
 limits, and undefined arithmetic end the run. It says nothing of speed, of caches, or of races within one instruction.
 """

@@ -1,6 +1,7 @@
 // Runs a kernel's grid on one core: block after block, the threads of a block as fibers that run until they wait for
 // each other. The order in which they run is $PYRCNN_EMULATION_ORDER: forward, backward, or a seed of random orders; a
-// kernel whose result depends on it lacks a barrier. Aborts where CUDA would hang, fail to launch or do anything at all.
+// kernel whose result depends on it lacks a barrier. Aborts where CUDA would hang, fail to launch or do anything at
+// all.
 #include <cuda_runtime.h>
 #include <setjmp.h>
 #include <ucontext.h>
@@ -101,7 +102,8 @@ struct Order {
 
 void run_block(Order& order, unsigned threads) {
   block_meeting.reset(threads);
-  for (unsigned w = 0; w < warps.size(); ++w) warps[w].reset(std::min(kWarpSize, threads - std::min(threads, w * kWarpSize)));
+  for (unsigned w = 0; w < warps.size(); ++w)
+    warps[w].reset(std::min(kWarpSize, threads - std::min(threads, w * kWarpSize)));
   for (unsigned i = 0; i < threads; ++i) fibers[i].started = fibers[i].done = false, fibers[i].waiting = nullptr;
   for (unsigned done = 0; done < threads;) {
     bool any = false;

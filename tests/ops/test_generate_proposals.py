@@ -141,8 +141,8 @@ def test_nothing_requires_grad(generator: torch.Generator) -> None:
     assert not any(t.requires_grad for t in generate_proposals(**inputs))
 
 
-@pytest.mark.parametrize("share", [1.0, 0.5, 0.02])
-def test_selection_from_many_is_exact(generator: torch.Generator, share: float) -> None:
+@pytest.mark.parametrize(("share", "wanted"), [(1.0, 400), (0.5, 400), (0.02, 400), (1.0, 3000)])
+def test_selection_from_many_is_exact(generator: torch.Generator, share: float, wanted: int) -> None:
     """Large maps take the sampled bar; here most logits are far below the best, or not numbers at all."""
     logits = torch.randn(1, 3, 90, 90, generator=generator) * 3
     logits[torch.rand(logits.shape, generator=generator) > share] = math.nan
@@ -153,12 +153,12 @@ def test_selection_from_many_is_exact(generator: torch.Generator, share: float) 
         [torch.tensor([[-1.0 - a, -1.0, 1.0, 1.0] for a in range(3)])],
         [8.0],
         torch.tensor([[800, 800]]),
-        400,
-        400,
+        wanted,
+        wanted,
         0.99,
         offset=1.0,
     )
     n = int(counts[0])
-    assert n == min(400, int((~logits.isnan()).sum()))
+    assert n == min(wanted, int((~logits.isnan()).sum()))
     torch.testing.assert_close(boxes[0, :n, 0], (order[:n] // 3 % 90 + 1) * 8.0 - 1 - order[:n] % 3)
     assert (scores[0, 1:n] <= scores[0, : n - 1]).all()

@@ -121,6 +121,23 @@ def test_more_candidates_than_are_sorted_at_first(generator: torch.Generator, mo
         torch.testing.assert_close(got, want, msg=lambda text, name=name: f"{name}: {text}")
 
 
+def test_many_equal_boxes_before_one_more_is_kept(generator: torch.Generator) -> None:
+    """20,000 candidates in 40 classes, of which each row's copies of the first rows' boxes are suppressed: the last
+    boxes that are kept come thousands of candidates after the others."""
+    rows, classes = 500, 40
+    logits = torch.randn(1, rows, classes + 1, generator=generator)
+    logits[:, -2:] -= 9.0
+    lefts = torch.zeros(rows)
+    lefts[-2:] = torch.tensor([30.0, 60.0])
+    boxes, scores, labels, counts = detect(logits[0].tolist(), lefts.tolist(), score_threshold=0.0, max_detections=999)
+    assert counts.tolist() == [3 * classes]
+    expected = torch.cat([logits.softmax(2)[0, part, 1:].amax(0) for part in (slice(0, -2), [-2], [-1])])
+    order = expected.argsort(descending=True, stable=True)
+    torch.testing.assert_close(scores[0, : 3 * classes], expected[order])
+    assert torch.equal(labels[0, : 3 * classes], order % classes)
+    assert torch.equal(boxes[0, : 3 * classes, 0], order.div(classes, rounding_mode="floor") * 30.0)
+
+
 def test_low_precision_logits_with_float32_boxes(generator: torch.Generator) -> None:
     shape = {"images": 1, "rows": 40, "classes": 3, "width": 12, "most": 20}
     inputs = roi_inputs(generator, torch.device("cpu"), torch.float32, shape)

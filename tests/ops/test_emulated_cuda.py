@@ -1,0 +1,34 @@
+"""The CUDA kernels without a GPU: the contract, run by their sources compiled for the host (tests/emulation)."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.emulation import OPERATORS, build
+
+ROOT = Path(__file__).parent.parent.parent
+PROMISES = "oracle or empty or strides or hostile or written"
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("emulated"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "c++")) is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize("order", ["forward", "backward", "5"])
+def test_the_contract_whatever_the_order_of_threads(library: Path, order: str) -> None:
+    run = [sys.executable, "-m", "tests.emulation", "--library", str(library), "--order", order, "-q"]
+    selection = f"({' or '.join(OPERATORS)}) and ({PROMISES})"
+    result = subprocess.run(
+        [*run, "tests/ops/test_contract.py", "-k", selection], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert " passed" in result.stdout
