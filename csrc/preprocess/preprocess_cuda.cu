@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(kThreads) preprocess(const __grid_constant__ B
   T* to = b.to + blockIdx.y * b.step_n;
   for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < b.height * b.width;
        i += int64_t(gridDim.x) * kThreads) {
-    const int64_t y = i / b.width, x = i - y * b.width;
+    const int64_t y = quotient(i, b.width), x = i - y * b.width;
     const bool filled = y < p.new_height && x < p.new_width;
     const Tap row = filled ? tap(y, p.height, p.new_height, p.legacy) : Tap{};
     const Tap column = filled ? tap(x, p.width, p.new_width, p.legacy) : Tap{};
