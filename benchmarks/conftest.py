@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from benchmarks.machine import ceilings, describe
+from benchmarks.peers import COMPILED
 from benchmarks.race import Contender, Timing, human, race
 
 ROWS: list[dict[str, Any]] = []
@@ -62,7 +63,12 @@ def duel(request: pytest.FixtureRequest, benchmark: Any, device: torch.device) -
         **facts: Any,
     ) -> None:
         wanted = config.getoption("--peers")
-        present = {name: peer for name, peer in peers.items() if peer is not None and re.search(wanted, name)}
+        left_out = {COMPILED} if benchmark.disabled else set()
+        present = {
+            name: peer
+            for name, peer in peers.items()
+            if peer is not None and name not in left_out and re.search(wanted, name)
+        }
         began = time.perf_counter()
         single = benchmark.disabled or config.getoption("--rounds") == 1
         result = benchmark.pedantic(ours, rounds=1) if single else ours()

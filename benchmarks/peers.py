@@ -12,10 +12,13 @@ import hashlib
 import importlib
 import importlib.util
 import io
+import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import torch
 
@@ -75,9 +78,12 @@ def _stand_in_for_cuda(package: Path) -> None:
 
 
 class OpenVino:
-    """One OpenVINO operator, compiled for this many threads; called with tensors, returns tensors."""
+    """One OpenVINO operator or a few, compiled for this many threads; called without arguments, returns tensors.
 
-    def __init__(self, build, inputs: list[torch.Tensor], precision: str = "f32") -> None:
+    ``build(opset, *inputs)`` gives the node whose first output is wanted, or a list of outputs.
+    """
+
+    def __init__(self, build: Callable[..., Any], inputs: list[torch.Tensor], precision: str = "f32") -> None:
         import openvino
         import openvino.opset9 as opset
 
@@ -85,16 +91,32 @@ class OpenVino:
             opset.parameter(list(t.shape), openvino.Type.f32 if t.is_floating_point() else openvino.Type.i64)
             for t in inputs
         ]
-        model = openvino.Model([build(opset, *parameters)], parameters)
+        built = build(opset, *parameters)
+        self.single = not isinstance(built, list)
+        model = openvino.Model([built] if self.single else built, parameters)
         config = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": precision}
         self.request = openvino.Core().compile_model(model, "CPU", config).create_infer_request()
         self.inputs = [openvino.Tensor(t.contiguous().numpy(), shared_memory=True) for t in inputs]
         for i, value in enumerate(self.inputs):
             self.request.set_input_tensor(i, value)
 
-    def __call__(self) -> torch.Tensor:
+    def __call__(self) -> Any:
         self.request.infer()
-        return torch.from_numpy(self.request.get_output_tensor(0).data)
+        outputs = [torch.from_numpy(tensor.data) for tensor in self.request.output_tensors]
+        return outputs[0] if self.single else outputs
+
+
+def openvino(build: Callable[..., Any], inputs: list[torch.Tensor]) -> OpenVino | None:
+    """The same, or None where OpenVINO is not installed or the inputs are not on the CPU."""
+    return OpenVino(build, inputs) if optional("openvino") and inputs[0].device.type == "cpu" else None
+
+
+COMPILED = "torch.compile"  # the peers of this name are left out where nothing is timed: compiling takes a while
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any] | None:
+    """``function`` by torch.compile for the shapes it is called with, or None without a C++ compiler."""
+    return torch.compile(function, dynamic=False) if shutil.which("c++") else None
 
 
 class OnnxRuntime:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from benchmarks import data
-from benchmarks.peers import torchvision
+from benchmarks.peers import COMPILED, compiled, torchvision
 from pyrcnn import ops
 
 DELTA_CLIP = math.log(1000 / 16)
@@ -34,9 +34,10 @@ def decoded(deltas: Tensor, anchors: Tensor) -> Tensor:
 def bench_decode_boxes(duel, device, count: int) -> None:
     anchors, _ = data.rpn_boxes(count, device)
     deltas = torch.randn(count, 4, device=device) * 0.2
+    fused = compiled(decoded)
     duel(
         lambda: ops.decode_boxes(deltas, anchors),
-        {"torch": lambda: decoded(deltas, anchors)},
+        {"torch": lambda: decoded(deltas, anchors), COMPILED: fused and (lambda: fused(deltas, anchors))},
         agree=close,
         bytes=count * 48,
     )
@@ -48,13 +49,22 @@ def bench_decode_and_clip(duel, device, calls: str) -> None:
     anchors, _ = data.rpn_boxes(ANCHORS, device)
     deltas = torch.randn(ANCHORS, 4, device=device) * 0.2
     tv = torchvision()
+
+    def in_torch(deltas: Tensor, anchors: Tensor) -> Tensor:
+        boxes = decoded(deltas, anchors)
+        return torch.stack([boxes[:, 0::2].clamp(0, 1333), boxes[:, 1::2].clamp(0, 800)], 2).flatten(1)
+
+    fused = compiled(in_torch)
     ours = {
         "one": lambda: ops.decode_boxes(deltas, anchors, size=(800, 1333)),
         "two": lambda: ops.clip_boxes_to_image(ops.decode_boxes(deltas, anchors), (800, 1333)),
     }
     duel(
         ours[calls],
-        {"torchvision": tv and (lambda: tv.ops.clip_boxes_to_image(decoded(deltas, anchors), (800, 1333)))},
+        {
+            "torchvision": tv and (lambda: tv.ops.clip_boxes_to_image(decoded(deltas, anchors), (800, 1333))),
+            COMPILED: fused and (lambda: fused(deltas, anchors)),
+        },
         agree=close,
         bytes=ANCHORS * 48,
     )
@@ -67,15 +77,18 @@ def bench_decode_anchors(duel, device) -> None:
     strides = [s for s, _, _ in data.RPN_LEVELS]
     maps = [d.shape[-2:] for d in deltas]
 
-    def in_torch() -> Tensor:
-        anchors = torch.cat(ops.grid_anchors(maps, strides, cells))
+    def anchors() -> Tensor:
+        return torch.cat(ops.grid_anchors(maps, strides, cells))
+
+    def in_torch(deltas: list[Tensor], anchors: Tensor) -> Tensor:
         flat = [d.view(1, 3, 4, *d.shape[-2:]).permute(0, 3, 4, 1, 2).reshape(-1, 4) for d in deltas]
         boxes = decoded(torch.cat(flat), anchors)
         return torch.stack([boxes[:, 0::2].clamp(0, 1333), boxes[:, 1::2].clamp(0, 800)], 2).flatten(1)
 
+    fused = compiled(in_torch)
     duel(
         lambda: ops.decode_anchors(deltas, cells, strides, sizes),
-        {"torch": in_torch},
+        {"torch": lambda: in_torch(deltas, anchors()), COMPILED: fused and (lambda: fused(deltas, anchors()))},
         bytes=ANCHORS * 32,
     )
 
@@ -91,9 +104,25 @@ def bench_match_boxes(duel, device) -> None:
         matcher = Matcher(0.7, 0.3, allow_low_quality_matches=True)
         peer = lambda: matcher(tv.ops.box_iou(truth, anchors))  # noqa: E731
     counts = torch.tensor([30], device=device)
+
+    def in_torch(truth: Tensor, anchors: Tensor) -> Tensor:
+        corner = torch.maximum(truth[:, None, :2], anchors[:, :2])
+        w, h = (torch.minimum(truth[:, None, 2:], anchors[:, 2:]) - corner).clamp(min=0).unbind(2)
+        areas = [(b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (truth, anchors)]
+        iou = w * h / (areas[0][:, None] + areas[1] - w * h)
+        best, index = iou.max(0)
+        state = torch.where(best < 0.3, -1, torch.where(best < 0.7, -2, index))
+        return torch.where((iou == iou.amax(1, keepdim=True)).any(0), index, state)
+
+    def agree(ours: Any, theirs: Any, name: str) -> None:
+        matched = torch.where(ours.states[0] == 1, ours.indices[0], ours.states[0].long() - 1)
+        assert (matched == theirs).float().mean() > 0.9999
+
+    fused = compiled(in_torch)
     duel(
         lambda: ops.match_boxes(anchors, truth[None], 0.7, 0.3, True, counts=counts),
-        {"torchvision": peer},
+        {"torchvision": peer, COMPILED: fused and (lambda: fused(truth, anchors))},
+        agree=agree,
         bytes=ANCHORS * 28,
         operations=30 * ANCHORS * 13,
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.peers import OpenVino, openvino
 from pyrcnn import ops
 
 
@@ -27,6 +29,18 @@ def peaks_in_torch(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return p.flatten(1).topk(k)
 
 
+def peaks_in_openvino(x: Tensor, k: int) -> OpenVino | None:
+    """The same as one compiled model."""
+
+    def build(o: Any, maps: Any) -> list[Any]:
+        p = o.sigmoid(maps)
+        pool = o.max_pool(p, [1, 1], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)
+        flat = o.reshape(o.multiply(p, o.convert(o.equal(p, pool), "f32")), np.array([x.shape[0], -1]), False)
+        return o.topk(flat, np.int64(k), 1, "max", "value").outputs()
+
+    return openvino(build, [x]) if x.is_contiguous() else None
+
+
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 @pytest.mark.parametrize(("images", "channels", "side"), [(1, 80, 128), (8, 80, 128), (1, 80, 256)])
 def bench_heatmap_peaks(duel, device, layout: str, images: int, channels: int, side: int) -> None:
@@ -39,7 +53,7 @@ def bench_heatmap_peaks(duel, device, layout: str, images: int, channels: int, s
 
     duel(
         lambda: ops.heatmap_peaks(x, 100),
-        {"torch": lambda: peaks_in_torch(x, 100)},
+        {"torch": lambda: peaks_in_torch(x, 100), "openvino": peaks_in_openvino(x, 100)},
         agree=agree,
         bytes=x.numel() * 4,
     )
