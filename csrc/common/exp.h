@@ -6,22 +6,39 @@
 
 namespace pyrcnn {
 
-template <typename F, typename I> PYRCNN_HD F exp_polynomial(F x) {
-  const F high = F{} + 89.0f, low = F{} - 104.0f;
-  const F inside = x > high ? high : (x < low ? low : x);  // a NaN stays a NaN
-  const F magic = F{} + 12582912.0f;                       // 1.5 * 2^23: adding it rounds to an integer
-  const F shifted = inside * 1.44269504088896341f + magic;
+// exp(x) = m * 2^n for x in [-104, 89], with n shifted up by `bias`: its bits are those of the result.
+template <typename F> struct Exponential {
+  F m, n;
+};
+template <typename F> PYRCNN_HD Exponential<F> exp_parts(F x, float bias) {
+  const F magic =
+      F{} + (12582912.0f + bias);  // 1.5 * 2^23: adding it rounds to an integer, for an even bias to the same
+  const F shifted = x * 1.44269504088896341f + magic;
   const F n = shifted - magic;
-  const F r = (inside - n * 0.693359375f) + n * 2.12194440e-4f;
+  const F r = (x - n * 0.693359375f) + n * 2.12194440e-4f;
   F p = r * 1.3981999507e-3f + 8.3334519073e-3f;
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
+  return {p * r * r + r + 1.0f, shifted};
+}
+
+template <typename F, typename I> PYRCNN_HD F exp_polynomial(F x) {
+  const F high = F{} + 89.0f, low = F{} - 104.0f;
+  const F inside = x > high ? high : (x < low ? low : x);  // a NaN stays a NaN
+  const Exponential<F> e = exp_parts(inside, 0.0f);
   // 2^n in two factors, because n may be down to -150 and up to 129
-  const I k = bit_cast<I>(shifted) - 0x4b400000, half = k >> 1;
+  const I k = bit_cast<I>(e.n) - 0x4b400000, half = k >> 1;
   const F scale = bit_cast<F>((half + 127) << 23), rest = bit_cast<F>((k - half + 127) << 23);
-  return x != x ? x : p * scale * rest;
+  return x != x ? x : e.m * scale * rest;
+}
+
+// The same bits for x <= 0, in three quarters of the instructions: the shift by 152 makes 2^(n + 25) of the bits, which
+// is a normal number, and the last product alone rounds. Any NaN for NaN.
+template <typename F, typename I> PYRCNN_HD F exp_polynomial_below(F x) {
+  const F low = F{} - 104.0f;
+  const Exponential<F> e = exp_parts(x < low ? low : x, 152.0f);
+  return e.m * bit_cast<F>(bit_cast<I>(e.n) << 23) * 0x1p-25f;
 }
 
 template <typename F, typename I> PYRCNN_HD F log_polynomial(F x) {
@@ -49,6 +66,8 @@ template <typename F, typename I> PYRCNN_HD F log_polynomial(F x) {
 
 PYRCNN_HD float exp_of(float x) { return exp_polynomial<float, int32_t>(x); }
 PYRCNN_HD double exp_of(double x) { return ::exp(x); }
+PYRCNN_HD float exp_below(float x) { return exp_polynomial_below<float, int32_t>(x); }  // x <= 0
+PYRCNN_HD double exp_below(double x) { return ::exp(x); }
 PYRCNN_HD float log_of(float x) { return log_polynomial<float, int32_t>(x); }
 PYRCNN_HD double log_of(double x) { return ::log(x); }
 
@@ -59,6 +78,13 @@ template <typename F> PYRCNN_HD F exp_of(F x) {
   } else {
     for (unsigned i = 0; i < sizeof(F) / sizeof(x[0]); ++i) x[i] = ::exp(x[i]);
     return x;
+  }
+}
+template <typename F> PYRCNN_HD F exp_below(F x) {
+  if constexpr (sizeof(x[0]) == sizeof(float)) {
+    return exp_polynomial_below<F, decltype(x < x)>(x);
+  } else {
+    return exp_of(x);
   }
 }
 template <typename F> PYRCNN_HD F log_of(F x) {

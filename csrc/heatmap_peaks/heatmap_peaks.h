@@ -35,6 +35,12 @@ template <typename T> struct Map {
 
   PYRCNN_HD C score(C value) const { return logits ? sigmoid(value) : value; }
 
+  PYRCNN_HD int64_t rank(int64_t position) const {
+    if (channels_last) return position;
+    const int64_t area = height * width, plane = position / area;
+    return (position - plane * area) * channels + plane;
+  }
+
   // The candidate at a position in memory, of score 0 if there is no peak: a cell that no neighbour exceeds (by
   // `tolerance` or more in score, if one is given) and whose score is positive. NaN is no peak and no neighbour.
   PYRCNN_HD Candidate<C> judge(int64_t position) const {

@@ -26,50 +26,93 @@ template <typename T> PYRCNN_HD void expect_offset(const Maps<T>& maps, int64_t 
   __builtin_prefetch(o), __builtin_prefetch(o + s.c);
 }
 
+// The candidates of one joint, filled up to whole packs with some that are never ranked and never nearest.
+template <typename C> struct Candidates {
+  C *ys, *xs, *scores, *squares;  // squares: room for one number per candidate
+  int64_t padded;
+
+  PYRCNN_HD Pack<C> squared_distance(const Search<C>& s, int64_t m) const {
+    const Pack<C> dy = load(ys + m) - s.y, dx = load(xs + m) - s.x;
+    return dy * dy + dx * dx;
+  }
+};
+template <typename C> struct Best {
+  C rank, nearest;
+  int64_t at;  // among equals the first
+};
+
+template <typename C> PYRCNN_HD C least(Pack<C> pack) {
+  C result = pack[0];
+  for (int lane = 1; lane < lanes_of<C>; ++lane) result = lower(C(pack[lane]), result);
+  return result;
+}
+
+// By distance alone. The root never swaps two distances but may make them equal, so the first candidate is looked for
+// among those whose squares are as good as the least.
+template <typename C> PYRCNN_HD Best<C> closest(const Candidates<C>& all, const Search<C>& s) {
+  constexpr int lanes = lanes_of<C>;
+  Pack<C> low = broadcast(C(INFINITY));
+  for (int64_t m = 0; m < all.padded; m += lanes) {
+    const Pack<C> square = all.squared_distance(s, m);
+    store(all.squares + m, square);
+    low = lower(square, low);
+  }
+  const C square = least<C>(low), nearest = root(square);
+  if (!(square < C(INFINITY))) return {C(-INFINITY), C(INFINITY), 0};
+  const Pack<C> bound = broadcast(square * (C(1) + C(sizeof(C) == 4 ? 1e-6 : 1e-14)));
+  for (int64_t m = 0; m < all.padded; m += lanes)
+    for (uint32_t word = bits(load(all.squares + m) <= bound); word != 0; word &= word - 1) {
+      const int64_t at = m + __builtin_ctz(word);
+      if (root(all.squares[at]) == nearest) return {-nearest, nearest, at};
+    }
+  return {-nearest, nearest, 0};
+}
+
+template <typename C> PYRCNN_HD Best<C> best_ranked(const Candidates<C>& all, const Search<C>& s, Ranking ranking) {
+  constexpr int lanes = lanes_of<C>;
+  for (int64_t m = 0; m < all.padded; ++m) {
+    const C dy = all.ys[m] - s.y, dx = all.xs[m] - s.x;
+    all.squares[m] = root(dy * dy + dx * dx);
+  }
+  Pack<C> nearest = broadcast(C(INFINITY)), best = broadcast(C(-INFINITY)), at{}, index{};
+  for (int lane = 0; lane < lanes; ++lane) index[lane] = C(lane);
+  for (int64_t m = 0; m < all.padded; m += lanes, index += C(lanes)) {
+    const Pack<C> distance = load(all.squares + m);
+    nearest = distance < nearest ? distance : nearest;
+    Pack<C> ranks = load(all.scores + m) / (distance + s.addend);
+    if (ranking == Ranking::kGaussian)
+      for (int lane = 0; lane < lanes; ++lane) ranks[lane] = rank(s, ranking, distance[lane], all.scores[m + lane]);
+    at = ranks > best ? index : at;
+    best = ranks > best ? ranks : best;
+  }
+  C top = C(-INFINITY), first = C(0);
+  for (int lane = 0; lane < lanes; ++lane)
+    if (best[lane] > top || (best[lane] == top && at[lane] < first)) top = best[lane], first = at[lane];
+  return {top, least<C>(nearest), int64_t(first)};
+}
+
 template <typename T> void match(const Maps<T>& maps, int64_t n, int64_t joint, compute_t<T>* scratch) {
   using C = compute_t<T>;
-  constexpr int lanes = lanes_of<C>;
-  C *ys = scratch, *xs = ys + maps.candidates + 16, *scores = xs + maps.candidates + 16;
-  C* distances = scores + maps.candidates + 16;
+  const int64_t room = maps.candidates + 16;
+  Candidates<C> all{scratch, scratch + room, scratch + 2 * room, scratch + 3 * room, 0};
   int64_t count = 0;
   for (int64_t m = 0; m < maps.candidates; ++m) {  // in descending order: the first that does not count is the end
     expect_offset(maps, n, joint, m + kAhead);
     const Joint<C> candidate = maps.candidate(n, joint, m);
     if (!(candidate.score > 0)) break;
-    ys[count] = candidate.y, xs[count] = candidate.x, scores[count++] = candidate.score;
+    all.ys[count] = candidate.y, all.xs[count] = candidate.x, all.scores[count++] = candidate.score;
   }
-  const int64_t padded = ceil_div(count, lanes) * lanes;
-  for (int64_t m = count; m < padded; ++m) ys[m] = xs[m] = C(NAN), scores[m] = C(0);  // never ranked, never nearest
+  all.padded = ceil_div(count, lanes_of<C>) * lanes_of<C>;
+  for (int64_t m = count; m < all.padded; ++m) all.ys[m] = all.xs[m] = C(NAN), all.scores[m] = C(0);
 
-  const Ranking ranking = maps.rules.ranking;
   for (int64_t detection = 0; detection < maps.detections; ++detection) {
     expect_regression(maps, n, detection + kAhead, joint);
     const Search<C> s = maps.search_of(n, detection, joint);
-    for (int64_t m = 0; m < padded; ++m) {
-      const C dy = ys[m] - s.y, dx = xs[m] - s.x;
-      distances[m] = root(dy * dy + dx * dx);
-    }
-    Pack<C> nearest = broadcast(C(INFINITY)), best = broadcast(C(-INFINITY)), at{}, index{};
-    for (int lane = 0; lane < lanes; ++lane) index[lane] = C(lane);
-    for (int64_t m = 0; m < padded; m += lanes, index += C(lanes)) {
-      const Pack<C> distance = load(distances + m);
-      nearest = distance < nearest ? distance : nearest;
-      Pack<C> ranks = -distance;
-      if (ranking == Ranking::kGaussian)
-        for (int lane = 0; lane < lanes; ++lane) ranks[lane] = rank(s, ranking, distance[lane], scores[m + lane]);
-      else if (ranking != Ranking::kDistance) ranks = load(scores + m) / (distance + s.addend);
-      at = ranks > best ? index : at;
-      best = ranks > best ? ranks : best;
-    }
-    C top = C(-INFINITY), first = C(0), near = C(INFINITY);
-    for (int lane = 0; lane < lanes; ++lane) {  // among equals the first candidate
-      if (best[lane] > top || (best[lane] == top && at[lane] < first)) top = best[lane], first = at[lane];
-      near = lower(nearest[lane], near);
-    }
+    const Best<C> best =
+        maps.rules.ranking == Ranking::kDistance ? closest(all, s) : best_ranked(all, s, maps.rules.ranking);
     Joint<C> found{C(0), C(0), C(-1)};
-    const int64_t m = int64_t(first);
-    if (top > C(-INFINITY)) found = {ys[m], xs[m], scores[m]};
-    maps.write(n, detection, joint, settle(s, maps.rules, found, top, near));
+    if (best.rank > C(-INFINITY)) found = {all.ys[best.at], all.xs[best.at], all.scores[best.at]};
+    maps.write(n, detection, joint, settle(s, maps.rules, found, best.rank, best.nearest));
   }
 }
 

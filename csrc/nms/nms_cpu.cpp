@@ -1,3 +1,4 @@
+#include "../common/fresh.h"
 #include "grouping.h"
 #include "nms_check.h"
 #include "suppress.h"
@@ -12,6 +13,17 @@ template <typename F> std::vector<int64_t> begins(const std::vector<uint32_t>& s
   return result;
 }
 
+template <typename T> void sort_scores(const T* scores, int64_t n, uint32_t* order) {
+  if constexpr (sizeof(compute_t<T>) == 4) {
+    if (n <= kFew) {
+      uint32_t keys[kFew];
+      for (int64_t i = 0; i < n; ++i) keys[i] = descending_key(float(scores[i]));
+      return PYRCNN_KERNEL(sort_few)(keys, n, order);
+    }
+  }
+  sort_descending(scores, n, order);
+}
+
 Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
   check_nms(boxes, scores);
   const int64_t n = boxes.size(0);
@@ -20,10 +32,10 @@ Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
     const auto order = scratch<uint32_t>(n), kept = scratch<uint32_t>(n);
-    sort_descending(data<T>(s), n, order.get());
+    sort_scores(data<T>(s), n, order.get());
     const Candidates<T> candidates{data<T>(b), order.get(), n};
     const int64_t count = suppress(candidates, C(iou_threshold), n, kept.get());
-    Tensor indices = torch::stable::new_empty(boxes, {count}, ScalarType::Long);
+    Tensor indices = fresh({count}, ScalarType::Long);
     int64_t* to = mutable_data<int64_t>(indices);
     for (int64_t i = 0; i < count; ++i) to[i] = order[kept[i]];
     return indices;
@@ -42,7 +54,7 @@ Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
     const auto order = scratch<uint32_t>(n), rows = scratch<uint32_t>(n), ranks = scratch<uint32_t>(n);
-    sort_descending(data<T>(s), n, order.get());
+    sort_scores(data<T>(s), n, order.get());
     const Grouping groups(data<int64_t>(values), order.get(), n);
     const auto first = begins(groups.sizes, [](uint32_t size) { return int64_t(size); });
     const int64_t group_count = int64_t(groups.sizes.size());
@@ -63,7 +75,7 @@ Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs
     });
     int64_t count = 0;
     for (int64_t i = 0; i < n; ++i) count += stays[i];
-    Tensor indices = torch::stable::new_empty(boxes, {count}, ScalarType::Long);
+    Tensor indices = fresh({count}, ScalarType::Long);
     int64_t* to = mutable_data<int64_t>(indices);
     for (int64_t i = 0; i < n; ++i)
       if (stays[i]) *to++ = order[i];

@@ -191,6 +191,21 @@ int64_t greedy_indexed(const Candidates<T>& candidates, const Index<compute_t<T>
   return count;
 }
 
+void sort_few(const uint32_t* keys, int64_t count, uint32_t* order) {
+  constexpr int lanes = lanes_of<int32_t>, kPacks = 4;
+  int32_t values[kFew + kPacks * lanes] = {}, ranks[kFew + kPacks * lanes];
+  for (int64_t i = 0; i < count; ++i) values[i] = int32_t(keys[i] ^ 0x80000000u);  // compared as signed
+  for (int64_t i = 0; i < count; i += kPacks * lanes) {
+    Pack<int32_t> mine[kPacks], smaller[kPacks] = {};
+    for (int p = 0; p < kPacks; ++p) mine[p] = load(values + i + p * lanes);
+    for (int64_t j = 0; j < count; ++j)
+      for (int p = 0; p < kPacks; ++p) smaller[p] -= broadcast(values[j]) < mine[p];
+    for (int p = 0; p < kPacks; ++p) store(ranks + i + p * lanes, smaller[p]);
+  }
+  uint8_t equals[kFew] = {};
+  for (int64_t i = 0; i < count; ++i) order[ranks[i] + equals[ranks[i]]++] = uint32_t(i);
+}
+
 #define PYRCNN_INSTANTIATE(T)                                                                                      \
   template int64_t greedy(const Candidates<T>&, compute_t<T>, int64_t, Tile<compute_t<T>>*, uint32_t*);            \
   template int64_t greedy_grouped(const Candidates<T>&, const Groups&, compute_t<T>, int64_t, Tile<compute_t<T>>*, \

@@ -21,4 +21,8 @@ PYRCNN_DECLARE_KERNEL(template <typename T> int64_t, greedy_indexed,
                       (const Candidates<T>& candidates, const Index<compute_t<T>>& index, compute_t<T> threshold,
                        int64_t max_output, uint32_t* kept))
 
+// order[0..count) = the places of `keys` by ascending key, equal ones as they stand; count <= kFew. By counting for
+// each key the smaller ones, which for so few costs less than the bins of a radix sort.
+PYRCNN_DECLARE_KERNEL(void, sort_few, (const uint32_t* keys, int64_t count, uint32_t* order))
+
 }  // namespace pyrcnn::nms

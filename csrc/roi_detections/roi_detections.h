@@ -29,11 +29,14 @@ template <typename C> PYRCNN_HD AnchorDelta<C> anchor_delta(const Head<C>& head,
 // score above the threshold needs logit > m + log(threshold): rows where no class gets there need no exp at all.
 template <typename C> struct Cut {
   C threshold, log_threshold;
-  PYRCNN_HD bool hopeless(C foreground, C most) const {
-    return threshold > C{} && !(foreground > most + log_threshold - C(0.001));
+  // P is C, or a pack of it.
+  template <typename P> PYRCNN_HD auto hopeful(P foreground, P most) const {
+    return (foreground > most + (log_threshold - C(0.001))) | (P{} + threshold <= P{});
   }
   // Every exp(logit - m) whose score may pass is greater than this.
-  PYRCNN_HD C bound(C sum) const { return threshold * sum * (threshold > C{} ? C(0.999999) : C(1.000001)); }
+  template <typename P> PYRCNN_HD P bound(P sum) const {
+    return sum * threshold * (threshold > C{} ? C(0.999999) : C(1.000001));
+  }
 };
 
 // The 16 partial sums of a row are added in one order on every machine.

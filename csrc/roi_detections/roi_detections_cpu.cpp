@@ -20,9 +20,10 @@ template <typename T> std::vector<Items<compute_t<T>>> find(const Arguments& a, 
   const int64_t classes = a.columns - 1;
   std::vector<Items<C>> found(a.images * blocks);
   parallel(a.images * blocks, double(kRows * a.columns) * 1.0, [&](int64_t begin, int64_t end) {
-    const std::unique_ptr<C[]> work(new C[ceil_div(a.columns, kSums) * kSums + kRows * classes]);
+    const int64_t room = kSums * ceil_div(a.columns, kSums) * kSums;
+    const std::unique_ptr<C[]> work(new C[room + kRows * classes]);
     const std::unique_ptr<uint32_t[]> numbers(new uint32_t[kRows * classes]);
-    C* scores = work.get() + ceil_div(a.columns, kSums) * kSums;
+    C* scores = work.get() + room;
     const auto scan = PYRCNN_KERNEL(scan<T>);
     for (int64_t task = begin; task < end; ++task) {
       const int64_t image = task / blocks, row = task % blocks * kRows;

@@ -64,7 +64,7 @@ template <typename T> __global__ void __launch_bounds__(kThreads) find(const __g
   sum = sum_over_row(sum);
 
   const C bound = b.cut.bound(sum);
-  const bool hopeless = !real || b.cut.hopeless(foreground, most);
+  const bool hopeless = !real || !b.cut.hopeful(foreground, most);
   Entry<C>* found = b.found + image * b.rows * b.slots;
   for (int64_t start = 0; start < b.columns; start += kSums) {
     const int64_t c = start + part;

@@ -1,63 +1,100 @@
 // Compiled once per instruction set.
 #include "../common/fit_rows.h"
+#include "../common/tile.h"
 #include "roi_detections.h"
 
 namespace pyrcnn::roi_detections::PYRCNN_ISA {
 using namespace pyrcnn::PYRCNN_ISA;
 
-// row[i] = exp(row[i] - most) for i < padded; returns their sum.
-template <typename C> PYRCNN_HD C exponentials(C* row, int64_t padded, C most) {
-  constexpr int kPacks = kSums / lanes_of<C>;
+// Lane i of the result is the sum of pack i's lanes, or their greatest, taken half by half: in one order everywhere.
+template <typename C, typename F> PYRCNN_HD Pack<C> fold(Pack<C>* packs, const F& both) {
+  transpose<C>(packs);
+  for (int half = lanes_of<C> / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i) packs[i] = both(packs[i], packs[i + half]);
+  return packs[0];
+}
+
+// row[i] = exp(row[i] - most) for i < padded, the last kSums of them times `real`; returns their partial sums.
+template <typename C> PYRCNN_HD Pack<C> exponentials(C* row, int64_t padded, C most, const C* real) {
+  constexpr int lanes = lanes_of<C>, kPacks = kSums / lanes;
   Pack<C> sums[kPacks] = {};
-  for (int64_t c = 0; c < padded; c += kSums)
+  for (int64_t c = 0; c < padded; c += kSums) {
+    const bool last = c + kSums == padded;
     for (int p = 0; p < kPacks; ++p) {
-      C* at = row + c + p * lanes_of<C>;
-      const Pack<C> e = exp_of(load(at) - broadcast(most));
+      C* at = row + c + p * lanes;
+      Pack<C> e = exp_below(load(at) - broadcast(most));
+      if (last) e *= load(real + p * lanes);
       store(at, e);
       sums[p] += e;
     }
-  C parts[kSums];
-  for (int p = 0; p < kPacks; ++p) store(parts + p * lanes_of<C>, sums[p]);
-  for (int half = kSums / 2; half > 0; half /= 2)
-    for (int i = 0; i < half; ++i) parts[i] += parts[i + half];
-  return parts[0];
+  }
+  for (int half = kPacks / 2; half > 0; half /= 2)
+    for (int p = 0; p < half; ++p) sums[p] += sums[p + half];
+  return sums[0];
 }
 
-template <typename C> PYRCNN_HD C greatest(const C* row, int64_t padded) {
+template <typename C> PYRCNN_HD Pack<C> greatest(const C* row, int64_t padded) {
   Pack<C> most = load(row);
   for (int64_t c = lanes_of<C>; c < padded; c += lanes_of<C>) most = higher(load(row + c), most);
-  C result = most[0];
-  for (int lane = 1; lane < lanes_of<C>; ++lane) result = higher(C(most[lane]), result);
-  return result;
+  return most;
 }
 
+// As many rows as a pack has lanes go through each step together: what a row ends up with is a lane of a pack, and no
+// step waits for the one before.
 template <typename T>
 int64_t scan(const T* logits, int64_t rows, int64_t columns, int64_t background, const Cut<compute_t<T>>& cut,
              uint32_t first, compute_t<T>* work, uint32_t* candidates, compute_t<T>* scores) {
   using C = compute_t<T>;
+  constexpr int lanes = lanes_of<C>;
   const int64_t padded = ceil_div(columns, kSums) * kSums;
+  const Pack<C> none = broadcast(C(-INFINITY));
+  if (columns == 1) return 0;
+  // Rows are filled up with a number of their own, whose exp is then taken out again: that of -inf would be subnormal
+  // on the way to 0, which costs some machines as much as ten packs.
+  const int64_t filler = background == 0 ? 1 : 0;
+  C real[kSums];
+  for (int64_t i = 0; i < kSums; ++i) real[i] = C(padded - kSums + i < columns ? 1 : 0);
   int64_t n = 0;
-  for (int64_t r = 0; r < rows; ++r, logits += columns, first += uint32_t(columns - 1)) {
-    int64_t c = 0;
-    for (; c + lanes_of<C> <= columns; c += lanes_of<C>) store(work + c, load(logits + c));
-    for (; c < columns; ++c) work[c] = C(logits[c]);
-    for (; c < padded; ++c) work[c] = C(-INFINITY);
-    work[background] = C(-INFINITY);
-    const C foreground = greatest(work, padded), most = higher(foreground, C(logits[background]));
-    if (cut.hopeless(foreground, most)) continue;
-    work[background] = C(logits[background]);
-    const C sum = exponentials(work, padded, most);
-    work[background] = C(-INFINITY);
-    for (c = columns; c < padded; ++c) work[c] = C(-INFINITY);
-    const Pack<C> bound = broadcast(cut.bound(sum));
-    for (c = 0; c < padded; c += lanes_of<C>)
-      for (uint32_t word = bits(load(work + c) > bound); word != 0; word &= word - 1) {
-        const int64_t at = c + __builtin_ctz(word);
-        const C score = work[at] / sum;
-        if (!(score > cut.threshold)) continue;
-        candidates[n] = first + uint32_t(at - (at > background));
-        scores[n++] = score;
-      }
+  for (int64_t r = 0; r < rows; r += lanes) {
+    const int some = int(rows - r < lanes ? rows - r : lanes);
+    const uint32_t all = (1u << some) - 1;
+    C backgrounds[lanes] = {};
+    for (int i = 0; i < some; ++i) {
+      const T* from = logits + (r + i) * columns;
+      C* row = work + i * padded;
+      int64_t c = 0;
+      for (; c + lanes <= columns; c += lanes) store(row + c, load(from + c));
+      for (; c < columns; ++c) row[c] = C(from[c]);
+      for (; c < padded; ++c) row[c] = C(from[filler]);
+      backgrounds[i] = C(from[background]), row[background] = C(-INFINITY);
+    }
+    Pack<C> folded[lanes];
+    for (int i = 0; i < lanes; ++i) folded[i] = i < some ? greatest(work + i * padded, padded) : none;
+    const Pack<C> foreground = fold<C>(folded, [](Pack<C> a, Pack<C> b) { return higher(b, a); });
+    const Pack<C> most = higher(foreground, load(backgrounds));
+    const uint32_t hopeful = all & bits(cut.hopeful(foreground, most));
+    if (hopeful == 0) continue;
+
+    for (int i = 0; i < some; ++i) work[i * padded + background] = backgrounds[i];
+    for (int i = 0; i < lanes; ++i)
+      folded[i] = hopeful >> i & 1 ? exponentials(work + i * padded, padded, C(most[i]), real) : Pack<C>{};
+    const Pack<C> sum = fold<C>(folded, [](Pack<C> a, Pack<C> b) { return a + b; });
+    const Pack<C> bound = cut.bound(sum);
+    for (uint32_t row_word = hopeful & bits(exp_below(foreground - most) > bound); row_word != 0;
+         row_word &= row_word - 1) {
+      const int i = __builtin_ctz(row_word);
+      C* row = work + i * padded;
+      row[background] = C(-INFINITY);
+      for (int64_t c = columns; c < padded; ++c) row[c] = C(-INFINITY);
+      for (int64_t c = 0; c < padded; c += lanes)
+        for (uint32_t word = bits(load(row + c) > broadcast(C(bound[i]))); word != 0; word &= word - 1) {
+          const int64_t at = c + __builtin_ctz(word);
+          const C score = row[at] / sum[i];
+          if (!(score > cut.threshold)) continue;
+          candidates[n] = first + uint32_t((r + i) * (columns - 1) + at - (at > background));
+          scores[n++] = score;
+        }
+    }
   }
   return n;
 }

@@ -6,7 +6,8 @@
 namespace pyrcnn::roi_detections {
 
 // The candidates among `rows` rows of logits [rows, columns] whose softmax exceeds the threshold: their numbers,
-// counted from `first`, and scores, ascending by number; returns how many. `work` holds columns rounded up to kSums.
+// counted from `first`, and scores, ascending by number; returns how many. `work` holds kSums rows of `columns` rounded
+// up to kSums.
 PYRCNN_DECLARE_KERNEL(template <typename T> int64_t, scan,
                       (const T* logits, int64_t rows, int64_t columns, int64_t background, const Cut<compute_t<T>>& cut,
                        uint32_t first, compute_t<T>* work, uint32_t* candidates, compute_t<T>* scores))

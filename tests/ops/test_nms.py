@@ -60,7 +60,7 @@ def test_keeps_exactly_what_the_rule_keeps(family: str, dtype: torch.dtype, devi
 
 
 def test_order_is_that_of_a_stable_descending_sort(device) -> None:
-    for count in (1, 7, 16, 17, 500, 3000):
+    for count in (1, 7, 16, 17, 100, 128, 129, 500, 3000):
         scores = (torch.randint(-20, 20, (count,)) / 8).to(device)
         scores[torch.rand(count) < 0.2] = -0.0
         scores[torch.rand(count) < 0.1] = math.nan
