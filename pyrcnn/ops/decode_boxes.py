@@ -69,7 +69,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         inside = boxes >= 0
         inside[..., 0::2] &= boxes[..., 0::2] <= width
         inside[..., 1::2] &= boxes[..., 1::2] <= height
-        grad = grad * inside  # a clipped coordinate has no gradient
+        grad = torch.where(inside, grad, 0.0)  # a clipped coordinate has no gradient
     to_deltas, to_anchors = _backward_op(grad, *ctx.saved_tensors, *ctx.rest, need_anchors)
     return to_deltas, to_anchors if need_anchors else None, None, None, None, None
 
