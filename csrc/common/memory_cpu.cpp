@@ -15,6 +15,17 @@ constexpr int64_t kHuge = int64_t(2) << 20;
 
 int64_t whole_pages(int64_t bytes) { return ceil_div(bytes, kHuge) * kHuge; }
 
+// Of [from, from + bytes) what can be huge pages; a hint: where it is refused nothing changes.
+void ask_for_huge_pages(void* from, int64_t bytes) {
+#if defined(MADV_HUGEPAGE)
+  const uintptr_t first = (uintptr_t(from) + kHuge - 1) / kHuge * kHuge;
+  const uintptr_t last = (uintptr_t(from) + uintptr_t(bytes)) / kHuge * kHuge;
+  if (first < last) madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+#else
+  (void)from, (void)bytes;
+#endif
+}
+
 // `bytes` is a multiple of kHuge, and so is the address: then every page can be huge.
 void* map(int64_t bytes) {
   void* mapped = mmap(nullptr, bytes + kHuge, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -23,9 +34,7 @@ void* map(int64_t bytes) {
   const int64_t before = (kHuge - int64_t(uintptr_t(from) % kHuge)) % kHuge;
   if (before) munmap(from, before);
   munmap(from + before + bytes, kHuge - before);
-#if defined(MADV_HUGEPAGE)
-  madvise(from + before, bytes, MADV_HUGEPAGE);  // a hint: where it is refused nothing changes
-#endif
+  ask_for_huge_pages(from + before, bytes);
   return from + before;
 }
 
@@ -128,7 +137,11 @@ Tensor empty_result(const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t
   int64_t bytes = element_bytes(type);
   bool counted = true;
   for (const int64_t extent : {n, c, h, w}) counted = counted && !__builtin_mul_overflow(bytes, extent, &bytes);
-  if (make == nullptr || !counted || bytes < kWorthKeeping) return empty_4d(like, n, c, h, w, channels_last, dtype);
+  if (make == nullptr || !counted || bytes < kWorthKeeping) {
+    Tensor fresh = empty_4d(like, n, c, h, w, channels_last, dtype);
+    if (counted && bytes >= kWorthKeeping) ask_for_huge_pages(fresh.mutable_data_ptr(), bytes);
+    return fresh;
+  }
   constexpr int32_t kNoIndex = -1;  // the CPU is one device
   const Block block = take_block(bytes);
   const int64_t sizes[] = {n, c, h, w}, nchw[] = {c * h * w, h * w, w, 1}, nhwc[] = {h * w * c, 1, w * c, c};
