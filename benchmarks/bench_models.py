@@ -137,7 +137,7 @@ def bench_model(duel, benchmark, device, name: str, capsys, pytestconfig) -> Non
         large = sum(p.numel() for p in model.parameters()) > 1e8
         wanted = any(re.search(pytestconfig.getoption("--peers"), name) for name in ("onnxruntime", "openvino"))
         alone = not wanted or (benchmark.disabled and large)
-        others, note = ({}, "alone") if alone else runtimes(model, image)
+        others, note = ({}, "no other runtimes") if alone else runtimes(model, image)
         peers |= others
         rounds = 0 if benchmark.disabled else min(3, pytestconfig.getoption("--rounds"))
         parts = split(fast, image, device, rounds if rounds > 1 else 0)
