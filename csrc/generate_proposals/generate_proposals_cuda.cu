@@ -12,20 +12,20 @@ namespace {
 
 using nms::scratch_bytes;
 
-template <typename C> constexpr int kDecodeThreads = 4096 / int(sizeof(C));  // a double's need twice the registers
+constexpr int kDecodeThreads = 512;  // twice as many would have 64 registers each, fewer than decoding takes
 
 // Decodes the best of a segment, which are anchors index_at(0), ..., index_at(count - 1), by all threads of a block.
 template <typename T, typename F>
 __device__ void decode_best(const Batch<T>& b, int64_t segment, int64_t count, const F& index_at) {
   using C = compute_t<T>;
-  using Scan = cub::BlockScan<int, kDecodeThreads<C>>;
+  using Scan = cub::BlockScan<int, kDecodeThreads>;
   __shared__ typename Scan::TempStorage shared;
   const int64_t image = segment / b.levels;
   const Level<T>& level = b.level[segment % b.levels];
   const Window<C> window =
       first_window(b.clip_first, b.sizes.template at<C>(2 * image), b.sizes.template at<C>(2 * image + 1), b.min_size);
   int64_t written = 0;  // the same in all threads
-  for (int64_t start = 0; start < count; start += kDecodeThreads<C>) {
+  for (int64_t start = 0; start < count; start += kDecodeThreads) {
     const int64_t i = start + threadIdx.x;
     bool fits = false;
     Box<C> box{};
@@ -53,7 +53,7 @@ __device__ void decode_best(const Batch<T>& b, int64_t segment, int64_t count, c
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kDecodeThreads<compute_t<T>>, 1) decode_sorted(const __grid_constant__ Batch<T> b) {
+__global__ void __launch_bounds__(kDecodeThreads, 1) decode_sorted(const __grid_constant__ Batch<T> b) {
   const int64_t segment = blockIdx.x, image = segment / b.levels, l = segment % b.levels;
   const int64_t begin = image * b.anchors() + b.first[l], anchors = b.first[l + 1] - b.first[l];
   decode_best(b, segment, lower(anchors, b.top), [&](int64_t i) { return b.sorted[begin + i]; });
@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(kDecodeThreads<compute_t<T>>, 1) decode_sorted
 
 // As above where `listed` is what `collect` found; if its bar was too high or too low, from all anchors.
 template <typename T>
-__global__ void __launch_bounds__(kDecodeThreads<compute_t<T>>, 1) decode_listed(const __grid_constant__ Batch<T> b) {
+__global__ void __launch_bounds__(kDecodeThreads, 1) decode_listed(const __grid_constant__ Batch<T> b) {
   using C = compute_t<T>;
   using nms::Entry;
   __shared__ nms::Shortlist<C> list;
@@ -132,15 +132,15 @@ template <typename T> __global__ void merge(const __grid_constant__ Batch<T> b) 
 // Clips what was suppressed unclipped, and closes the gaps that boxes without area leave: one block per image, in
 // place. A chunk is read before it is written, and never written behind where it was read.
 template <typename T>
-__global__ void __launch_bounds__(kDecodeThreads<compute_t<T>>, 1) clip_last(const __grid_constant__ Batch<T> b) {
+__global__ void __launch_bounds__(kDecodeThreads, 1) clip_last(const __grid_constant__ Batch<T> b) {
   using C = compute_t<T>;
-  using Scan = cub::BlockScan<int, kDecodeThreads<C>>;
+  using Scan = cub::BlockScan<int, kDecodeThreads>;
   __shared__ typename Scan::TempStorage shared;
   const int64_t image = blockIdx.x, count = b.out_counts[image];
   const C height = b.sizes.template at<C>(2 * image), width = b.sizes.template at<C>(2 * image + 1);
   C *boxes = b.out_boxes + 4 * image * b.most, *scores = b.out_scores + image * b.most;
   int64_t written = 0;
-  for (int64_t start = 0; start < count; start += kDecodeThreads<C>) {
+  for (int64_t start = 0; start < count; start += kDecodeThreads) {
     const int64_t i = start + threadIdx.x;
     Box<C> box{};
     C score{};
@@ -157,7 +157,7 @@ __global__ void __launch_bounds__(kDecodeThreads<compute_t<T>>, 1) clip_last(con
     written += sum;
     __syncthreads();  // all have written, and `shared` is used again
   }
-  for (int64_t i = written + threadIdx.x; i < count; i += kDecodeThreads<C>) {
+  for (int64_t i = written + threadIdx.x; i < count; i += kDecodeThreads) {
     for (int side = 0; side < 4; ++side) boxes[4 * i + side] = C{};
     scores[i] = C{};
   }
@@ -205,13 +205,13 @@ template <typename T> void run(const OnDevice& on, const Arguments& a, const Out
     const Tensor listed = scratch_bytes(like, int64_t(sizeof(nms::Entry<C>)) * nms::kEntries<C> * segments);
     b.listed = mutable_data<nms::Entry<C>>(listed);
     launch(on, &collect<T>, unsigned(b.images * b.first_part[b.levels]), kCollectThreads, b);
-    launch(on, &decode_listed<T>, unsigned(segments), kDecodeThreads<C>, b);
+    launch(on, &decode_listed<T>, unsigned(segments), kDecodeThreads, b);
   } else {
     const int64_t total = b.images * b.anchors();
     const Tensor keys = scratch_bytes(like, 8 * total), sorted = scratch_bytes(like, 4 * total);
     b.keys = mutable_data<uint64_t>(keys), b.sorted = mutable_data<uint32_t>(sorted);
     sort_all(on, like, b);
-    launch(on, &decode_sorted<T>, unsigned(segments), kDecodeThreads<C>, b);
+    launch(on, &decode_sorted<T>, unsigned(segments), kDecodeThreads, b);
   }
 
   nms::Problem<C> problem{};
@@ -224,7 +224,7 @@ template <typename T> void run(const OnDevice& on, const Arguments& a, const Out
   const int64_t elements = higher(b.levels * b.kept_most, b.most);
   launch(on, &merge<T>, dim3(unsigned(ceil_div(elements, kThreads)), unsigned(lower(b.images, kMaxBlocks))), kThreads,
          b);
-  if (!b.clip_first) launch(on, &clip_last<T>, unsigned(b.images), kDecodeThreads<C>, b);
+  if (!b.clip_first) launch(on, &clip_last<T>, unsigned(b.images), kDecodeThreads, b);
 }
 
 std::tuple<Tensor, Tensor, Tensor> cuda(const Tensors& objectness, const Tensors& deltas, const Tensors& cell_anchors,
