@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import python
 from tests.emulation import OPERATORS, build
 
 ROOT = Path(__file__).parent.parent.parent
@@ -25,10 +25,23 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "c++")) is None, reason="needs a C++ compiler")
 @pytest.mark.parametrize("order", ["forward", "backward", "5"])
 def test_the_contract_whatever_the_order_of_threads(library: Path, order: str) -> None:
-    run = [sys.executable, "-m", "tests.emulation", "--library", str(library), "--order", order, "-q"]
     selection = f"({' or '.join(OPERATORS)}) and ({PROMISES})"
-    result = subprocess.run(
-        [*run, "tests/ops/test_contract.py", "-k", selection], cwd=ROOT, capture_output=True, text=True
+    code = "import pytest\nsys.exit(pytest.main(sys.argv[1:]))"
+    settings = (
+        "-c",
+        ROOT / "pyproject.toml",
+        "--rootdir",
+        ROOT,
+        "-p",
+        "no:cacheprovider",
+        "-n",
+        0,
+        "-q",
+        "-k",
+        selection,
     )
+    command, folder = python(code, *settings, ROOT / "tests/ops/test_contract.py")
+    environment = {**os.environ, "PYRCNN_EMULATION": str(library), "PYRCNN_EMULATION_ORDER": order}
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     assert " passed" in result.stdout
