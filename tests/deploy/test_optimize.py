@@ -222,18 +222,33 @@ def test_compiled_models_compute_the_same(name: str) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's own")
 def test_large_blocks_are_kept_for_the_next_call() -> None:
-    code = """import resource, torch
+    # The smallest of several: a block freed under a younger small one is a few bytes too short for the next aligned
+    # request of the same size, so single calls may fault. C's malloc tells whether this process's heap can keep
+    # anything: where it cannot grow (a limit on data, another allocator preloaded), glibc maps every block anew.
+    code = """import ctypes, resource, torch
 from pyrcnn.memory import keep_freed_memory
 
-def faults():
+libc, size = ctypes.CDLL(None), 1 << 26
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.memset.argtypes, libc.free.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t], [ctypes.c_void_p]
+
+def by_libc():
+    block = libc.malloc(size)
+    libc.memset(block, 1, size)
+    libc.free(block)
+
+def faults(call):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(1 << 24)  # 64 MiB
+    call()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
+fresh = min(faults(lambda: torch.ones(size // 4)) for _ in range(8))
 assert keep_freed_memory()
-print(max(faults(), faults()), faults())"""
+print(fresh, min(faults(lambda: torch.ones(size // 4)) for _ in range(8)), min(faults(by_libc) for _ in range(8)))"""
     command, folder = python(code)
-    fresh, again = map(
+    fresh, again, by_libc = map(
         int, subprocess.run(command, cwd=folder, text=True, capture_output=True, check=True).stdout.split()
     )
+    if by_libc >= fresh / 10:
+        pytest.skip("the C library cannot keep a block of this size here")
     assert again < fresh / 10
