@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from ..errors import InputError, require
 from ..memory import keep_freed_memory
 from ..models.outputs import PaddedDetections, PaddedPoses, trim
 from ..structures import Detections
-from .graphs import CudaCaptures, Replayed
+from .graphs import CudaCaptures, Replayed, call
 from .network import prepared
 
 
@@ -42,13 +43,14 @@ class Optimized(nn.Module):
         self.model = model
         self.config, self.classes, self.category_ids = model.config, model.classes, model.category_ids
         self.layout = torch.contiguous_format
-        self.run: Any = model.predict_padded
+        network = model.predict_padded
         if compile:
             options: Any = {"freezing": True} if self.device.type == "cpu" else None
-            self.run = torch.compile(self.run, dynamic=False, options=options)
+            network = torch.compile(network, dynamic=False, options=options)
+        self.run: Any = partial(call, network)
         if self.device.type == "cuda":
             captures = CudaCaptures()
-            self.run = Replayed(self.run, graphs, captures.capture, captures.settle)
+            self.run = Replayed(network, graphs, captures.capture, captures.settle)
         self.eval()
 
     @property
@@ -76,10 +78,17 @@ class Optimized(nn.Module):
         return self._network_input(pixels), sizes, scales
 
     @torch.no_grad()
-    def predict_padded(self, pixels: Tensor, sizes: Tensor) -> PaddedDetections | PaddedPoses:
-        """As the model's. ``pixels`` of any floating dtype and memory format."""
+    def predict_padded(
+        self, pixels: Tensor, sizes: Tensor, *, out: PaddedDetections | PaddedPoses | None = None
+    ) -> PaddedDetections | PaddedPoses:
+        """As the model's. ``pixels`` of any floating dtype and memory format.
+
+        Results are fresh tensors; or, where ``out`` is given (the results of an earlier call for as many pictures),
+        they are written to it and it is returned: then, with pixels as ``preprocess`` gives them, the replay of a CUDA
+        graph allocates nothing.
+        """
         with self._on_device():
-            return self.run(self._network_input(pixels), sizes.to(self.device))
+            return self.run(self._network_input(pixels), sizes.to(self.device), out=out)
 
     @torch.no_grad()
     def heads(self, pixels: Tensor) -> dict[str, Tensor]:

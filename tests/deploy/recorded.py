@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 
 
@@ -31,6 +31,12 @@ def run_again(calls: list[Any]) -> None:
         for to, x in zip(tree_leaves(out), tree_leaves(operator(*args, **kwargs)), strict=True):
             if isinstance(to, Tensor) and to.untyped_storage().data_ptr() != x.untyped_storage().data_ptr():
                 to.copy_(x)
+
+
+def run_unseen(calls: list[Any]) -> None:
+    """The same, unseen by a :class:`Recording` around it: a GPU runs a graph without the host's operators."""
+    with _disable_current_modes():
+        run_again(calls)
 
 
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:

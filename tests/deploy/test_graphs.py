@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,9 +12,9 @@ import torch
 from torch import Tensor
 
 from pyrcnn import InputError, deploy
-from pyrcnn.deploy.graphs import CudaCaptures, Replayed
+from pyrcnn.deploy.graphs import REMEMBERED, CudaCaptures, Replayed, numerics, written
 from pyrcnn.models.outputs import PaddedDetections
-from tests.deploy.recorded import recorded
+from tests.deploy.recorded import Recording, recorded, run_unseen
 from tests.deploy.small import pictures, small
 
 
@@ -35,10 +36,11 @@ class Recorder:
             raise self.error("out of memory")
         self.log.append(("capture", size))
 
-        def replay(x: Tensor) -> PaddedDetections:
+        def replay(x: Tensor, out: PaddedDetections | None = None) -> PaddedDetections:
             assert len(x) == size
             self.log.append(("replay", size))
-            return PaddedDetections(x + 1, x, x, x)
+            results = PaddedDetections(x + 1, x, x, x)
+            return results if out is None else written(results, out)
 
         return replay
 
@@ -80,6 +82,67 @@ def test_dtype_and_memory_format_are_part_of_the_size() -> None:
     assert [what for what, _ in record.log] == ["capture", "replay"] * 3
 
 
+SETTINGS = {
+    "autocast": lambda: torch.set_autocast_enabled("cuda", True),
+    "autocast_dtype": lambda: torch.set_autocast_dtype("cuda", torch.bfloat16),
+    "matmul_precision": lambda: torch.set_float32_matmul_precision("high"),
+    "matmul_tf32": lambda: setattr(torch.backends.cuda.matmul, "allow_tf32", True),
+    "convolution_tf32": lambda: setattr(torch.backends.cudnn, "allow_tf32", False),
+    "deterministic": lambda: torch.use_deterministic_algorithms(True),
+    "cudnn_deterministic": lambda: setattr(torch.backends.cudnn, "deterministic", True),
+    "cudnn": lambda: setattr(torch.backends.cudnn, "enabled", False),
+}
+
+
+@pytest.fixture
+def settings() -> Iterator[None]:
+    """Restores what :data:`SETTINGS` change."""
+    cudnn = torch.backends.cudnn
+    kept = torch.get_autocast_dtype("cuda"), torch.get_float32_matmul_precision(), cudnn.allow_tf32, cudnn.enabled
+    yield
+    torch.set_autocast_enabled("cuda", False)
+    torch.set_autocast_dtype("cuda", kept[0])
+    torch.set_float32_matmul_precision(kept[1])
+    cudnn.allow_tf32, cudnn.enabled, cudnn.deterministic = kept[2], kept[3], False
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_that_choose_kernels_are_part_of_the_size(name: str, settings: None) -> None:
+    record = Recorder(capacity=4)
+    before = numerics()
+    if name == "autocast_dtype":
+        torch.set_autocast_enabled("cuda", True)
+    record(3)
+    SETTINGS[name]()
+    assert record(3, 3) == [("capture", 3), ("replay", 3), ("replay", 3)]
+    assert numerics() != before
+    with torch.inference_mode(), torch.no_grad():  # not these: captures are made under their own
+        assert record(3) == [("replay", 3)]
+
+
+def test_results_are_written_where_the_caller_wants_them() -> None:
+    record = Recorder(capacity=1)
+    with torch.inference_mode():  # tensors made in it may be written to outside
+        out = record.run(torch.zeros(3))
+    for x in (torch.ones(3), torch.full((3,), 2.0)):
+        assert record.run(x, out=out) is out
+        assert torch.equal(out.boxes, x + 1)
+        assert torch.equal(out.scores, x)
+    size = record.run(torch.zeros(4))  # finds no room
+    record.log.clear()
+    assert Recorder(capacity=0).run(torch.ones(4), out=size) is size
+    assert torch.equal(size.boxes, torch.full((4,), 2.0))
+
+
+def test_what_cannot_be_captured_is_remembered_within_bounds() -> None:
+    record = Recorder(failing=tuple(range(REMEMBERED + 5)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        record(*range(REMEMBERED + 5))
+    assert len(record.run.refused) == REMEMBERED
+
+
 def test_what_cannot_be_captured_runs_without_and_warns_once() -> None:
     record = Recorder(failing=(7,))
     with pytest.warns(UserWarning, match=r"no CUDA graph for inputs \[\[7\]\].*out of memory"):
@@ -103,7 +166,7 @@ def test_threads_take_turns() -> None:
     inside: list[int] = []
 
     def capture(function: Any, inputs: tuple[Tensor, ...]) -> Any:
-        def replay(x: Tensor) -> PaddedDetections:
+        def replay(x: Tensor, out: None) -> PaddedDetections:
             inside.append(1)
             assert len(inside) == 1
             threading.Event().wait(0.002)
@@ -158,6 +221,46 @@ def test_what_a_graph_records_holds_for_other_pictures(name: str, monkeypatch: p
     assert all(torch.equal(x, y) for x, y in zip(first, kept, strict=True))  # results are fresh tensors
 
 
+def test_a_replay_into_given_tensors_only_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every operator that the host issues for a replay, the graph's own apart: none makes a tensor."""
+    recorded(monkeypatch)
+    model = small("centernet_mobilenet_v2_fpn_512")
+    captures = CudaCaptures()
+    run = Replayed(torch.no_grad()(model.predict_padded), 1, captures.capture)
+    pixels, sizes, _ = model.preprocess(pictures())
+    out = run(pixels, sizes)
+    places = [x.data_ptr() for x in out]
+    issued: list[Any] = []
+    monkeypatch.setattr(torch.cuda.CUDAGraph, "replay", lambda graph: run_unseen(graph.calls))
+    other = pixels.flip(0, 3)
+    with Recording(issued):
+        assert run(other, sizes, out=out) is out
+    assert {call[0] for call in issued} == {torch.ops.aten.copy_.default}
+    assert [x.data_ptr() for x in out] == places
+    for x, y in zip(out, model.predict_padded(other, sizes), strict=True):
+        assert torch.equal(x, y)
+    wrong = (
+        (tuple(out), "out must be PaddedDetections, got tuple"),
+        (out._replace(boxes=out.boxes[:1]), r"out.boxes must be \[2, 10, 4\].*got \[1, 10, 4\]"),
+        (out._replace(counts=out.counts.int()), "out.counts must be .*torch.int64.*got .*torch.int32"),
+    )
+    for bad, message in wrong:
+        with pytest.raises(InputError, match=message):
+            run(pixels, sizes, out=bad)
+
+
+def test_a_capture_keeps_its_own_casts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under autocast a weight's cast that was kept from before the capture would be freed with autocast's region."""
+    recorded(monkeypatch)
+    kept: list[bool] = []
+    captures = CudaCaptures()
+    run = Replayed(lambda x: kept.append(torch.is_autocast_cache_enabled()) or PaddedDetections(x, x, x, x), 1,
+                   captures.capture)  # fmt: skip
+    run(torch.zeros(2))
+    assert kept == [False] * 3
+    assert torch.is_autocast_cache_enabled()
+
+
 def test_the_order_of_a_capture(monkeypatch: pytest.MonkeyPatch) -> None:
     log = recorded(monkeypatch)
     captures = CudaCaptures()
@@ -189,15 +292,20 @@ def test_replays_equal_the_eager_model_and_allocate_nothing(name: str) -> None:
     torch.cuda.synchronize()
     kept_of_memory = ("num_alloc_retries", "num_device_alloc", "num_device_free", "segment.all.allocated",
                       "reserved_bytes.all.current", "allocated_bytes.all.current")  # fmt: skip
-    before = torch.cuda.memory_stats()
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        for _ in range(5):
-            fast.predict_padded(pixels, sizes)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    after = torch.cuda.memory_stats()
-    assert {k: after.get(k) for k in kept_of_memory} == {k: before.get(k) for k in kept_of_memory}
+    out = fast.predict_padded(pixels, sizes)
+    for kept_too, given in (((), None), (("allocation.all.allocated", "requested_bytes.all.allocated"), out)):
+        before = torch.cuda.memory_stats()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            for _ in range(5):
+                fast.predict_padded(pixels, sizes, out=given)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        after = torch.cuda.memory_stats()
+        for kind in (*kept_of_memory, *kept_too):
+            assert after.get(kind) == before.get(kind), kind
+    for x, y in zip(out, eager.predict_padded(pixels, sizes), strict=True):
+        torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.cuda
@@ -220,6 +328,20 @@ def test_inference_never_waits_and_can_be_captured(name: str) -> None:
         other = pixels.flip(0, 3)
         for x, y in zip(replay(other, sizes), model.predict_padded(other, sizes), strict=True):
             torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_graphs_keep_the_settings_of_their_capture() -> None:
+    model = small("centernet_mobilenet_v2_fpn_512").cuda()
+    fast, eager = deploy.optimize(model), deploy.optimize(model, graphs=0)
+    pixels, sizes, _ = fast.preprocess(pictures())
+    for _ in range(2):  # captured, then replayed after autocast's casts were freed
+        for lower in (False, True):
+            with torch.autocast("cuda", torch.bfloat16, enabled=lower):
+                found, wanted = (m.predict_padded(pixels, sizes) for m in (fast, eager))
+            torch.testing.assert_close(found.scores, wanted.scores, rtol=1e-2 if lower else 1e-4, atol=1e-3)
+    assert len(fast.run.captured) == 2
 
 
 @pytest.mark.cuda

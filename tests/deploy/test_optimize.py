@@ -122,7 +122,13 @@ def test_the_calls_are_the_models(tmp_path: Any) -> None:
     assert pixels.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(sizes, wanted[1])
     assert torch.equal(scales, wanted[2])
-    assert not fast.predict_padded(pixels, sizes).boxes.requires_grad
+    found = fast.predict_padded(pixels, sizes)
+    assert not found.boxes.requires_grad
+    kept = [x.clone() for x in found]
+    assert fast.predict_padded(pixels.flip(0), sizes.flip(0), out=found) is found
+    assert all(torch.equal(x.flip(0), y) for x, y in zip(found, kept, strict=True))
+    with pytest.raises(InputError, match=r"out.boxes must be"):
+        fast.predict_padded(pixels[:1], sizes[:1], out=found)
     assert evaluate.coco(fast, dataset(tmp_path))["AP"] >= 0
     faster = deploy.optimize(small(FASTER))
     pixels, sizes, _ = faster.preprocess(pictures())
