@@ -33,16 +33,17 @@ template <typename C> struct Rules {
   C distance_offset, score_threshold, box_scale, max_distance, unmatched_score;
 };
 
-// What one joint of one detection looks for; all in cells.
-template <typename C> struct Search {
-  C y, x;                    // regressed
-  Box<C> area;               // a candidate must lie in it and within `reach`
-  C reach, addend, falloff;  // rank = score / (distance + addend), or score * exp(falloff * distance^2)
+// What one joint of one detection looks for; all in cells. P is C, a pack of it, or a pointer to numbers in a row.
+template <typename P> struct Search {
+  P y, x;                  // regressed
+  Box<P> area;             // a candidate must lie in it and within `reach`
+  P reach, addend, sigma;  // rank = score / (distance + addend), or score * exp(-distance^2 / (2 sigma^2))
 };
 
-template <typename C> PYRCNN_HD Search<C> search(C y, C x, const Box<C>* box, C spread, const Rules<C>& rules) {
+// What all joints of a detection at cell (y, x) share: their own displacement and spread are still to be applied.
+template <typename C> PYRCNN_HD Search<C> search(C y, C x, const Box<C>* box, const Rules<C>& rules) {
   constexpr C kFar = C(1e30);
-  Search<C> s{y, x, {-kFar, -kFar, kFar, kFar}, kFar, rules.distance_offset, C(0)};
+  Search<C> s{y, x, {-kFar, -kFar, kFar, kFar}, kFar, rules.distance_offset, C(1)};
   if (box == nullptr) return s;
   const C h = box->y2 - box->y1, w = box->x2 - box->x1;
   const C center_y = (box->y1 + box->y2) / C(2), center_x = (box->x1 + box->x2) / C(2);
@@ -50,16 +51,13 @@ template <typename C> PYRCNN_HD Search<C> search(C y, C x, const Box<C>* box, C 
   s.area = {center_x - half_w, center_y - half_h, center_x + half_w, center_y + half_h};
   s.reach = rules.max_distance * higher(s.area.y2 - s.area.y1, s.area.x2 - s.area.x1);
   if (rules.ranking == Ranking::kScoreByScaledDistance) s.addend = rules.distance_offset * higher(h, w);
-  if (rules.ranking == Ranking::kGaussian) {
-    const C sigma = sigma_of(h, w) * spread;
-    s.falloff = C(-0.5) / (sigma * sigma);
-  }
+  if (rules.ranking == Ranking::kGaussian) s.sigma = sigma_of(h, w);
   return s;
 }
 
-template <typename C> PYRCNN_HD C rank(const Search<C>& s, Ranking ranking, C distance, C score) {
+template <typename P> PYRCNN_HD P rank(const Search<P>& s, Ranking ranking, P distance, P score) {
   if (ranking == Ranking::kDistance) return -distance;
-  if (ranking == Ranking::kGaussian) return score * exp_of(s.falloff * (distance * distance));
+  if (ranking == Ranking::kGaussian) return score * exp_of((P{} - 0.5f) / (s.sigma * s.sigma) * (distance * distance));
   return score / (distance + s.addend);
 }
 
@@ -69,14 +67,14 @@ template <typename C> struct Joint {
 
 // The joint when candidate (y, x, score) ranked first with `rank` and `nearest` is the distance to the nearest one. A
 // score below 0 says that there was no candidate.
-template <typename C>
-PYRCNN_HD Joint<C> settle(const Search<C>& s, const Rules<C>& rules, Joint<C> candidate, C rank, C nearest) {
+template <typename P, typename C>
+PYRCNN_HD Joint<P> settle(const Search<P>& s, const Rules<C>& rules, Joint<P> candidate, P rank, P nearest) {
   if (rules.ranking == Ranking::kGaussian) candidate.score = rank;
-  const bool accepted = candidate.score >= C(0) && candidate.score >= rules.score_threshold &&
-                        candidate.y >= s.area.y1 && candidate.y <= s.area.y2 && candidate.x >= s.area.x1 &&
-                        candidate.x <= s.area.x2 && nearest <= s.reach;
-  if (accepted) return candidate;
-  return {s.y, s.x, rules.unmatched_score};
+  const auto accepted = (candidate.score >= P{}) & (candidate.score >= P{} + rules.score_threshold) &
+                        (candidate.y >= s.area.y1) & (candidate.y <= s.area.y2) & (candidate.x >= s.area.x1) &
+                        (candidate.x <= s.area.x2) & (nearest <= s.reach);
+  return {accepted ? candidate.y : s.y, accepted ? candidate.x : s.x,
+          accepted ? candidate.score : P{} + rules.unmatched_score};
 }
 
 // The tensors of one call.
@@ -96,19 +94,28 @@ template <typename T> struct Maps {
   bool own_offsets;  // a pair of offsets per joint
   Rules<C> rules;
 
-  PYRCNN_HD Search<C> search_of(int64_t n, int64_t detection, int64_t joint) const {
+  // What all joints of a detection share.
+  PYRCNN_HD Search<C> search_around(int64_t n, int64_t detection) const {
+    const int64_t i = n * detections + detection;
+    const C y = C(ys[i]), x = C(xs[i]);
+    if (boxes == nullptr) return search<C>(y, x, nullptr, rules);
+    const Box<C> box{boxes[4 * i] / stride, boxes[4 * i + 1] / stride, boxes[4 * i + 2] / stride,
+                     boxes[4 * i + 3] / stride};
+    return search(y, x, &box, rules);
+  }
+  // The regression of a detection's first joint, or null where it lies outside the map: that is a displacement of 0.
+  PYRCNN_HD const T* regression_of(int64_t n, int64_t detection) const {
     const int64_t i = n * detections + detection, y = ys[i], x = xs[i];
-    const bool inside = y >= 0 && y < height && x >= 0 && x < width;
-    C dy = C(0), dx = C(0);
-    if (inside) {
-      const T* r = regression + n * of_regression.n + y * of_regression.y + x * of_regression.x;
-      dy = C(r[2 * joint * of_regression.c]), dx = C(r[(2 * joint + 1) * of_regression.c]);
-    }
-    Box<C> box{};
-    if (boxes != nullptr)
-      box = {boxes[4 * i] / stride, boxes[4 * i + 1] / stride, boxes[4 * i + 2] / stride, boxes[4 * i + 3] / stride};
-    return search(C(y) + dy, C(x) + dx, boxes == nullptr ? nullptr : &box, spreads == nullptr ? C(1) : spreads[joint],
-                  rules);
+    if (!(y >= 0 && y < height && x >= 0 && x < width)) return nullptr;
+    return regression + n * of_regression.n + y * of_regression.y + x * of_regression.x;
+  }
+  PYRCNN_HD C spread(int64_t joint) const { return spreads == nullptr ? C(1) : spreads[joint]; }
+  PYRCNN_HD Search<C> search_of(int64_t n, int64_t detection, int64_t joint) const {
+    Search<C> s = search_around(n, detection);
+    const T* r = regression_of(n, detection);
+    if (r != nullptr) s.y += C(r[2 * joint * of_regression.c]), s.x += C(r[(2 * joint + 1) * of_regression.c]);
+    s.sigma = s.sigma * spread(joint);
+    return s;
   }
 
   // Candidate `m` of a joint; of score 0 if it does not count.
@@ -131,6 +138,12 @@ template <typename T> struct Maps {
     const int64_t to = (n * detections + detection) * joints + joint;
     keypoints[2 * to] = x, keypoints[2 * to + 1] = y, scores[to] = score;
   }
+};
+
+// The detections of one image, as far as their joints share what they look for, in rows of a multiple of 16 numbers.
+template <typename T> struct Detections {
+  const T** regressions;         // Maps::regression_of
+  Search<compute_t<T>*> around;  // Maps::search_around
 };
 
 }  // namespace pyrcnn::match_keypoints

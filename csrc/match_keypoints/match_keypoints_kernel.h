@@ -5,7 +5,8 @@
 
 namespace pyrcnn::match_keypoints {
 
-// All detections of joint `joint` of image `n`. `scratch` holds 4 * (candidates + 16) numbers.
+// All detections of joint `joint` of image `n`. `scratch` holds 3 numbers per candidate.
 PYRCNN_DECLARE_KERNEL(template <typename T> void, match,
-                      (const Maps<T>& maps, int64_t n, int64_t joint, compute_t<T>* scratch))
+                      (const Maps<T>& maps, const Detections<T>& detections, int64_t n, int64_t joint,
+                       compute_t<T>* scratch))
 }  // namespace pyrcnn::match_keypoints
