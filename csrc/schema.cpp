@@ -17,6 +17,10 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
   m.def(
       "grid_anchors(Tensor cell_anchors, SymInt height, SymInt width, float stride_y, float stride_x, float offset) "
       "-> Tensor");
+  m.def("box_iou(Tensor boxes1, Tensor boxes2) -> Tensor");
+  m.def(
+      "_box_iou_backward(Tensor grad, Tensor boxes1, Tensor boxes2, bool need_first, bool need_second) -> "
+      "(Tensor, Tensor)");
   m.def(
       "match_boxes(Tensor anchors, Tensor ground_truth, Tensor? counts, Tensor? crowd, float high, float low, "
       "bool allow_low_quality, float crowd_threshold) -> (Tensor, Tensor, Tensor)");

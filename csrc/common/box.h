@@ -14,15 +14,20 @@ template <typename C> struct Delta {
 
 template <typename C> PYRCNN_HD C area(const Box<C>& b) { return (b.x2 - b.x1) * (b.y2 - b.y1); }
 
-template <typename C> PYRCNN_HD C intersection(const Box<C>& a, const Box<C>& b) {
-  const C w = lower(a.x2, b.x2) - higher(a.x1, b.x1), h = lower(a.y2, b.y2) - higher(a.y1, b.y1);
-  return higher(w, C{}) * higher(h, C{});
+// How far two boxes overlap; below 0 where they are apart.
+template <typename C> struct Overlap {
+  C w, h;
+};
+template <typename C> PYRCNN_HD Overlap<C> overlap(const Box<C>& a, const Box<C>& b) {
+  return {lower(a.x2, b.x2) - higher(a.x1, b.x1), lower(a.y2, b.y2) - higher(a.y1, b.y1)};
 }
+template <typename C> PYRCNN_HD C area(const Overlap<C>& o) { return higher(o.w, C{}) * higher(o.h, C{}); }
+template <typename C> PYRCNN_HD C intersection(const Box<C>& a, const Box<C>& b) { return area(overlap(a, b)); }
 
 // Intersection over union, in torchvision's order of operations. 0 / 0 (two empty boxes) is NaN, which exceeds nothing.
+template <typename C> PYRCNN_HD C over_union(C inter, C area_a, C area_b) { return inter / (area_a + area_b - inter); }
 template <typename C> PYRCNN_HD C iou(const Box<C>& a, const Box<C>& b, C area_a, C area_b) {
-  const C inter = intersection(a, b);
-  return inter / (area_a + area_b - inter);
+  return over_union(intersection(a, b), area_a, area_b);
 }
 template <typename C> PYRCNN_HD C iou(const Box<C>& a, const Box<C>& b) { return iou(a, b, area(a), area(b)); }
 

@@ -1,4 +1,4 @@
-"""Box arithmetic with torchvision's names, signatures and numbers, in plain torch: nothing here needs native code.
+"""Box arithmetic with torchvision's names, signatures and numbers, in plain torch but for :func:`box_iou`.
 
 ``fmt`` names a box format: ``xyxy`` (two corners), ``xywh`` (a corner and the size) or ``cxcywh`` (the centre and the
 size); torchvision's rotated formats are not offered. Boxes are [..., 4] of any dtype; areas and products are computed
@@ -13,17 +13,11 @@ import torch
 from torch import Tensor
 
 from ..errors import require
-from .nms import batched_nms as batched_nms  # torchvision has these two here
+from .box_iou import FORMATS, intersection_and_union, positive_area, upcast
+from .box_iou import box_area as box_area
+from .box_iou import box_iou as box_iou
+from .nms import batched_nms as batched_nms  # torchvision has these here
 from .nms import nms as nms
-
-_FORMATS = ("xyxy", "xywh", "cxcywh")
-
-
-def upcast(t: Tensor) -> Tensor:
-    """``t`` in a dtype whose products do not overflow early: at least float32 or int32."""
-    if t.is_floating_point():
-        return t if t.dtype in (torch.float32, torch.float64) else t.float()
-    return t if t.dtype in (torch.int32, torch.int64) else t.int()
 
 
 def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
@@ -34,8 +28,8 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
     >>> box_convert(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), "xyxy", "cxcywh")
     tensor([[2., 1., 4., 2.]])
     """
-    known = in_fmt in _FORMATS and out_fmt in _FORMATS
-    require(known, f"in_fmt and out_fmt must be of {_FORMATS}. Unsupported: {in_fmt!r} to {out_fmt!r}")
+    known = in_fmt in FORMATS and out_fmt in FORMATS
+    require(known, f"in_fmt and out_fmt must be of {FORMATS}. Unsupported: {in_fmt!r} to {out_fmt!r}")
     if in_fmt == out_fmt:
         return boxes.clone()
     a, b, c, d = boxes.unbind(-1)
@@ -50,66 +44,15 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
     return torch.stack((a, b, c, d), dim=-1)
 
 
-def box_area(boxes: Tensor, fmt: str = "xyxy") -> Tensor:
-    """Areas [...] of boxes [..., 4] in the format ``fmt``, in square pixels; negative for boxes turned inside out.
-
-    Raises :class:`pyrcnn.InputError` for an unknown format.
-
-    >>> box_area(torch.tensor([[0.0, 0.0, 4.0, 2.0]]))
-    tensor([8.])
-    """
-    require(fmt in _FORMATS, f"fmt must be of {_FORMATS}. Unsupported Bounding Box area for given format {fmt}")
-    a, b, c, d = upcast(boxes).unbind(-1)
-    return (c - a) * (d - b) if fmt == "xyxy" else c * d
-
-
-def _corners(boxes: Tensor, fmt: str) -> tuple[Tensor, Tensor]:
-    """Low and high corners, each [..., 2]."""
-    first, second = boxes[..., :2], boxes[..., 2:]
-    if fmt == "xywh":
-        return first, first + second
-    if fmt == "cxcywh":
-        return first - second / 2, first + second / 2
-    return first, second
-
-
-def _product(size: Tensor) -> Tensor:
-    """The area [...] of sizes [..., 2], none below 0."""
-    w, h = upcast(size).clamp(min=0).unbind(-1)
-    return w * h
-
-
-def _intersection_and_union(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -> tuple[Tensor, Tensor]:
-    """Of every pair: [..., N, M] each."""
-    low1, high1 = _corners(boxes1[..., :, None, :], fmt)
-    low2, high2 = _corners(boxes2[..., None, :, :], fmt)
-    intersection = _product(torch.min(high1, high2) - torch.max(low1, low2))
-    union = box_area(boxes1, fmt)[..., :, None] + box_area(boxes2, fmt)[..., None, :] - intersection
-    return intersection, union
-
-
-def box_iou(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -> Tensor:
-    """Intersection over union [..., N, M] of every box of [..., N, 4] with every box of [..., M, 4]; 0 / 0 is NaN.
-
-    ``fmt`` is the format of both; an unknown one raises :class:`pyrcnn.InputError`.
-
-    >>> box_iou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[2.0, 0.0, 4.0, 2.0], [4.0, 0.0, 5.0, 2.0]]))
-    tensor([[0.5000, 0.0000]])
-    """
-    require(fmt in _FORMATS, f"fmt must be of {_FORMATS}. Unsupported format {fmt!r}")
-    intersection, union = _intersection_and_union(boxes1, boxes2, fmt)
-    return intersection / union
-
-
 def generalized_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """Generalised IoU [..., N, M] of xyxy boxes [..., N, 4] and [..., M, 4] (Rezatofighi et al. 2019): from -1 to 1.
 
     The IoU less the share of the smallest enclosing box that neither box covers.
     """
-    intersection, union = _intersection_and_union(boxes1, boxes2)
+    intersection, union = intersection_and_union(boxes1, boxes2)
     low = torch.min(boxes1[..., :, None, :2], boxes2[..., None, :, :2])
     high = torch.max(boxes1[..., :, None, 2:], boxes2[..., None, :, 2:])
-    hull = _product(high - low)
+    hull = positive_area(high - low)
     return intersection / union - (hull - union) / hull
 
 

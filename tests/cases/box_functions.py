@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 
 from pyrcnn import ops
 from tests.cases import Inputs, OpCase, Shape, change
-from tests.cases.box_coding import make_boxes
+from tests.cases.box_coding import EXTREMES, make_boxes
 from tests.reference import box_functions as reference
 
 EPS = 1e-7
@@ -24,7 +25,14 @@ NO_ROWS = {"none": {"rows": (0,)}}
 
 
 def _two(g: torch.Generator, device: torch.device, dtype: torch.dtype, s: Shape) -> Inputs:
-    return {"boxes1": make_boxes(g, device, dtype, s["first"]), "boxes2": make_boxes(g, device, dtype, s["second"])}
+    second = make_boxes(g, device, dtype, s["second"]) + s.get("shift", 0)
+    return {"boxes1": make_boxes(g, device, dtype, s["first"]), "boxes2": second}
+
+
+def _hostile_pairs(g: torch.Generator, device: torch.device, dtype: torch.dtype) -> list[Inputs]:
+    """Boxes whose coordinates are extremes."""
+    boxes = torch.cartesian_prod(*[torch.tensor(EXTREMES)] * 4).to(device, dtype)
+    return [{"boxes1": boxes[::29], "boxes2": boxes[::11]}]
 
 
 def _same_rows(g: torch.Generator, device: torch.device, dtype: torch.dtype, s: Shape) -> Inputs:
@@ -66,7 +74,25 @@ def _loss(name: str, measure: Callable[..., float]) -> OpCase:
 
 
 CASES = [
-    _pairwise("box_iou", reference.iou),
+    OpCase(
+        name="box_iou",
+        call=ops.box_iou,
+        oracle=reference.pairwise(reference.iou),
+        inputs=_two,
+        shapes={**PAIRS, "tiles": {"first": (3,), "second": (1043,)}},
+        native=lambda i: (torch.ops.pyrcnn.box_iou.default, (i["boxes1"], i["boxes2"])),
+        empty_shapes={**NO_PAIRS, "no-images": {"first": (0, 2), "second": (0, 3)}},
+        bench_shapes={"square": {"first": (1000,), "second": (1000,)}},
+        grads=("boxes1", "boxes2"),
+        grad_shape={"first": (2, 3), "second": (2, 4), "shift": 0.1},  # no equal coordinates: there are kinks
+        bad=(
+            ("an unknown format", lambda i: {**i, "fmt": "yxyx"}, "fmt"),
+            ("one box", change(boxes1=lambda b: b[0]), "boxes1"),
+            ("three coordinates", change(boxes2=lambda b: b[:, :3]), "boxes2"),
+        ),
+        hostile=_hostile_pairs,
+        bytes=lambda s, dtype: 4 * math.prod(s["first"]) * s["second"][-1],
+    ),
     _pairwise("generalized_box_iou", reference.giou),
     _pairwise("distance_box_iou", lambda a, b: reference.diou(a, b, EPS)),
     _loss("generalized_box_iou_loss", lambda a, b: reference.giou(a, b, EPS)),

@@ -17,7 +17,7 @@ import torch
 
 HERE = Path(__file__).parent
 SOURCES = HERE.parent.parent / "csrc"
-OPERATORS = ("nms", "generate_proposals", "roi_detections", "preprocess", "match_boxes")
+OPERATORS = ("nms", "generate_proposals", "roi_detections", "preprocess", "match_boxes", "box_iou")
 FLAGS = ["-std=c++20", "-O2", "-fPIC", "-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000", "-ffp-contract=off",
          "-fno-sanitize-recover=all", "-U_FORTIFY_SOURCE", "-Wno-attributes", "-Wno-psabi"]  # fmt: skip
 SANITIZE = "-fsanitize=undefined"

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from pyrcnn import InputError, ops
+from pyrcnn.ops.box_iou import intersection_and_union
+from tests.cases import FLOATS
 
 
 def random_boxes(count: int, generator: torch.Generator, size: float = 600.0) -> Tensor:
@@ -214,6 +216,55 @@ def test_integer_boxes_are_taken(device) -> None:
     boxes = torch.tensor([[0, 0, 200, 200], [100, 0, 250, 250]], device=device, dtype=torch.uint8)
     assert ops.box_area(boxes).tolist() == [40000, 37500]
     assert ops.box_iou(boxes, boxes)[0, 1].item() == pytest.approx(20000 / 57500)
+
+
+def in_torch(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    intersection, union = intersection_and_union(boxes1, boxes2)
+    return intersection / union
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_iou_has_the_bits_of_torchs_arithmetic(dtype: torch.dtype, device, generator) -> None:
+    """Also where coordinates are equal, boxes are empty or inside out, and numbers are infinite or NaN."""
+    rough = torch.randint(-3, 4, (301, 4), generator=generator).to(dtype)
+    wild = torch.tensor([math.inf, -math.inf, math.nan, 6e4, 0.1, -0.0, 2.0], dtype=dtype)
+    rough[::5] = wild[torch.randint(7, (61, 4), generator=generator)]
+    boxes1, boxes2 = (b.to(device) for b in (rough, torch.cat([random_boxes(60, generator).to(dtype), rough[::3]])))
+    torch.testing.assert_close(ops.box_iou(boxes1, boxes2), in_torch(boxes1, boxes2), rtol=0, atol=0, equal_nan=True)
+
+
+def test_the_gradient_of_iou_is_torchs_at_kinks_and_poles(device, generator) -> None:
+    boxes1, boxes2 = (torch.randint(0, 4, (n, 4), generator=generator).double().to(device) for n in (40, 70))
+    boxes2[3] = math.nan
+    for pair in ((boxes1, boxes2), (boxes2, boxes1), (boxes1[:1], boxes2[4:5])):
+        leaves = [b.clone().requires_grad_() for b in pair]
+        weights = torch.randn(pair[0].shape[0], pair[1].shape[0], generator=generator, dtype=torch.float64).to(device)
+        ours = torch.autograd.grad(ops.box_iou(*leaves), leaves, weights)
+        theirs = torch.autograd.grad(in_torch(*leaves), leaves, weights)
+        torch.testing.assert_close(ours, theirs, equal_nan=True)
+
+
+def test_single_pairs_have_torchs_gradient(device) -> None:
+    """One pair at a time, where no sum hides the others behind a NaN."""
+    sides = torch.cartesian_prod(*[torch.arange(3.0, device=device)] * 4)
+    boxes1, boxes2 = (b.reshape(-1, 1, 4).double() for b in (sides.repeat(81, 1), sides.repeat_interleave(81, 0)))
+    leaves = [b.clone().requires_grad_() for b in (boxes1, boxes2)]
+    weights = torch.full((81 * 81, 1, 1), 0.75, device=device, dtype=torch.float64)
+    ours = torch.autograd.grad(ops.box_iou(*leaves), leaves, weights)
+    theirs = torch.autograd.grad(in_torch(*leaves), leaves, weights)
+    torch.testing.assert_close(ours, theirs, equal_nan=True)
+
+
+def test_iou_of_batches_that_broadcast_other_formats_and_mixed_dtypes(device, generator) -> None:
+    boxes1, boxes2 = random_boxes(6, generator).to(device), random_boxes(10, generator).to(device)
+    several = boxes2.view(2, 5, 4)
+    torch.testing.assert_close(ops.box_iou(boxes1, several)[1], ops.box_iou(boxes1, several[1]), rtol=0, atol=0)
+    want = ops.box_iou(boxes1, boxes2)
+    for fmt in ("xywh", "cxcywh"):
+        converted = (ops.box_convert(b, "xyxy", fmt) for b in (boxes1, boxes2))
+        torch.testing.assert_close(ops.box_iou(*converted, fmt=fmt), want)
+    assert ops.box_iou(boxes1, boxes2.double()).dtype == torch.float64
+    torch.testing.assert_close(torch.vmap(ops.box_iou, (None, 0))(boxes1, several), ops.box_iou(boxes1, several))
 
 
 def test_errors_are_of_the_types_that_callers_of_torchvision_catch() -> None:

@@ -20,6 +20,7 @@ WITH = [pytest.param(c, c.grad_shape or next(iter(c.shapes.values())), id=c.name
 WITHOUT = [pytest.param(c, next(iter(c.shapes.values())), id=c.name) for c in NATIVE if not c.grads]
 
 ONCE_ONLY = {"decode_boxes", "encode_boxes", "decode_anchors"}
+FORWARD_TOO = {"box_iou"}
 
 
 def leaves_of(inputs: Inputs, names: tuple[str, ...]) -> tuple[Inputs, list[Tensor]]:
@@ -82,7 +83,7 @@ def test_second_derivatives_are_right_or_refused(case: OpCase, shape: Any, devic
             assert check()
 
 
-@pytest.mark.parametrize(("case", "shape"), WITH)
+@pytest.mark.parametrize(("case", "shape"), [p for p in WITH if p.values[0].name not in FORWARD_TOO])
 def test_forward_mode_is_refused_not_forgotten(case: OpCase, shape: Any, device, generator) -> None:
     inputs = case.inputs(generator, device, torch.float64, shape)
     with forward_ad.dual_level():
@@ -90,6 +91,16 @@ def test_forward_mode_is_refused_not_forgotten(case: OpCase, shape: Any, device,
             dual: Callable[[Tensor], Tensor] = lambda t: forward_ad.make_dual(t, torch.ones_like(t))  # noqa: E731
             with pytest.raises(RuntimeError, match="forward-mode"):
                 case.call(**{**inputs, name: checks.map_tensors(dual, inputs[name])})
+
+
+@pytest.mark.parametrize(("case", "shape"), [p for p in WITH if p.values[0].name in FORWARD_TOO])
+def test_forward_mode_where_there_is_one(case: OpCase, shape: Any, device, generator) -> None:
+    inputs, leaves = leaves_of(case.inputs(generator, device, torch.float64, shape), case.grads)
+
+    def function(*values: Tensor) -> Any:
+        return case.call(**{**inputs, **dict(zip(case.grads, values, strict=True))})
+
+    assert torch.autograd.gradcheck(function, tuple(leaves), check_forward_ad=True, check_backward_ad=False)
 
 
 @pytest.mark.parametrize(("case", "shape"), WITHOUT)

@@ -1,0 +1,43 @@
+#include "box_iou_check.h"
+#include "box_iou_kernel.h"
+
+namespace pyrcnn::box_iou {
+namespace {
+
+constexpr double kNanosecondsPerPair = 0.5, kNanosecondsPerGradient = 3, kNanosecondsPerBox = 10;
+
+// A small result without the detour over four dimensions, which costs as much as 100 x 100 boxes.
+Tensor empty_matrix(const Tensor& boxes1, const Tensor& boxes2, const Sizes& s) {
+  const std::vector<int64_t> sizes = result_shape(boxes1, boxes2);
+  const ScalarType type = result_type(boxes1);
+  if (s.first * s.second < kWorthKeeping / 8 / higher(s.images, int64_t{1}))
+    return torch::stable::new_empty(boxes1, sizes, type);
+  return torch::stable::view(empty_result(boxes1, 1, s.images, s.first, s.second, false, type), sizes);
+}
+
+Tensor cpu(const Tensor& boxes1, const Tensor& boxes2) {
+  const Sizes sizes = check_arguments(boxes1, boxes2);
+  Tensor result = empty_matrix(boxes1, boxes2, sizes);
+  forward(boxes1, boxes2, sizes, result, [&]<typename T>(const Forward<T>& job) {
+    const auto loop = PYRCNN_KERNEL(rows<T>);
+    const double cost = kNanosecondsPerBox + kNanosecondsPerPair * double(sizes.second);
+    parallel(sizes.images * sizes.first, cost, [&](int64_t begin, int64_t end) { loop(job, begin, end); });
+  });
+  return result;
+}
+
+std::tuple<Tensor, Tensor> cpu_backward(const Tensor& grad, const Tensor& boxes1, const Tensor& boxes2, bool need_first,
+                                        bool need_second) {
+  return backward(grad, boxes1, boxes2, need_first, need_second, []<typename T>(const Backward<T>& job) {
+    const auto loop = PYRCNN_KERNEL(columns<T>);
+    const double cost = kNanosecondsPerBox + kNanosecondsPerGradient * double(job.sizes.first);
+    parallel(job.sizes.images * job.sizes.second, cost, [&](int64_t begin, int64_t end) { loop(job, begin, end); });
+  });
+}
+
+}  // namespace
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) {
+  m.impl("box_iou", TORCH_BOX(&cpu));
+  m.impl("_box_iou_backward", TORCH_BOX(&cpu_backward));
+}
+}  // namespace pyrcnn::box_iou

@@ -1,0 +1,120 @@
+"""The intersection over union of every pair of boxes of two lists, and what it is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from ..errors import require
+from ._register import input_errors, no_second_gradient
+
+_op = torch.ops.pyrcnn.box_iou.default
+_backward_op = torch.ops.pyrcnn._box_iou_backward.default
+
+FORMATS = ("xyxy", "xywh", "cxcywh")
+
+
+def upcast(t: Tensor) -> Tensor:
+    """``t`` in a dtype whose products do not overflow early: at least float32 or int32."""
+    if t.is_floating_point():
+        return t if t.dtype in (torch.float32, torch.float64) else t.float()
+    return t if t.dtype in (torch.int32, torch.int64) else t.int()
+
+
+def box_area(boxes: Tensor, fmt: str = "xyxy") -> Tensor:
+    """Areas [...] of boxes [..., 4] in the format ``fmt``, in square pixels; negative for boxes turned inside out.
+
+    Raises :class:`pyrcnn.InputError` for an unknown format.
+
+    >>> box_area(torch.tensor([[0.0, 0.0, 4.0, 2.0]]))
+    tensor([8.])
+    """
+    require(fmt in FORMATS, f"fmt must be of {FORMATS}. Unsupported Bounding Box area for given format {fmt}")
+    a, b, c, d = upcast(boxes).unbind(-1)
+    return (c - a) * (d - b) if fmt == "xyxy" else c * d
+
+
+def _corners(boxes: Tensor, fmt: str) -> tuple[Tensor, Tensor]:
+    """Low and high corners, each [..., 2]."""
+    first, second = boxes[..., :2], boxes[..., 2:]
+    if fmt == "xywh":
+        return first, first + second
+    if fmt == "cxcywh":
+        return first - second / 2, first + second / 2
+    return first, second
+
+
+def positive_area(size: Tensor) -> Tensor:
+    """The area [...] of sizes [..., 2], none below 0."""
+    w, h = upcast(size).clamp(min=0).unbind(-1)
+    return w * h
+
+
+def intersection_and_union(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -> tuple[Tensor, Tensor]:
+    """Of every pair: [..., N, M] each."""
+    low1, high1 = _corners(boxes1[..., :, None, :], fmt)
+    low2, high2 = _corners(boxes2[..., None, :, :], fmt)
+    intersection = positive_area(torch.min(high1, high2) - torch.max(low1, low2))
+    union = box_area(boxes1, fmt)[..., :, None] + box_area(boxes2, fmt)[..., None, :] - intersection
+    return intersection, union
+
+
+def _is_transformed() -> bool:
+    """Whether forward-mode derivatives or torch.func's transforms are under way, which the native operator lacks."""
+    return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+
+
+@input_errors
+def box_iou(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -> Tensor:
+    """Intersection over union [..., N, M] of every box of [..., N, 4] with every box of [..., M, 4]; 0 / 0 is NaN.
+
+    ``fmt`` is the format of both. The result of float16 and bfloat16 is float32. Two lists of one floating dtype in the
+    format ``xyxy`` take the native operator; all else is torch arithmetic with the same values. Differentiable in both
+    lists, twice too. Raises :class:`pyrcnn.InputError` for an unknown format and for shapes that do not fit.
+
+    >>> box_iou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[2.0, 0.0, 4.0, 2.0], [4.0, 0.0, 5.0, 2.0]]))
+    tensor([[0.5000, 0.0000]])
+    """
+    require(fmt in FORMATS, f"fmt must be of {FORMATS}. Unsupported format {fmt!r}")
+    native = fmt == "xyxy" and boxes1.dtype == boxes2.dtype and boxes1.is_floating_point()
+    if native and not _is_transformed():
+        if boxes1.shape[:-2] != boxes2.shape[:-2]:
+            images = torch.broadcast_shapes(boxes1.shape[:-2], boxes2.shape[:-2])
+            boxes1, boxes2 = (b.expand(*images, *b.shape[-2:]) for b in (boxes1, boxes2))
+        return _op(boxes1, boxes2)
+    intersection, union = intersection_and_union(boxes1, boxes2, fmt)
+    return intersection / union
+
+
+@torch.library.register_fake("pyrcnn::box_iou")
+def _(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    return boxes1.new_empty((*boxes1.shape[:-1], boxes2.shape[-2]), dtype=upcast(boxes1).dtype)
+
+
+@torch.library.register_fake("pyrcnn::_box_iou_backward")
+def _(grad: Tensor, boxes1: Tensor, boxes2: Tensor, need_first: bool, need_second: bool) -> tuple[Tensor, Tensor]:
+    shape1, shape2 = (b.shape if need else (0,) for b, need in ((boxes1, need_first), (boxes2, need_second)))
+    return boxes1.new_empty(shape1), boxes2.new_empty(shape2)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    need_first, need_second = ctx.needs_input_grad
+    if torch.is_grad_enabled():  # to be differentiated again
+        boxes1, boxes2 = ctx.saved_tensors
+        intersection, union = intersection_and_union(boxes1, boxes2)
+        wanted = [b for b, need in zip((boxes1, boxes2), ctx.needs_input_grad, strict=True) if need]
+        found = iter(torch.autograd.grad(intersection / union, wanted, grad, create_graph=True))
+        return next(found) if need_first else None, next(found) if need_second else None
+    first, second = _backward_op(grad, *ctx.saved_tensors, need_first, need_second)
+    return first if need_first else None, second if need_second else None
+
+
+torch.library.register_autograd("pyrcnn::box_iou", _backward, setup_context=_setup)
+no_second_gradient("box_iou")
