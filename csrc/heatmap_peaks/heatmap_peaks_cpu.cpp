@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <limits>
 
+#include "../common/sort.h"
+#include "../nms/nms_kernel.h"
 #include "heatmap_peaks_kernel.h"
 
 namespace pyrcnn::heatmap_peaks {
@@ -12,7 +14,28 @@ constexpr double kNanosecondsPerCell = 0.2, kNanosecondsPerPeak = 20;
 constexpr int64_t kCellsWorthAPart = 1 << 15;
 
 template <typename C> void keep_best(Candidate<C>* items, int64_t k, int64_t count) {
-  std::nth_element(items, items + k - 1, items + count, better<C>);
+  std::nth_element(items, items + k - 1, items + count, [](const auto& a, const auto& b) { return better(a, b); });
+}
+
+// The k best of `all` (or all of them), in order.
+template <typename C> std::vector<Candidate<C>> sorted(std::vector<Candidate<C>>& all, int64_t k) {
+  const int64_t count = int64_t(all.size()), kept = std::min(k, count);
+  if constexpr (sizeof(C) == 4) {
+    if (count <= nms::kFew) {
+      uint32_t keys[nms::kFew], order[nms::kFew];
+      for (int64_t i = 0; i < count; ++i) keys[i] = descending_key(all[i].score);
+      PYRCNN_KERNEL_OF(nms, sort_few)(keys, count, order);
+      std::vector<Candidate<C>> result(count);
+      for (int64_t i = 0; i < count; ++i) result[i] = all[order[i]];
+      for (int64_t i = 1; i < count; ++i)  // equal scores: few, and mostly in order already
+        for (int64_t at = i; at > 0 && better(result[at], result[at - 1]); --at) std::swap(result[at], result[at - 1]);
+      result.resize(kept);
+      return result;
+    }
+  }
+  std::partial_sort(all.begin(), all.begin() + kept, all.end(), better<C>);
+  all.resize(kept);
+  return std::move(all);
 }
 
 // `maps` maps, each cut into `parts` parts of memory that are scanned on their own and then merged: the ranking is a
@@ -61,10 +84,7 @@ template <typename T> struct Search {
       const Candidate<C>* from = items.data() + (part * lists + list) * capacity;
       all.insert(all.end(), from, from + counts[part * lists + list]);
     }
-    const int64_t kept = std::min<int64_t>(k, all.size());
-    std::partial_sort(all.begin(), all.begin() + kept, all.end(), better<C>);
-    all.resize(kept);
-    return all;
+    return sorted(all, k);
   }
 };
 
@@ -86,13 +106,14 @@ template <typename T> void run(const Tensor& dense_maps, const Options& o, Peaks
   parallel(search.maps * search.lists, kNanosecondsPerPeak * double(o.k), [&](int64_t begin, int64_t end) {
     for (int64_t row = begin; row < end; ++row) {
       const auto best = search.best(row / search.lists, row % search.lists);
+      const int64_t label = row % classes;
       for (int64_t i = 0; i < o.k; ++i) {
         const int64_t to = row * o.k + i;
         const bool found = i < int64_t(best.size());
-        const int64_t rank = found ? best[i].rank : 0, cell = rank / map.channels;
+        const int64_t rank = found ? best[i].rank : 0, cell = map.channels == 1 ? rank : rank / map.channels;
         scores[to] = found ? best[i].score : C(0);
-        labels[to] = o.per_class ? row % classes : rank % map.channels;
-        ys[to] = cell / map.width, xs[to] = cell % map.width;
+        labels[to] = o.per_class ? label : rank - cell * map.channels;
+        ys[to] = cell / map.width, xs[to] = cell - ys[to] * map.width;
       }
     }
   });

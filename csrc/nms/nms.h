@@ -56,7 +56,7 @@ template <typename C> struct Tile {
 
 PYRCNN_HD int64_t tiles_for(int64_t boxes) { return ceil_div(boxes, kTile); }
 
-constexpr int64_t kFew = 128;  // boxes that are sorted by comparing each with each
+constexpr int64_t kFew = 256;  // boxes that are sorted by comparing each with each
 
 // Boxes to be visited, in this order: rows[i] of `boxes` [*, 4] (x1, y1, x2, y2), or row i where rows is null.
 template <typename T> struct Candidates {
