@@ -93,5 +93,9 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
       "float[] std, float shift, float white, bool legacy, bool bgr, bool pad_normalized, ScalarType dtype, "
       "bool channels_last) -> Tensor");
 
+  // convolutions of optimized networks
+  m.def(
+      "_winograd_conv2d(Tensor input, Tensor weight, Tensor? bias, Tensor? other, float low, float high) -> Tensor");
+
   // training
 }

@@ -30,6 +30,8 @@ clip_boxes_to_image remove_small_boxes sigmoid_focal_loss FeaturePyramidNetwork 
 OURS = """nms_padded decode_boxes encode_boxes grid_anchors decode_anchors generate_proposals roi_align_levels
 roi_detections match_boxes crop_and_resize heatmap_peaks decode_centers match_keypoints draw_gaussians preprocess"""
 
+CPU_ALONE = {"_winograd_conv2d"}  # optimized networks on CUDA leave it to cuDNN
+
 
 def ids(path: Path) -> str:
     return str(path.relative_to(ROOT))
@@ -70,11 +72,13 @@ def test_public_names_are_documented(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_every_native_op_is_complete(name: str) -> None:
-    """A schema, a fake kernel, a CPU and a CUDA kernel."""
+    """A schema, a fake kernel, a CPU and, but for those that the CPU alone has, a CUDA kernel."""
     overload = getattr(torch.ops.pyrcnn, name).default
     assert "=" not in str(overload._schema).partition("->")[0], "defaults live in Python"
     assert torch._C._dispatch_has_kernel_for_dispatch_key(f"pyrcnn::{name}", "CPU")
     assert torch._library.simple_registry.singleton.find(f"pyrcnn::{name}").fake_impl.kernel is not None
+    if name in CPU_ALONE:
+        return
     cuda = [p for p in NATIVE if p.suffix == ".cu" and f'm.impl("{name}"' in p.read_text()]
     assert len(cuda) == 1, f"{name} needs exactly one CUDA registration"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -13,11 +14,13 @@ from torch import Tensor, fx, nn
 
 from ..models.layers import pad_same
 from .fold import cleaned, layer, only_user
+from .winograd import WinogradConv2d, suits
 
 Activation = tuple[str, list[float]]  # oneDNN's name and its numbers
 NONE: Activation = ("none", [])
 RELU: Activation = ("relu", [])
 RELU6: Activation = ("hardtanh", [0.0, 6.0])
+_LIMITS = {"none": (-math.inf, math.inf), "relu": (0.0, math.inf), "hardtanh": (0.0, 6.0)}
 
 
 def available(dtype: torch.dtype) -> bool:
@@ -73,6 +76,15 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, self.activation, self.numbers, "")
 
 
+def _packed(module: Any, activation: Activation, size: Sequence[int], winograd: bool) -> nn.Module:
+    """``module``, for inputs of about this size, with what follows it."""
+    if isinstance(module, nn.Linear):
+        return PackedLinear(module, activation, size)
+    if winograd and suits(module, size):
+        return WinogradConv2d(module, *_LIMITS[activation[0]])
+    return PackedConv2d(module, activation, size)
+
+
 def _activation(graph: fx.GraphModule, node: fx.Node | None) -> Activation | None:
     if node is None:
         return None
@@ -119,9 +131,10 @@ def _pad_inside(graph: fx.GraphModule) -> None:
     cleaned(graph)
 
 
-def pack(graph: fx.GraphModule, size: Sequence[int], dtype: torch.dtype) -> fx.GraphModule:
+def pack(graph: fx.GraphModule, size: Sequence[int], dtype: torch.dtype, winograd: bool) -> fx.GraphModule:
     """Replace convolutions and linear layers, with what follows them, by packed ones; ``size``: the input's shape.
 
+    ``winograd``: 3x3 convolutions by fewer multiplications where that is faster; feature maps are in channels_last.
     Changes ``graph`` in place. It still takes inputs of any size.
     """
     _pad_inside(graph)
@@ -143,9 +156,8 @@ def pack(graph: fx.GraphModule, size: Sequence[int], dtype: torch.dtype) -> fx.G
         activation = _activation(graph, only_user(last))
         if activation is not None:
             last = only_user(last)  # type: ignore[assignment]
-        kind = PackedConv2d if isinstance(module, nn.Conv2d) else PackedLinear
         try:
-            packed = kind(module, activation or NONE, shapes[node.args[0].name])  # type: ignore[arg-type]
+            packed = _packed(module, activation or NONE, shapes[node.args[0].name], winograd)
         except RuntimeError:  # oneDNN has no kernel for this one
             continue
         parent, _, name = str(node.target).rpartition(".")
