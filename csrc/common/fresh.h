@@ -23,4 +23,9 @@ inline Tensor fresh(std::initializer_list<int64_t> sizes, ScalarType dtype) {
   return Tensor(handle);
 }
 
+// The same on the device of `like`; elsewhere than on the CPU it takes the long way.
+inline Tensor fresh_like(const Tensor& like, std::initializer_list<int64_t> sizes, ScalarType dtype) {
+  return like.is_cpu() ? fresh(sizes, dtype) : torch::stable::new_empty(like, sizes, dtype);
+}
+
 }  // namespace pyrcnn

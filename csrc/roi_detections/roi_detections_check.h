@@ -2,7 +2,7 @@
 #pragma once
 #include <tuple>
 
-#include "../common/tensor.h"
+#include "../common/fresh.h"
 #include "roi_detections.h"
 
 namespace pyrcnn::roi_detections {
@@ -70,7 +70,7 @@ inline Arguments check_arguments(const Tensor& class_logits, const Tensor& box_d
 inline Outputs allocate(const Arguments& a) {
   const auto dtype = a.class_logits.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
   const auto make = [&](std::initializer_list<int64_t> sizes, ScalarType type) {
-    return torch::stable::new_empty(a.class_logits, sizes, type);
+    return fresh_like(a.class_logits, sizes, type);
   };
   return {make({a.images, a.max_detections, 4}, dtype), make({a.images, a.max_detections}, dtype),
           make({a.images, a.max_detections}, ScalarType::Long), make({a.images}, ScalarType::Long)};

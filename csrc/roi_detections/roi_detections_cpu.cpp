@@ -9,7 +9,7 @@ namespace pyrcnn::roi_detections {
 namespace {
 
 constexpr int64_t kRows = 32;    // rows in a block
-constexpr int64_t kFirst = 512;  // candidates visited before more are sorted
+constexpr int64_t kFirst = 128;  // candidates visited before more are sorted
 
 template <typename C> using Items = std::vector<Ranked<C>>;
 
