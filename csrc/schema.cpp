@@ -60,8 +60,8 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
       "roi_pool(Tensor input, Tensor rois, float spatial_scale, SymInt output_height, SymInt output_width, "
       "bool with_argmax) -> (Tensor, Tensor)");
   m.def(
-      "_roi_pool_backward(Tensor grad, Tensor argmax, Tensor rois, SymInt images, SymInt height, SymInt width, "
-      "bool channels_last, bool deterministic) -> Tensor");
+      "_roi_pool_backward(Tensor grad, Tensor argmax, Tensor rois, float spatial_scale, SymInt images, SymInt height, "
+      "SymInt width, bool channels_last, bool deterministic) -> Tensor");
 
   // heat maps
   m.def(

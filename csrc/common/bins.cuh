@@ -9,6 +9,18 @@ template <typename T, int width> struct alignas(sizeof(T) * width) Packed {
   T value[width];
 };
 
+// Stores `width` adjacent values, up to 16 bytes at a time.
+template <int width, typename S> __device__ void store(S* to, const S (&values)[width]) {
+  constexpr int together = width * sizeof(S) > 16 ? 16 / sizeof(S) : width;
+#pragma unroll
+  for (int v = 0; v < width; v += together) {
+    Packed<S, together> part;
+#pragma unroll
+    for (int w = 0; w < together; ++w) part.value[w] = values[v + w];
+    *reinterpret_cast<Packed<S, together>*>(to + v) = part;
+  }
+}
+
 // Output element i in memory order: RoI k, bin (p, q), channel c (the first of `width` in NHWC).
 struct Element {
   int64_t k, c;

@@ -1,48 +1,61 @@
-#include "../common/cuda.cuh"
+#include "../common/bins.cuh"
 #include "crop_and_resize_check.h"
 
 namespace pyrcnn::crop_and_resize {
 namespace {
 
-// What element i of [n, channels, rows, columns] is, in the order of its memory.
+// What part i of [n, channels, rows, columns] is, in the order of its memory: `width` channels of a pixel in NHWC, one
+// of them in NCHW.
 struct Place {
   int64_t n, c, y, x;
 };
-PYRCNN_HD Place place_of(int64_t i, int64_t channels, int64_t rows, int64_t columns, bool channels_last) {
-  const int64_t inner = channels_last ? channels : rows * columns, outer = channels_last ? rows * columns : channels;
+template <int width>
+__device__ Place place_of(int64_t i, int64_t channels, int64_t rows, int64_t columns, bool channels_last) {
+  const int64_t parts = channels / width, cells = rows * columns;
+  const int64_t inner = channels_last ? parts : cells, outer = channels_last ? cells : parts;
   const int64_t rest = quotient(i, inner), n = quotient(rest, outer);
   const int64_t a = i - rest * inner, b = rest - n * outer;  // positions within inner and outer
   const int64_t cell = channels_last ? b : a, y = quotient(cell, columns);
-  return {n, channels_last ? a : b, y, cell - y * columns};
+  return {n, (channels_last ? a : b) * width, y, cell - y * columns};
 }
 
-// One element of the crops, in the order of their memory.
-template <typename T, typename B> struct Forward {
+// A part of the crops.
+template <typename T, typename B, int width> struct Forward {
   using C = compute_t<T>;
   Crops<T, B> crops;
   const T* features;
   T* out;
-  PYRCNN_HD void operator()(int64_t i) const {
+  __device__ void operator()(int64_t i) const {
     const int64_t channels = crops.channels, map = crops.height * crops.width;
-    const auto [k, c, y, x] = place_of(i, channels, crops.rows, crops.columns, crops.channels_last);
-    C value = crops.outside;
+    const auto [k, c, y, x] = place_of<width>(i, channels, crops.rows, crops.columns, crops.channels_last);
+    Packed<T, width> result;
+#pragma unroll
+    for (int v = 0; v < width; ++v) result.value[v] = T(crops.outside);
     if (crops.has_image(k)) {
       const Tap<C> row = crops.row(k, y), column = crops.column(k, x);
       if (row.low >= 0 && column.low >= 0) {
         const int64_t step = crops.channels_last ? channels : 1;
         const T* plane = features + crops.images[k] * channels * map + (crops.channels_last ? c : c * map);
-        const T *top = plane + row.low * crops.width * step, *bottom = plane + row.high * crops.width * step;
-        value = blend(blend(C(top[column.low * step]), C(top[column.high * step]), column.weight),
-                      blend(C(bottom[column.low * step]), C(bottom[column.high * step]), column.weight), row.weight);
+        const auto load = [&](int64_t at_y, int64_t at_x) {
+          return *reinterpret_cast<const Packed<T, width>*>(plane + (at_y * crops.width + at_x) * step);
+        };
+        const Packed<T, width> top_left = load(row.low, column.low), top_right = load(row.low, column.high);
+        const Packed<T, width> bottom_left = load(row.high, column.low), bottom_right = load(row.high, column.high);
+#pragma unroll
+        for (int v = 0; v < width; ++v) {
+          const C top = blend(C(top_left.value[v]), C(top_right.value[v]), column.weight);
+          const C bottom = blend(C(bottom_left.value[v]), C(bottom_right.value[v]), column.weight);
+          result.value[v] = T(blend(top, bottom, row.weight));
+        }
       }
     }
-    out[i] = T(value);
+    reinterpret_cast<Packed<T, width>*>(out)[i] = result;
   }
 };
 
-// One element of the features' gradient: gathered from the crops in order, so without atomics and always the same sum.
+// A part of the features' gradient: gathered from the crops in order, so without atomics and always the same sum.
 // A sample reaches a cell only if it lies within one cell of it, which leaves few rows and columns of each crop.
-template <typename T, typename B> struct Backward {
+template <typename T, typename B, int width> struct Backward {
   using C = compute_t<T>;
   using P = compute_t<B>;
   Crops<T, B> crops;
@@ -50,7 +63,8 @@ template <typename T, typename B> struct Backward {
   C* sums;
 
   // Samples [from, to) that may touch `cell`, generously.
-  PYRCNN_HD static void reach(P start, P end, int64_t samples, int64_t size, int64_t cell, int64_t& from, int64_t& to) {
+  __device__ static void reach(P start, P end, int64_t samples, int64_t size, int64_t cell, int64_t& from,
+                               int64_t& to) {
     from = 0, to = samples;
     const P last = P(size - 1), step = samples > 1 ? (end - start) * last / P(samples - 1) : P(0);
     if (!(step > 0 || step < 0)) return;
@@ -60,11 +74,11 @@ template <typename T, typename B> struct Backward {
     to = high < P(samples) ? (high > P(0) ? int64_t(high) : 0) : samples;
   }
 
-  PYRCNN_HD void operator()(int64_t i) const {
+  __device__ void operator()(int64_t i) const {
     const int64_t channels = crops.channels, crop = crops.rows * crops.columns;
     const int64_t step = crops.channels_last ? channels : 1;
-    const auto [n, c, y, x] = place_of(i, channels, crops.height, crops.width, crops.channels_last);
-    C sum = C(0);
+    const auto [n, c, y, x] = place_of<width>(i, channels, crops.height, crops.width, crops.channels_last);
+    C sum[width] = {};
     for (int64_t k = 0; k < crops.count; ++k) {
       if (crops.images[k] != n) continue;
       const B* box = crops.boxes + 4 * k;
@@ -77,11 +91,14 @@ template <typename T, typename B> struct Backward {
         if (down == C(0)) continue;
         for (int64_t u = left; u < right; ++u) {
           const C across = share(crops.column(k, u), x);
-          if (across != C(0)) sum += C(given[(v * crops.columns + u) * step]) * down * across;
+          if (across == C(0)) continue;
+          const auto values = *reinterpret_cast<const Packed<T, width>*>(given + (v * crops.columns + u) * step);
+#pragma unroll
+          for (int w = 0; w < width; ++w) sum[w] += C(values.value[w]) * down * across;
         }
       }
     }
-    sums[i] = sum;
+    store<width>(sums + i * width, sum);
   }
 };
 
@@ -94,9 +111,12 @@ Tensor cuda(const Tensor& features, const Tensor& boxes, const Tensor& box_indic
   dispatch(maps, "features", boxes, [&](auto type, auto box_type) {
     using T = typename decltype(type)::type;
     using B = typename decltype(box_type)::type;
-    each(
-        on, out.numel(),
-        Forward<T, B>{crops<T, B>(maps, out, b, i, channels_last, extrapolation), data<T>(maps), mutable_data<T>(out)});
+    constexpr int width = 16 / sizeof(T);
+    const auto c = crops<T, B>(maps, out, b, i, channels_last, extrapolation);
+    T* to = mutable_data<T>(out);
+    if (channels_last && can_pack<T>({maps, out}, c.channels))
+      each(on, out.numel() / width, Forward<T, B, width>{c, data<T>(maps), to});
+    else each(on, out.numel(), Forward<T, B, 1>{c, data<T>(maps), to});
   });
   return out;
 }
@@ -110,9 +130,12 @@ Tensor backward_cuda(const Tensor& grad, const Tensor& boxes, const Tensor& box_
   dispatch(given, "grad", boxes, [&](auto type, auto box_type) {
     using T = typename decltype(type)::type;
     using B = typename decltype(box_type)::type;
-    each(on, sums.numel(),
-         Backward<T, B>{crops<T, B>(sums, grad, b, i, channels_last, 0), data<T>(given),
-                        mutable_data<compute_t<T>>(sums)});
+    constexpr int width = 16 / sizeof(T);
+    const auto c = crops<T, B>(sums, grad, b, i, channels_last, 0);
+    auto* to = mutable_data<compute_t<T>>(sums);
+    if (channels_last && can_pack<T>({given, sums}, c.channels))
+      each(on, sums.numel() / width, Backward<T, B, width>{c, data<T>(given), to});
+    else each(on, sums.numel(), Backward<T, B, 1>{c, data<T>(given), to});
   });
   return sums;
 }

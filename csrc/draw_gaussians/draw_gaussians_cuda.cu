@@ -80,8 +80,7 @@ Tensor cuda(const Tensor& centers, const Tensor& sigmas, const Tensor& classes, 
                          maps.stride(1),
                          maps.stride(2),
                          maps.stride(3)};
-    draw<<<unsigned(lower(tiles.count, kMaxBlocks)), kThreads, 0, on.stream>>>(tiles);
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    launch(on, &draw<T>, unsigned(lower(tiles.count, kMaxBlocks)), kThreads, tiles);
   });
   return maps;
 }

@@ -153,10 +153,8 @@ template <typename T> void run(const OnDevice& on, const Tensor& maps, const Opt
   plan.chosen = mutable_data<Candidate<C>>(chosen);
   plan.scores = mutable_data<C>(peaks.scores), plan.classes = mutable_data<int64_t>(peaks.classes);
   plan.ys = mutable_data<int64_t>(peaks.ys), plan.xs = mutable_data<int64_t>(peaks.xs);
-  scan<<<dim3(unsigned(plan.parts), unsigned(lower(plan.maps, kMostRows))), kScanThreads, 0, on.stream>>>(plan);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
-  finish<<<unsigned(lower(plan.maps, kMaxBlocks)), kFinishThreads, 0, on.stream>>>(plan);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  launch(on, &scan<T>, dim3(unsigned(plan.parts), unsigned(lower(plan.maps, kMostRows))), kScanThreads, plan);
+  launch(on, &finish<T>, unsigned(lower(plan.maps, kMaxBlocks)), kFinishThreads, plan);
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> cuda(const Tensor& heatmap, int64_t k, int64_t kernel, bool sigmoid,

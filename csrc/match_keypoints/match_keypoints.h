@@ -4,6 +4,7 @@
 #pragma once
 #include "../common/box.h"
 #include "../common/exp.h"
+#include "../common/numbers.h"
 
 namespace pyrcnn::match_keypoints {
 
@@ -83,7 +84,7 @@ template <typename T> struct Maps {
   const int64_t *ys, *xs;        // detections [N, K]
   const T *regression, *offset;  // [N, 2J, H, W] and [N, 2J or 2, H, W], (y, x) pairs
   const C* boxes;                // [N, K, 4] in input pixels, or null
-  const C* image_sizes;          // [N, 2] (h, w), or null: joints are clipped to it, and those outside lose their score
+  Numbers image_sizes;           // [N, 2] (h, w), or null: joints are clipped to it, and those outside lose their score
   const C* spreads;              // [J] or null
   const C* candidate_scores;     // [N, J, M], descending
   const int64_t *candidate_ys, *candidate_xs;
@@ -130,8 +131,8 @@ template <typename T> struct Maps {
 
   PYRCNN_HD void write(int64_t n, int64_t detection, int64_t joint, Joint<C> found) const {
     C y = found.y * stride, x = found.x * stride, score = found.score;
-    if (image_sizes != nullptr) {
-      const C h = image_sizes[2 * n], w = image_sizes[2 * n + 1];
+    if (image_sizes.data != nullptr) {
+      const C h = image_sizes.at<C>(2 * n), w = image_sizes.at<C>(2 * n + 1);
       if (!(y >= 0 && y <= h && x >= 0 && x <= w)) score = C(0);
       y = clamp(y, C(0), h), x = clamp(x, C(0), w);
     }

@@ -83,7 +83,7 @@ inline Inputs prepared(const Inputs& in, ScalarType dtype) {
   Inputs ready = in;
   ready.ys = plain(in.ys), ready.xs = plain(in.xs);
   if (in.boxes) ready.boxes = plain(*in.boxes);
-  if (in.image_sizes) ready.image_sizes = plain(torch::stable::to(*in.image_sizes, dtype));
+  if (in.image_sizes) ready.image_sizes = plain(*in.image_sizes);
   return ready;
 }
 
@@ -98,7 +98,7 @@ Maps<T> maps(const Inputs& in, const Options& o, const heatmap_peaks::Peaks& pea
   m.ys = data<int64_t>(in.ys), m.xs = data<int64_t>(in.xs);
   m.regression = data<T>(in.regression), m.offset = data<T>(in.offset);
   m.boxes = in.boxes ? data<C>(*in.boxes) : nullptr;
-  m.image_sizes = in.image_sizes ? data<C>(*in.image_sizes) : nullptr;
+  if (in.image_sizes) m.image_sizes = numbers(*in.image_sizes, "image_sizes");
   m.spreads = spreads;
   m.candidate_scores = data<C>(peaks.scores);
   m.candidate_ys = data<int64_t>(peaks.ys), m.candidate_xs = data<int64_t>(peaks.xs);

@@ -57,8 +57,7 @@ template <typename T> void run(const OnDevice& on, const Inputs& inputs, const O
   // A pointer that only says that there are spreads: the kernel has them among its arguments.
   const Maps<T> maps = match_keypoints::maps<T>(in, o, peaks, out, o.spreads.empty() ? nullptr : spreads.values);
   const int64_t count = out.scores.numel(), blocks = ceil_div(count, kThreads / kWarp);
-  match<<<unsigned(lower(blocks, kMaxBlocks)), kThreads, 0, on.stream>>>(maps, spreads, count);
-  STD_CUDA_KERNEL_LAUNCH_CHECK();
+  launch(on, &match<T>, unsigned(lower(blocks, kMaxBlocks)), kThreads, maps, spreads, count);
 }
 
 std::tuple<Tensor, Tensor> cuda(const Tensor& ys, const Tensor& xs, const Tensor& heatmap, const Tensor& regression,

@@ -1,5 +1,6 @@
 // The gradient of roi_align to the feature maps: a fast form that adds atomically, and one that gives the same bits in
-// every run, in which a block owns a pixel and gathers what the RoIs give it, in ascending order of RoIs.
+// every run (common/owned.cuh).
+#include "../common/owned.cuh"
 #include "roi_align_cuda.cuh"
 
 namespace pyrcnn::roi_align {
@@ -48,8 +49,6 @@ template <typename T, bool nhwc, int width> struct Scatter {
   }
 };
 
-constexpr int kOwnerThreads = 128;
-
 // Whether the samples of this axis reach one pixel of the map: cheap, and never wrongly false.
 template <typename C> __device__ bool may_touch(const Axis<C>& a, int32_t bins, int32_t size, int32_t pixel) {
   const C begin = a.start, end = a.start + C(bins) * a.bin, slack = touching_slack(begin, end);
@@ -57,8 +56,7 @@ template <typename C> __device__ bool may_touch(const Axis<C>& a, int32_t bins, 
          (higher(begin, end) >= C(pixel) - slack || pixel == 0);
 }
 
-// A block owns one pixel of one image of one level at a time, a thread some of its channels. Scratch memory does not
-// grow with anything.
+// Every block owns one pixel of one level after the other.
 template <typename T>
 __global__ void __launch_bounds__(kOwnerThreads, 1)
     gather(const __grid_constant__ Maps<T, compute_t<T>> maps, const T* grad, int64_t rois, int32_t level,
@@ -67,42 +65,32 @@ __global__ void __launch_bounds__(kOwnerThreads, 1)
   const Pyramid<C>& pyramid = maps.pyramid;
   const Options& o = maps.options;
   const int32_t height = pyramid.height[level], width = pyramid.width[level];
-  const int64_t size = int64_t(height) * width, bins = int64_t(o.bins_y) * o.bins_x;
-  __shared__ bool touches[kOwnerThreads];
-  for (int64_t owned = blockIdx.x; owned < size * pyramid.images; owned += gridDim.x) {
-    const int64_t image = owned / size, pixel = owned - image * size;
-    const int32_t row = int32_t(pixel / width), column = int32_t(pixel - int64_t(row) * width);
-    T* to = maps.data[level] + image * image_stride + pixel * pixel_stride;
-    for (int64_t c0 = 0; c0 < pyramid.channels; c0 += kOwnerThreads) {
-      const int64_t c = c0 + threadIdx.x;
-      C sum = 0;
-      for (int64_t k0 = 0; k0 < rois; k0 += kOwnerThreads) {
-        bool mine = false;
-        if (k0 + threadIdx.x < rois) {
-          const Region<C> r = maps.region_of(k0 + threadIdx.x);
-          mine = r.valid && r.level == level && r.image == image && may_touch(r.y, o.bins_y, height, row) &&
-                 may_touch(r.x, o.bins_x, width, column);
-        }
-        __syncthreads();  // the flags of the batch before have been read
-        touches[threadIdx.x] = mine;
-        __syncthreads();
-        for (int j = 0; j < kOwnerThreads; ++j) {
-          if (!touches[j]) continue;
-          const Region<C> r = maps.region_of(k0 + j);
-          const T* from = grad + (k0 + j) * pyramid.channels * bins + c * grad_channel;
-          for (int32_t p = 0; p < o.bins_y; ++p) {
-            const C weight_y = pixel_weight(r.y, p, height, row);
-            if (weight_y == C(0)) continue;
-            for (int32_t q = 0; q < o.bins_x; ++q) {
-              const C weight = weight_y * pixel_weight(r.x, q, width, column);
-              if (weight == C(0) || c >= pyramid.channels) continue;
-              sum = fma(weight, C(from[(int64_t(p) * o.bins_x + q) * grad_bin]), sum);
-            }
-          }
+  const int64_t bins = int64_t(o.bins_y) * o.bins_x;
+  const int64_t count = owners(pyramid.images, pyramid.channels, int64_t(height) * width);
+  for (int64_t i = blockIdx.x; i < count; i += gridDim.x) {
+    const Owned own = owned(i, pyramid.channels, height, width);
+    const bool inside = own.channel < pyramid.channels;
+    C sum = 0;
+    const auto touches = [&](int64_t k) {
+      const Region<C> r = maps.region_of(k);
+      return r.valid && r.level == level && r.image == own.image && may_touch(r.y, o.bins_y, height, own.row) &&
+             may_touch(r.x, o.bins_x, width, own.column);
+    };
+    for_each_touching(rois, touches, [&](int64_t k) {
+      const Region<C> r = maps.region_of(k);
+      const T* from = grad + k * pyramid.channels * bins + own.channel * grad_channel;
+      for (int32_t p = 0; p < o.bins_y; ++p) {
+        const C weight_y = pixel_weight(r.y, p, height, own.row);
+        if (weight_y == C(0)) continue;
+        for (int32_t q = 0; q < o.bins_x; ++q) {
+          const C weight = weight_y * pixel_weight(r.x, q, width, own.column);
+          if (weight == C(0) || !inside) continue;
+          sum = fma(weight, C(from[(int64_t(p) * o.bins_x + q) * grad_bin]), sum);
         }
       }
-      if (c < pyramid.channels) to[c * channel_stride] = T(sum);
-    }
+    });
+    if (inside)
+      maps.data[level][own.image * image_stride + own.pixel * pixel_stride + own.channel * channel_stride] = T(sum);
   }
 }
 
@@ -120,11 +108,9 @@ std::vector<Tensor> deterministic_backward(const OnDevice& on, const Tensor& gra
     maps.data[l] = mutable_data<T>(grads[l]);
     const int64_t size = int64_t(sizes.height[l]) * sizes.width[l];
     if (grads[l].numel() == 0) continue;
-    const int64_t blocks = size * sizes.images;
-    gather<T><<<dim3(unsigned(blocks < kMaxBlocks ? blocks : kMaxBlocks)), kOwnerThreads, 0, on.stream>>>(
-        maps, data<T>(g), rois.size(0), l, nhwc ? channels : 1, nhwc ? 1 : size, size * channels,
-        grad_nhwc ? channels : 1, grad_nhwc ? 1 : bins);
-    STD_CUDA_KERNEL_LAUNCH_CHECK();
+    launch(on, &gather<T>, unsigned(lower(owners(sizes.images, channels, size), kMaxBlocks)), kOwnerThreads, maps,
+           data<T>(g), rois.size(0), l, nhwc ? channels : 1, nhwc ? 1 : size, size * channels, grad_nhwc ? channels : 1,
+           grad_nhwc ? 1 : bins);
   }
   return grads;
 }

@@ -81,11 +81,9 @@ Tensor rois_backward_cuda(const Tensor& grad, const std::vector<Tensor>& feature
     const int64_t count = rois.size(0);
     Tensor out = torch::stable::new_empty(from, {count, 5});
     if (count > 0) {
-      const dim3 blocks(unsigned(count < kMaxBlocks ? count : kMaxBlocks));
-      C* to = mutable_data<C>(out);
-      if (nhwc) gradient<T, true><<<blocks, kRoiThreads, 0, on.stream>>>(maps, data<T>(g), count, to);
-      else gradient<T, false><<<blocks, kRoiThreads, 0, on.stream>>>(maps, data<T>(g), count, to);
-      STD_CUDA_KERNEL_LAUNCH_CHECK();
+      const auto kernel = nhwc ? &gradient<T, true> : &gradient<T, false>;
+      launch(on, kernel, unsigned(lower(count, kMaxBlocks)), kRoiThreads, maps, data<T>(g), count,
+             mutable_data<C>(out));
     }
     return rois.scalar_type() == out.scalar_type() ? out : torch::stable::to(out, rois.scalar_type());
   });

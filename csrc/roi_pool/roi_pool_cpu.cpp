@@ -140,8 +140,8 @@ void backward(const Tensor& grad, const Tensor& argmax, const Regions<C>& region
   });
 }
 
-Tensor backward_cpu(const Tensor& grad, const Tensor& argmax, const Tensor& rois, int64_t images, int64_t height,
-                    int64_t width, bool channels_last, bool /*deterministic: always*/) {
+Tensor backward_cpu(const Tensor& grad, const Tensor& argmax, const Tensor& rois, double scale, int64_t images,
+                    int64_t height, int64_t width, bool channels_last, bool /*deterministic: always*/) {
   check_backward(grad, argmax, rois);
   const int64_t channels = grad.size(1);
   const Tensor out = empty_result(grad, images, channels, height, width, channels_last);
@@ -149,7 +149,7 @@ Tensor backward_cpu(const Tensor& grad, const Tensor& argmax, const Tensor& rois
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
     const Shape s{channels, int32_t(height), int32_t(width), int32_t(grad.size(2)), int32_t(grad.size(3))};
-    const Regions<C> regions(compute_rois<C>(rois), images, 1.0, s);  // only the images are used
+    const Regions<C> regions(compute_rois<C>(rois), images, scale, s);  // only the images are used
     if (out.numel() > 0) backward<T, C>(dense(grad), argmax, regions, s, channels_last, out);
   });
   return out;

@@ -1,6 +1,7 @@
 #include <tuple>
 
 #include "../common/bins.cuh"
+#include "../common/owned.cuh"
 #include "roi_pool_check.h"
 
 namespace pyrcnn::roi_pool {
@@ -44,9 +45,7 @@ template <typename T, bool nhwc, int width> struct Forward {
 #pragma unroll
     for (int v = 0; v < width; ++v) result.value[v] = T(best[v]);
     reinterpret_cast<Packed<T, width>*>(out)[i] = result;
-    if (argmax == nullptr) return;
-#pragma unroll
-    for (int v = 0; v < width; ++v) argmax[i * width + v] = where[v];
+    if (argmax != nullptr) store<width>(argmax + i * width, where);
   }
 };
 
@@ -108,43 +107,51 @@ template <typename T> struct Scatter {
   }
 };
 
-// The same bits in every run: a thread owns one channel of one image and adds to it in ascending order of RoIs and
-// bins.
-template <typename T> struct Owner {
+// The same bits in every run: a block owns one pixel after the other. A RoI gives to it from the bins that hold the
+// pixel and whose maximum it is.
+template <typename T>
+__global__ void __launch_bounds__(kOwnerThreads, 1)
+    gather(const T* grad, const int32_t* argmax, const compute_t<T>* rois, int64_t rois_count, int64_t images, Shape s,
+           compute_t<T> scale, Strides strides, T* out) {
   using C = compute_t<T>;
-  const T* grad;
-  const int32_t* argmax;
-  const C* rois;
-  int64_t count, channels, bins, pixels;
-  Strides strides;
-  C* sums;
-
-  __device__ void operator()(int64_t i) const {
-    const int64_t image = quotient(i, channels), c = i - image * channels;
-    C* plane = sums + image * strides.image + c * strides.map_channel;
-    for (int64_t k = 0; k < count; ++k) {
-      const C index = rois[5 * k];
-      if (!(index >= C(image) && index < C(image + 1))) continue;
-      for (int64_t b = 0; b < bins; ++b) {
-        const int64_t at = k * strides.roi + c * strides.channel + b * strides.bin;
-        const int32_t pixel = argmax[at];
-        if (pixel >= 0 && pixel < pixels) plane[pixel * strides.pixel] += C(grad[at]);
+  const int64_t count = owners(images, s.channels, int64_t(s.height) * s.width);
+  for (int64_t i = blockIdx.x; i < count; i += gridDim.x) {
+    const Owned own = owned(i, s.channels, s.height, s.width);
+    const bool inside = own.channel < s.channels;
+    C sum = 0;
+    const auto region_of = [&](int64_t k) { return region(rois + 5 * k, images, scale, s.bins_y, s.bins_x); };
+    const auto touches = [&](int64_t k) {
+      const Region<C> r = region_of(k);
+      return r.in_batch && r.finite && r.image == own.image && cells(r.y, 0, s.height).first <= own.row &&
+             own.row < cells(r.y, s.bins_y - 1, s.height).last && cells(r.x, 0, s.width).first <= own.column &&
+             own.column < cells(r.x, s.bins_x - 1, s.width).last;
+    };
+    for_each_touching(rois_count, touches, [&](int64_t k) {
+      const Region<C> r = region_of(k);
+      const int64_t from = k * strides.roi + own.channel * strides.channel;
+      for (int32_t p = 0; p < s.bins_y; ++p) {
+        const Cells rows = cells(r.y, p, s.height);
+        if (own.row < rows.first || own.row >= rows.last) continue;
+        for (int32_t q = 0; q < s.bins_x; ++q) {
+          const Cells columns = cells(r.x, q, s.width);
+          if (own.column < columns.first || own.column >= columns.last || !inside) continue;
+          const int64_t at = from + (int64_t(p) * s.bins_x + q) * strides.bin;
+          if (argmax[at] == own.pixel) sum += C(grad[at]);
+        }
       }
-    }
+    });
+    if (inside) out[own.image * strides.image + own.channel * strides.map_channel + own.pixel * strides.pixel] = T(sum);
   }
-};
+}
 
-Tensor backward_cuda(const Tensor& grad, const Tensor& argmax, const Tensor& rois, int64_t images, int64_t height,
-                     int64_t width, bool channels_last, bool deterministic) {
+Tensor backward_cuda(const Tensor& grad, const Tensor& argmax, const Tensor& rois, double scale, int64_t images,
+                     int64_t height, int64_t width, bool channels_last, bool deterministic) {
   check_backward(grad, argmax, rois);
   const OnDevice on(grad);
   return dispatch_floating(grad, "grad", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
     const int64_t channels = grad.size(1), bins = grad.size(2) * grad.size(3), pixels = height * width;
-    const ScalarType sum_type = sizeof(C) == 8 ? ScalarType::Double : ScalarType::Float;
-    Tensor sums = empty_4d(grad, images, channels, height, width, channels_last, sum_type);
-    torch::stable::zero_(sums);
     const Tensor g = dense(grad), from = compute_rois<C>(rois);
     const bool nhwc = is_channels_last(g);
     const Tensor where = in_layout(argmax, nhwc);
@@ -156,11 +163,18 @@ Tensor backward_cuda(const Tensor& grad, const Tensor& argmax, const Tensor& roi
                           channels_last ? channels : 1};
     const T* values = data<T>(g);
     const int32_t* indices = data<int32_t>(where);
-    if (sums.numel() > 0 && deterministic)
-      each(on, images * channels,
-           Owner<T>{values, indices, data<C>(from), rois.size(0), channels, bins, pixels, strides,
-                    mutable_data<C>(sums)});
-    else if (sums.numel() > 0)
+    if (deterministic) {
+      Tensor out = empty_4d(grad, images, channels, height, width, channels_last);
+      const Shape s{channels, int32_t(height), int32_t(width), int32_t(grad.size(2)), int32_t(grad.size(3))};
+      if (out.numel() > 0)
+        launch(on, &gather<T>, unsigned(lower(owners(images, channels, pixels), kMaxBlocks)), kOwnerThreads, values,
+               indices, data<C>(from), rois.size(0), images, s, C(scale), strides, mutable_data<T>(out));
+      return out;
+    }
+    const ScalarType sum_type = sizeof(C) == 8 ? ScalarType::Double : ScalarType::Float;
+    Tensor sums = empty_4d(grad, images, channels, height, width, channels_last, sum_type);
+    torch::stable::zero_(sums);
+    if (sums.numel() > 0)
       each(on, g.numel(),
            Scatter<T>{values, indices, data<C>(from), channels, bins, images, pixels, strides, nhwc,
                       mutable_data<C>(sums)});

@@ -90,6 +90,7 @@ def _(
     grad: Tensor,
     argmax: Tensor,
     rois: Tensor,
+    spatial_scale: float,
     images: int,
     height: int,
     width: int,
@@ -101,7 +102,7 @@ def _(
 
 
 def _setup_forward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    input, rois, *_, ctx.with_argmax = inputs
+    input, rois, ctx.scale, *_, ctx.with_argmax = inputs
     ctx.mark_non_differentiable(output[1])
     ctx.save_for_backward(output[1], rois)
     ctx.size = (input.shape[0], input.shape[2], input.shape[3], is_channels_last([input]))
@@ -111,7 +112,7 @@ def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
     require(ctx.with_argmax, "with_argmax must be True for roi_pool to have a gradient")
     argmax, rois = ctx.saved_tensors
     deterministic = torch.are_deterministic_algorithms_enabled()
-    return _backward_op(grad, argmax, rois, *ctx.size, deterministic), *[None] * 5
+    return _backward_op(grad, argmax, rois, ctx.scale, *ctx.size, deterministic), *[None] * 5
 
 
 def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -121,12 +122,12 @@ def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 def _double_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     argmax, rois = ctx.saved_tensors
     if grad.numel() == 0:
-        return grad.new_zeros(argmax.shape), *[None] * 7
+        return grad.new_zeros(argmax.shape), *[None] * 8
     channels, pixels = grad.shape[1], grad.shape[2] * grad.shape[3]
     plane = rois[:, :1].long() * channels + torch.arange(channels, device=grad.device)  # [K, C]
     taken = argmax >= 0  # not so in empty bins and, on CUDA, where the image index is out of range
     at = (plane[:, :, None, None] * pixels + argmax).where(taken, 0)
-    return grad.reshape(-1)[at].where(taken, 0), *[None] * 7
+    return grad.reshape(-1)[at].where(taken, 0), *[None] * 8
 
 
 torch.library.register_autograd("pyrcnn::roi_pool", _backward, setup_context=_setup_forward)

@@ -17,7 +17,7 @@ import torch
 
 HERE = Path(__file__).parent
 SOURCES = HERE.parent.parent / "csrc"
-OPERATORS = ("nms", "generate_proposals", "roi_detections", "preprocess", "match_boxes", "box_iou")
+OPERATORS = tuple(sorted({path.parent.name for path in SOURCES.glob("*/*_cuda.cu")}))
 FLAGS = ["-std=c++20", "-O2", "-fPIC", "-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000", "-ffp-contract=off",
          "-fno-sanitize-recover=all", "-U_FORTIFY_SOURCE", "-Wno-attributes", "-Wno-psabi"]  # fmt: skip
 SANITIZE = "-fsanitize=undefined"
@@ -36,7 +36,7 @@ def build(folder: Path, operators: tuple[str, ...] = OPERATORS, sanitize: str = 
         subprocess.run([compiler, *FLAGS, *checked, *include, "-x", "c++", "-c", source, "-o", to], check=True)
         return to
 
-    sources = [HERE / "grid.cpp", *(SOURCES / name / f"{name}_cuda.cu" for name in operators)]
+    sources = [HERE / "grid.cpp", *(path for name in operators for path in sorted((SOURCES / name).glob("*_cuda.cu")))]
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(compile_one, sources))
     library = folder / "emulated.so"

@@ -1,4 +1,4 @@
-"""The CUDA kernels without a GPU: the contract, run by their sources compiled for the host (tests/emulation)."""
+"""The CUDA kernels without a GPU: the contract and its edges, by their sources compiled for the host."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.conftest import python
 from tests.emulation import OPERATORS, build
 
 ROOT = Path(__file__).parent.parent.parent
-PROMISES = "oracle or empty or strides or hostile or written"
+PROMISES = "oracle or empty or strides or hostile or written or format or gradients or channels"
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,8 @@ def test_the_contract_whatever_the_order_of_threads(library: Path, order: str) -
         "-k",
         selection,
     )
-    command, folder = python(code, *settings, ROOT / "tests/ops/test_contract.py")
+    tests = [ROOT / "tests/ops" / name for name in ("test_contract.py", "test_channels.py")]
+    command, folder = python(code, *settings, *tests)
     environment = {**os.environ, "PYRCNN_EMULATION": str(library), "PYRCNN_EMULATION_ORDER": order}
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -111,6 +111,16 @@ template <typename T> T atomicOr(T* at, T x) {
   return old;
 }
 
+struct float4 {
+  float x, y, z, w;
+};
+inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+inline float4 atomicAdd(float4* at, float4 by) {
+  const float4 old = *at;
+  at->x += by.x, at->y += by.y, at->z += by.z, at->w += by.w;
+  return old;
+}
+
 using cudaStream_t = void*;
 enum cudaError_t { cudaSuccess = 0 };
 enum cudaMemcpyKind { cudaMemcpyDeviceToDevice, cudaMemcpyDeviceToHost };
