@@ -77,8 +77,8 @@ inline Outputs check_and_allocate(const Inputs& in, const Options& o) {
           torch::stable::new_empty(heat, {n, k, joints}, dtype)};
 }
 
-// Contiguous inputs in the compute type; the maps keep their strides.
-inline Inputs prepared(const Inputs& in, ScalarType dtype) {
+// Contiguous inputs; the maps keep their strides.
+inline Inputs prepared(const Inputs& in) {
   const auto plain = [](const Tensor& t) { return as_contiguous(t); };
   Inputs ready = in;
   ready.ys = plain(in.ys), ready.xs = plain(in.xs);

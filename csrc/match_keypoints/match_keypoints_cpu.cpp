@@ -43,7 +43,7 @@ template <typename T> class Around {
 
 template <typename T> void run(const Inputs& inputs, const Options& o, const Outputs& out) {
   using C = compute_t<T>;
-  const Inputs in = prepared(inputs, out.scores.scalar_type());
+  const Inputs in = prepared(inputs);
   const heatmap_peaks::Peaks peaks = heatmap_peaks::find_peaks(in.heatmap, o.peaks());
   const std::vector<C> spreads(o.spreads.begin(), o.spreads.end());
   const Maps<T> maps = match_keypoints::maps<T>(in, o, peaks, out, spreads.empty() ? nullptr : spreads.data());

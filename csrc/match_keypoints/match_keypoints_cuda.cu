@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename T> void run(const OnDevice& on, const Inputs& inputs, const Options& o, const Outputs& out) {
   using C = compute_t<T>;
-  const Inputs in = prepared(inputs, out.scores.scalar_type());
+  const Inputs in = prepared(inputs);
   const heatmap_peaks::Peaks peaks = heatmap_peaks::find_peaks(in.heatmap, o.peaks());
   Spreads<C> spreads{};
   for (size_t i = 0; i < o.spreads.size(); ++i) spreads.values[i] = C(o.spreads[i]);

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pyrcnn import ops
+from pyrcnn import InputError, ops
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 POST = np.load(FIXTURES / "centernet_post.npz")
@@ -208,3 +208,17 @@ def test_without_candidates_the_regressed_joint_stays_whatever_the_limits(rankin
     )
     assert keypoints.flatten().tolist() == [6.0, 6.0]
     assert scores.flatten().tolist() == pytest.approx([0.1])
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.float64, torch.bfloat16])
+def test_image_sizes_are_read_as_they_are(dtype: torch.dtype, device) -> None:
+    generator = torch.Generator().manual_seed(0)
+    cells = [torch.randint(0, 8, (1, 5), generator=generator).to(device) for _ in range(2)]
+    maps = [3 * torch.randn(1, c, 8, 8, generator=generator).to(device) for c in (2, 4, 4)]
+    sizes = torch.tensor([[20, 24]], device=device)
+    wanted = ops.match_keypoints(*cells, *maps, None, 4.0, sizes.float())
+    found = ops.match_keypoints(*cells, *maps, None, 4.0, sizes.to(dtype))
+    for x, y in zip(found, wanted, strict=True):
+        assert torch.equal(x, y)
+    with pytest.raises(InputError, match="image_sizes must be floating, int32 or int64"):
+        ops.match_keypoints(*cells, *maps, None, 4.0, sizes.bool())
