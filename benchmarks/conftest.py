@@ -98,8 +98,19 @@ def duel(request: pytest.FixtureRequest, benchmark: Any, device: torch.device) -
         }
         benchmark.extra_info.update(row)
         ROWS.append(row)
+        write_rows(config)  # now: a run that is stopped keeps what it has measured
 
     return run
+
+
+def write_rows(config: pytest.Config) -> None:
+    """The figures so far to ``--rows``."""
+    path = config.getoption("--rows")
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".part")
+        temporary.write_text(json.dumps({"machine": describe(), "rows": ROWS}, indent=1))
+        os.replace(temporary, path)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -116,9 +127,3 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             for name, t in sorted(timings.items(), key=lambda item: item[1].median)
         )
         terminalreporter.write_line(f"{row['row']:58s} {human(ours.median):>9s}{floor}{peers}")
-    path = config.getoption("--rows")
-    if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".part")
-        temporary.write_text(json.dumps({"machine": describe(), "rows": ROWS}, indent=1))
-        os.replace(temporary, path)

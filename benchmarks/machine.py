@@ -66,4 +66,5 @@ def describe() -> dict[str, str]:
     facts["capability"] = pyrcnn.build_info()["cpu_capability"]
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name()
+        facts["cuda"] = str(torch.version.cuda)
     return facts

@@ -16,13 +16,14 @@ from benchmarks.race import human
 
 
 def table(report: dict[str, Any]) -> str:
-    """One line per row: ours, the floor, every peer with its ratio; for models a second table of their stages."""
+    """One line per row: ours, the goal if it has one, the floor, every peer with its ratio; then models' stages."""
     machine = ", ".join(f"{k} {v}" for k, v in report["machine"].items())
+    goals = any(row.get("goal") for row in report["rows"])
     lines = [
         f"Measured on: {machine}; threads: {sorted({r['threads'] for r in report['rows']})}.",
         "",
-        "| row | pyrcnn | floor | peers (time, times ours) |",
-        "|---|---|---|---|",
+        f"| row | pyrcnn |{' goal |' if goals else ''} floor | peers (time, times ours) |",
+        "|---|---|---|---|" + "---|" * goals,
     ]
     for row in report["rows"]:
         timings = dict(row["timings"])
@@ -31,7 +32,8 @@ def table(report: dict[str, Any]) -> str:
         ordered = sorted(timings.items(), key=lambda item: item[1][0])
         peers = " · ".join(f"{name} {human(t[0])} (**{t[0] / ours:.1f}×**)" for name, t in ordered) or "–"
         peers += f" ({row['note']})" if row.get("note") else ""
-        lines.append(f"| {row['row']} | {human(ours)} | {floor} | {peers} |")
+        goal = f" {human(row['goal'])} ({ours / row['goal']:.2f}×) |" if row.get("goal") else " – |" * goals
+        lines.append(f"| {row['row']} | {human(ours)} |{goal} {floor} | {peers} |")
     models = [row for row in report["rows"] if "split" in row]
     return "\n".join(lines) + (f"\n\n{stage_table(models)}" if models else "")
 
