@@ -94,8 +94,7 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
       "bool channels_last) -> Tensor");
 
   // convolutions of optimized networks
-  m.def(
-      "_winograd_conv2d(Tensor input, Tensor weight, Tensor? bias, Tensor? other, float low, float high) -> Tensor");
+  m.def("_winograd_conv2d(Tensor input, Tensor weight, Tensor? bias, Tensor? other, float low, float high) -> Tensor");
 
   // training
 }
