@@ -1,29 +1,22 @@
-// Everything of a fixed shape, so that one CUDA graph holds it: (1) the anchors that can be among the best of their
-// image and level, in order (below; generate_proposals_order.cuh where many are wanted); (2) one block per image and
-// level decodes the best and closes the gaps of those that do not fit; (3) suppression, each image and level a group of
-// its own (nms_suppress.cuh); (4) a merge of the levels by binary search.
-#include <cub/block/block_scan.cuh>
-
+// Everything of a fixed shape, so that one CUDA graph holds it. Up to 4096 anchors of an image and level: one launch
+// (generate_proposals_at_once.cuh). More: (1) a sort of all anchors (generate_proposals_order.cuh); (2) one block per
+// image and level decodes the best and closes the gaps of those that do not fit; (3) suppression, each image and level
+// a group of its own (nms_suppress.cuh); (4) a merge of the levels by binary search.
 #include "../nms/nms_suppress.cuh"
+#include "generate_proposals_at_once.cuh"
 #include "generate_proposals_order.cuh"
 
 namespace pyrcnn::generate_proposals {
 namespace {
 
-using nms::scratch_bytes;
-
-constexpr int kDecodeThreads = 512;  // twice as many would have 64 registers each, fewer than decoding takes
-
-// Decodes the best of a segment, which are anchors index_at(0), ..., index_at(count - 1), by all threads of a block.
-template <typename T, typename F>
-__device__ void decode_best(const Batch<T>& b, int64_t segment, int64_t count, const F& index_at) {
+template <typename T>
+__global__ void __launch_bounds__(kDecodeThreads, 1) decode_sorted(const __grid_constant__ Batch<T> b) {
   using C = compute_t<T>;
-  using Scan = cub::BlockScan<int, kDecodeThreads>;
-  __shared__ typename Scan::TempStorage shared;
-  const int64_t image = segment / b.levels;
-  const Level<T>& level = b.level[segment % b.levels];
-  const Window<C> window =
-      first_window(b.clip_first, b.sizes.template at<C>(2 * image), b.sizes.template at<C>(2 * image + 1), b.min_size);
+  __shared__ Scan::TempStorage shared;
+  const int64_t segment = blockIdx.x, image = segment / b.levels, l = segment % b.levels;
+  const int64_t first = image * b.anchors() + b.first[l], count = lower(b.first[l + 1] - b.first[l], b.top);
+  const Level<T>& level = b.level[l];
+  const Window<C> window = b.window(image);
   int64_t written = 0;  // the same in all threads
   for (int64_t start = 0; start < count; start += kDecodeThreads) {
     const int64_t i = start + threadIdx.x;
@@ -31,7 +24,7 @@ __device__ void decode_best(const Batch<T>& b, int64_t segment, int64_t count, c
     Box<C> box{};
     C logit{};
     if (i < count) {
-      const uint32_t index = index_at(i);
+      const uint32_t index = b.sorted[first + i];
       logit = b.logit(image, level, level.position(index));
       const AnchorDelta<C> one = anchor_delta(level, b.rules, image, index);
       box = decode(one.anchor, one.delta, b.rules.cap);
@@ -43,48 +36,13 @@ __device__ void decode_best(const Batch<T>& b, int64_t segment, int64_t count, c
       const int64_t rank = written + before, at = segment * b.top + rank;
       C* to = b.boxes + 4 * at;
       to[0] = box.x1, to[1] = box.y1, to[2] = box.x2, to[3] = box.y2;
-      b.scores[at] = C(1) / (C(1) + exp_of(-logit));
+      b.scores[at] = sigmoid(logit);
       b.order[at] = uint32_t(rank);
     }
     written += sum;
     __syncthreads();  // `shared` is used again
   }
   if (threadIdx.x == 0) b.competitors[segment] = written;
-}
-
-template <typename T>
-__global__ void __launch_bounds__(kDecodeThreads, 1) decode_sorted(const __grid_constant__ Batch<T> b) {
-  const int64_t segment = blockIdx.x, image = segment / b.levels, l = segment % b.levels;
-  const int64_t begin = image * b.anchors() + b.first[l], anchors = b.first[l + 1] - b.first[l];
-  decode_best(b, segment, lower(anchors, b.top), [&](int64_t i) { return b.sorted[begin + i]; });
-}
-
-// As above where `listed` is what `collect` found; if its bar was too high or too low, from all anchors.
-template <typename T>
-__global__ void __launch_bounds__(kDecodeThreads, 1) decode_listed(const __grid_constant__ Batch<T> b) {
-  using C = compute_t<T>;
-  using nms::Entry;
-  __shared__ nms::Shortlist<C> list;
-  const int64_t segment = blockIdx.x, image = segment / b.levels;
-  const Level<T>& level = b.level[segment % b.levels];
-  const int64_t anchors = level.anchors(), wanted = lower(anchors, b.top), listed = b.listed_counts[segment];
-  const Entry<C>* entries = b.listed + segment * nms::kEntries<C>;
-  nms::EntryNumber<C> end = Entry<C>::of_key(not_finite<C>(), 0).number();
-  int size;
-  if (listed <= nms::kEntries<C> && (listed >= wanted || anchors <= nms::kEntries<C>)) {
-    size = nms::shortlist(list, listed, {}, end, int(wanted), [&](int64_t i) { return entries[i]; });
-  } else {
-    const Key<C> bar = nms::search<Key<C>>(0, not_finite<C>(), wanted, nms::kEntries<C>, [&](Key<C> bound) {
-      int own = 0;
-      for (int64_t i = threadIdx.x; i < anchors; i += blockDim.x) own += finite_key(b.logit(image, level, i)) < bound;
-      return nms::sum_over_block(own, list.sums);
-    });
-    end = Entry<C>::of_key(bar, 0).number();  // too many are before it only where more than fit are equal
-    size = nms::shortlist(list, anchors, {}, end, int(wanted), [&](int64_t i) {
-      return Entry<C>::of_key(finite_key(b.logit(image, level, i)), uint32_t(level.index(i)));
-    });
-  }
-  decode_best(b, segment, lower(int64_t(size), wanted), [&](int64_t i) { return list.entries[i].row(); });
 }
 
 // The score of the i-th kept box of a segment.
@@ -129,40 +87,10 @@ template <typename T> __global__ void merge(const __grid_constant__ Batch<T> b) 
   }
 }
 
-// Clips what was suppressed unclipped, and closes the gaps that boxes without area leave: one block per image, in
-// place. A chunk is read before it is written, and never written behind where it was read.
 template <typename T>
 __global__ void __launch_bounds__(kDecodeThreads, 1) clip_last(const __grid_constant__ Batch<T> b) {
-  using C = compute_t<T>;
-  using Scan = cub::BlockScan<int, kDecodeThreads>;
-  __shared__ typename Scan::TempStorage shared;
-  const int64_t image = blockIdx.x, count = b.out_counts[image];
-  const C height = b.sizes.template at<C>(2 * image), width = b.sizes.template at<C>(2 * image + 1);
-  C *boxes = b.out_boxes + 4 * image * b.most, *scores = b.out_scores + image * b.most;
-  int64_t written = 0;
-  for (int64_t start = 0; start < count; start += kDecodeThreads) {
-    const int64_t i = start + threadIdx.x;
-    Box<C> box{};
-    C score{};
-    if (i < count) box = {boxes[4 * i], boxes[4 * i + 1], boxes[4 * i + 2], boxes[4 * i + 3]}, score = scores[i];
-    const bool fits = i < count && fit_last(box, height, width, b.min_size);
-    int before = 0, sum = 0;
-    Scan(shared).ExclusiveSum(int(fits), before, sum);
-    __syncthreads();  // all have read
-    if (fits) {
-      C* to = boxes + 4 * (written + before);
-      to[0] = box.x1, to[1] = box.y1, to[2] = box.x2, to[3] = box.y2;
-      scores[written + before] = score;
-    }
-    written += sum;
-    __syncthreads();  // all have written, and `shared` is used again
-  }
-  for (int64_t i = written + threadIdx.x; i < count; i += kDecodeThreads) {
-    for (int side = 0; side < 4; ++side) boxes[4 * i + side] = C{};
-    scores[i] = C{};
-  }
-  __syncthreads();
-  if (threadIdx.x == 0) b.out_counts[image] = written;
+  __shared__ Scan::TempStorage shared;
+  clip_in_place(b, blockIdx.x, b.out_counts[blockIdx.x], shared);
 }
 
 template <typename T> void run(const OnDevice& on, const Arguments& a, const Outputs& to) {
@@ -173,14 +101,13 @@ template <typename T> void run(const OnDevice& on, const Arguments& a, const Out
     b.level[l] = level<T>(a, l);
     const int64_t anchors = b.level[l].anchors();
     b.first[l + 1] = b.first[l] + anchors;
-    b.first_part[l + 1] = b.first_part[l] + ceil_div(anchors, kPart);
     const int64_t top = anchors < a.pre_nms_top_n ? anchors : a.pre_nms_top_n;
     b.top = b.top < top ? top : b.top;
   }
   b.levels = a.levels, b.images = a.images, b.most = a.post_nms_top_n;
   b.kept_most = b.top < b.most ? b.top : b.most;
   b.rules = rules<C>(a), b.sizes = numbers(a.image_sizes, "image_sizes");
-  b.min_size = C(a.min_size), b.clip_first = a.clip_first;
+  b.min_size = C(a.min_size), b.clip_first = a.clip_first, b.iou_threshold = C(a.nms_threshold);
   b.out_boxes = mutable_data<C>(to.boxes), b.out_scores = mutable_data<C>(to.scores);
   b.out_counts = mutable_data<int64_t>(to.counts);
   if (b.images == 0) return;
@@ -191,32 +118,26 @@ template <typename T> void run(const OnDevice& on, const Arguments& a, const Out
     STD_CUDA_CHECK(cudaMemsetAsync(b.out_scores, 0, sizeof(C) * b.images * b.most, on.stream));
     return;
   }
+  if (b.top <= kMostAtOnce && can_run_together()) return run_at_once(on, like, b);
+
   const Tensor boxes = scratch_bytes(like, 4 * int64_t(sizeof(C)) * rows);
   const Tensor scores = scratch_bytes(like, int64_t(sizeof(C)) * rows), order = scratch_bytes(like, 4 * rows);
   const Tensor kept = scratch_bytes(like, 8 * segments * b.kept_most), competitors = scratch_bytes(like, 8 * segments);
-  const Tensor zeros = scratch_bytes(like, 12 * segments);
+  const Tensor kept_counts = scratch_bytes(like, 8 * segments);
   b.boxes = mutable_data<C>(boxes), b.scores = mutable_data<C>(scores), b.order = mutable_data<uint32_t>(order);
   b.kept = mutable_data<int64_t>(kept), b.competitors = mutable_data<int64_t>(competitors);
-  b.kept_counts = mutable_data<int64_t>(zeros);
-  b.listed_counts = reinterpret_cast<int32_t*>(b.kept_counts + segments);
-  STD_CUDA_CHECK(cudaMemsetAsync(b.kept_counts, 0, 12 * segments, on.stream));
+  b.kept_counts = mutable_data<int64_t>(kept_counts);
+  STD_CUDA_CHECK(cudaMemsetAsync(b.kept_counts, 0, 8 * segments, on.stream));
 
-  if (b.top <= kMostListed<C>) {
-    const Tensor listed = scratch_bytes(like, int64_t(sizeof(nms::Entry<C>)) * nms::kEntries<C> * segments);
-    b.listed = mutable_data<nms::Entry<C>>(listed);
-    launch(on, &collect<T>, unsigned(b.images * b.first_part[b.levels]), kCollectThreads, b);
-    launch(on, &decode_listed<T>, unsigned(segments), kDecodeThreads, b);
-  } else {
-    const int64_t total = b.images * b.anchors();
-    const Tensor keys = scratch_bytes(like, 8 * total), sorted = scratch_bytes(like, 4 * total);
-    b.keys = mutable_data<uint64_t>(keys), b.sorted = mutable_data<uint32_t>(sorted);
-    sort_all(on, like, b);
-    launch(on, &decode_sorted<T>, unsigned(segments), kDecodeThreads, b);
-  }
+  const int64_t total = b.images * b.anchors();
+  const Tensor keys = scratch_bytes(like, 8 * total), sorted = scratch_bytes(like, 4 * total);
+  b.keys = mutable_data<uint64_t>(keys), b.sorted = mutable_data<uint32_t>(sorted);
+  sort_all(on, like, b);
+  launch(on, &decode_sorted<T>, unsigned(segments), kDecodeThreads, b);
 
   nms::Problem<C> problem{};
   problem.boxes = b.boxes, problem.images = segments, problem.rows = b.top, problem.max_output = b.kept_most;
-  problem.iou_threshold = C(a.nms_threshold), problem.all_compete = true;
+  problem.iou_threshold = b.iou_threshold, problem.all_compete = true;
   problem.indices = b.kept, problem.counts = b.kept_counts, problem.order = b.order,
   problem.competitors = b.competitors;
   nms::suppress(on, like, problem);

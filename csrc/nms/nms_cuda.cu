@@ -1,4 +1,6 @@
-// nms, batched_nms and nms_padded on CUDA: order (nms_order.cuh), then suppress (nms_suppress.cuh).
+// nms, batched_nms and nms_padded on CUDA: up to 8192 boxes of an image in one launch (nms_at_once.cuh); beyond that,
+// order (nms_order.cuh), then suppress in chunks (nms_suppress.cuh).
+#include "nms_at_once.cuh"
 #include "nms_check.h"
 #include "nms_order.cuh"
 #include "nms_suppress.cuh"
@@ -15,6 +17,7 @@ template <typename T> void solve(const OnDevice& on, const Tensor& like, Problem
   }
   const Tensor order = scratch_bytes(like, 4 * p.images * p.rows), competitors = scratch_bytes(like, 8 * p.images);
   p.order = mutable_data<uint32_t>(order), p.competitors = mutable_data<int64_t>(competitors);
+  if (p.rows <= kMostRows && can_run_together()) return solve_at_once(on, like, p);
   order_rows(on, like, p);
   suppress(on, like, p);
 }

@@ -1,34 +1,14 @@
-// The visiting order on CUDA: rows by descending score, ties by lower row, those that do not compete last.
+// The visiting order of many rows on CUDA: by descending score, ties by lower row, those that do not compete last; by
+// CUB's radix sort, which is stable.
 #pragma once
 #include <cub/device/device_radix_sort.cuh>
 
 #include "nms_problem.cuh"
-#include "nms_select.cuh"
 
 namespace pyrcnn::nms {
 
-// Few rows: one block per image sorts in shared memory, and prepares the outputs on the way.
-template <typename T> __global__ void __launch_bounds__(kSortThreads) order_few_rows(const Problem<T> p, int size) {
-  using C = compute_t<T>;
-  __shared__ Entry<C> entries[kEntries<C>];
-  const int64_t image = blockIdx.x;
-  int64_t competitors = 0;
-  for (int start = 0; start < size; start += kSortThreads) {
-    const int i = start + int(threadIdx.x);
-    const bool competes = i < p.rows && p.competes(image, i);
-    if (i < size) entries[i] = competes ? Entry<C>::of(C(p.scores[image * p.rows + i]), uint32_t(i)) : Entry<C>::last();
-    competitors += __syncthreads_count(competes);
-  }
-  sort_in_block(entries, size);
-  for (int i = int(threadIdx.x); i < competitors; i += kSortThreads) p.order[image * p.rows + i] = entries[i].row();
-  for (int64_t i = threadIdx.x; i < p.max_output; i += kSortThreads) p.indices[image * p.max_output + i] = -1;
-  if (threadIdx.x == 0) p.competitors[image] = competitors, p.counts[image] = 0;
-}
-
-// Many rows: CUB's radix sort, which is stable.
-
-// float: image, then whether it does not compete, then the score, in one key; all images are sorted together. double:
-// the score alone, with all ones for what does not compete (no number's key), image by image.
+// Keys of float: image, then whether it does not compete, then the score; all images are sorted together. Keys of
+// double: the score alone, with all ones for what does not compete (no number's key), image by image.
 template <typename C> constexpr bool kOneSort = sizeof(C) == 4;
 
 template <typename T> struct MakeKeys {
@@ -99,8 +79,6 @@ template <typename T> void order_many_rows(const OnDevice& on, const Tensor& lik
 
 // Sets order, competitors, and the outputs as they are where nothing is kept.
 template <typename T> void order_rows(const OnDevice& on, const Tensor& like, const Problem<T>& p) {
-  if (p.rows <= kEntries<compute_t<T>>)
-    return launch(on, &order_few_rows<T>, unsigned(p.images), kSortThreads, p, power_of_two(int(p.rows)));
   STD_CUDA_CHECK(cudaMemsetAsync(p.counts, 0, 8 * p.images, on.stream));
   STD_CUDA_CHECK(cudaMemsetAsync(p.indices, 0xff, 8 * p.images * p.max_output, on.stream));  // -1
   order_many_rows(on, like, p);

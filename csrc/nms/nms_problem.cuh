@@ -33,6 +33,8 @@ template <typename T> struct Problem {
   __device__ int64_t group(int64_t image, int64_t row) const { return groups ? groups[image * rows + row] : 0; }
 };
 
+constexpr int64_t kMatrixBytes = int64_t{32} << 20;  // images are taken in batches whose bit matrices fit
+
 // Scratch from torch's allocator, which is what makes this capturable in a CUDA graph.
 inline Tensor scratch_bytes(const Tensor& like, int64_t bytes) {
   return torch::stable::new_empty(like, {bytes}, ScalarType::Byte);

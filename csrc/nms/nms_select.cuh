@@ -6,7 +6,6 @@
 namespace pyrcnn::nms {
 
 constexpr unsigned kFullWarp = 0xffffffffu;
-constexpr int kSortThreads = 1024;
 
 // A score's key and the row it stands for, compared as one number: descending score, ties by lower row. `last()`
 // follows every score's.
@@ -16,6 +15,7 @@ template <> struct Entry<float> {
   uint64_t word;
   static __device__ Entry of_key(uint32_t key, uint32_t row) { return {uint64_t(key) << 32 | row}; }
   static __device__ Entry of(float score, uint32_t row) { return of_key(descending_key(score), row); }
+  static __device__ Entry of_number(Number number) { return {number}; }
   static __device__ Entry last() { return {UINT64_MAX}; }
   __device__ uint64_t number() const { return word; }
   __device__ uint32_t key() const { return uint32_t(word >> 32); }
@@ -26,6 +26,7 @@ template <> struct Entry<double> {
   uint64_t word, position;
   static __device__ Entry of_key(uint64_t key, uint32_t row) { return {key, row}; }
   static __device__ Entry of(double score, uint32_t row) { return of_key(descending_key(score), row); }
+  static __device__ Entry of_number(Number number) { return {uint64_t(number >> 32), uint32_t(number)}; }
   static __device__ Entry last() { return {UINT64_MAX, UINT32_MAX}; }
   __device__ Number number() const { return Number(word) << 32 | position; }
   __device__ uint64_t key() const { return word; }

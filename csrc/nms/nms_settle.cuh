@@ -22,4 +22,13 @@ __device__ inline uint32_t first_bits(uint32_t word, int room) {
   return word & __ballot_sync(kFullWarp, __popc(word & ((1u << threadIdx.x % 32) - 1)) < room);
 }
 
+__device__ inline uint32_t or_over_warp(uint32_t x) {
+#if __CUDA_ARCH__ >= 800
+  return __reduce_or_sync(kFullWarp, x);
+#else
+  for (int step = 16; step > 0; step /= 2) x |= __shfl_xor_sync(kFullWarp, x, step);
+  return x;
+#endif
+}
+
 }  // namespace pyrcnn::nms

@@ -11,8 +11,7 @@ namespace pyrcnn::nms {
 
 constexpr int kChunk = 1024, kWords = kChunk / 32;
 constexpr int kCompareThreads = 256, kCompareWarps = kCompareThreads / 32;
-constexpr int64_t kMaxSplits = 64;                   // blocks that share the kept boxes of one image
-constexpr int64_t kMatrixBytes = int64_t{32} << 20;  // images are taken in batches whose bit matrices fit
+constexpr int64_t kMaxSplits = 64;  // blocks that share the kept boxes of one image
 
 template <typename C> struct Workspace {
   Box<C>* kept;          // [images of a batch, capacity]: boxes kept so far; unused when one chunk holds all rows
@@ -97,15 +96,6 @@ __global__ void __launch_bounds__(kCompareThreads)
     const int64_t index = block - inner;
     compare_with_kept(p, w, image, slot, begin, count, int(index / splits), index % splits, splits);
   }
-}
-
-__device__ inline uint32_t or_over_warp(uint32_t x) {
-#if __CUDA_ARCH__ >= 800
-  return __reduce_or_sync(kFullWarp, x);
-#else
-  for (int step = 16; step > 0; step /= 2) x |= __shfl_xor_sync(kFullWarp, x, step);
-  return x;
-#endif
 }
 
 // One block per image; warp v answers for the chunk's boxes 32 v ... 32 v + 31. In step r warp r settles its boxes by

@@ -8,9 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import python
 from tests.emulation import OPERATORS, build
+from tests.emulation.sizes import Results, all_results
 
 ROOT = Path(__file__).parent.parent.parent
 PROMISES = "oracle or empty or strides or hostile or written or format or gradients or channels"
@@ -21,8 +23,39 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("emulated"))
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "c++")) is None, reason="needs a C++ compiler")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which(os.environ.get("CXX", "c++")) is None, reason="needs a C++ compiler"),
+]
+
+
+@pytest.fixture(scope="module")
+def expected() -> Results:
+    return all_results()
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["one launch", "several"])
+@pytest.mark.parametrize("order", ["forward", "backward", "3", "7"])
+def test_sizes_at_which_kernels_change(
+    library: Path, expected: Results, tmp_path: Path, order: str, together: bool
+) -> None:
+    """Also where a device cannot run a grid's blocks at the same time, so that one launch becomes several."""
+    code = "import runpy\nrunpy.run_module('tests.emulation.sizes', run_name='__main__')"
+    command, folder = python(code, tmp_path / "results.pt")
+    environment = {**os.environ, "PYRCNN_EMULATION": str(library), "PYRCNN_EMULATION_ORDER": order}
+    if not together:
+        environment["PYRCNN_EMULATION_ALONE"] = "1"
+    result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    actual = torch.load(tmp_path / "results.pt")
+    assert actual.keys() == expected.keys()
+    for name, tensors in expected.items():
+        for a, b in zip(actual[name], tensors, strict=True):
+            torch.testing.assert_close(
+                a, b, rtol=0, atol=0, equal_nan=True, msg=lambda text, name=name: f"{name}: {text}"
+            )
+
+
 @pytest.mark.parametrize("order", ["forward", "backward", "5"])
 def test_the_contract_whatever_the_order_of_threads(library: Path, order: str) -> None:
     selection = f"({' or '.join(OPERATORS)}) and ({PROMISES})"

@@ -2,6 +2,7 @@
 // Included in place of the toolkit's header of the same name.
 #pragma once
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <source_location>
@@ -12,13 +13,13 @@
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 #define __grid_constant__
-#define __shared__ static  // blocks run one after the other
+#define __shared__ static thread_local  // blocks that run at the same time have a host thread each
 
 struct dim3 {
   unsigned x, y, z;
-  dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+  constexpr dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
 };
-inline dim3 threadIdx, blockIdx, blockDim, gridDim;
+inline constinit thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
 
 namespace emulation {
 
@@ -27,7 +28,12 @@ using Place = std::source_location;
 // Waits for the other threads of the group and returns what each of them brought, until the group's next meeting. All
 // must come to the same place.
 const uint64_t* meet(Group group, uint64_t value, Place place);
-void run(dim3 grid, dim3 block, size_t argument_bytes, const std::function<void()>& thread);
+// The same for all threads of a grid whose blocks run at the same time.
+void meet_grid(Place place);
+void run(dim3 grid, dim3 block, bool at_once, size_t argument_bytes, const std::function<void()>& thread);
+// Of a grid whose blocks run at the same time. Few, and other than a number of anything, so that blocks get several
+// items of work, and unequal ones.
+int most_blocks();
 
 template <typename T> uint64_t bits(T value) {
   static_assert(sizeof(T) <= 8);
@@ -100,6 +106,7 @@ template <typename T> T atomicAdd(T* at, T x) {
   *at += x;
   return old;
 }
+inline void __threadfence() {}
 template <typename T> T atomicMax(T* at, T x) {
   const T old = *at;
   if (*at < x) *at = x;
@@ -134,13 +141,38 @@ inline cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cud
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
 
+enum cudaDeviceAttr { cudaDevAttrCooperativeLaunch, cudaDevAttrMultiProcessorCount };
+inline cudaError_t cudaGetDevice(int* device) {
+  *device = 0;
+  return cudaSuccess;
+}
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
+  const bool together = std::getenv("PYRCNN_EMULATION_ALONE") == nullptr;
+  *value = attribute == cudaDevAttrCooperativeLaunch ? int(together) : emulation::most_blocks();
+  return cudaSuccess;
+}
+template <typename K> cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, K, int, size_t) {
+  *blocks = 1;
+  return cudaSuccess;
+}
+
+enum cudaLaunchAttributeID { cudaLaunchAttributeCooperative };
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  struct {
+    int cooperative;
+  } val;
+};
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   size_t dynamicSmemBytes;
   cudaStream_t stream;
+  cudaLaunchAttribute* attrs;
+  unsigned numAttrs;
 };
 template <typename... P, typename... A>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...), A&&... arguments) {
-  emulation::run(config->gridDim, config->blockDim, (sizeof(P) + ... + 0), [&] { kernel(arguments...); });
+  const bool at_once = config->numAttrs == 1 && config->attrs->val.cooperative != 0;
+  emulation::run(config->gridDim, config->blockDim, at_once, (sizeof(P) + ... + 0), [&] { kernel(arguments...); });
   return cudaSuccess;
 }

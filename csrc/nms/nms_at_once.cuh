@@ -1,0 +1,142 @@
+// Up to 8192 boxes of each image: everything in one launch, of which a CUDA graph holds one node.
+//
+// Why one: the three parts (order; compare all pairs; walk) depend on each other, and each boundary between dependent
+// nodes of a graph costs about what a barrier of the whole grid does, 1 to 1.5 microseconds. The grid has one barrier,
+// after the order: it is what makes every block see it, and it also stands for the node that would have to zero the
+// counters of a launch without barriers. Between comparing and walking nobody waits: the block that completes the
+// matrix of an image is the one to walk. Comparing must be spread over the device (1,000 boxes have 500,000 pairs, 40
+// microseconds for one multiprocessor), so one block per image in its own shared memory would be slower; the matrix
+// stays in the L2 cache. Ranks are counted, each box against all, because that spreads too: a block that sorts alone
+// takes some 60 steps with a barrier each.
+#pragma once
+#include "nms_tiles.cuh"
+
+namespace pyrcnn::nms {
+
+template <typename T> struct AtOnce {
+  using C = compute_t<T>;
+  Problem<T> p;
+  int64_t first, images;  // those of this launch
+  int words;
+  Corners<C>* boxes;  // [images, rows], by rank
+  int64_t* groups;    // likewise, or null
+  uint32_t* tiles;    // [images, tiles_of(words), 32]
+  int32_t* arrived;   // [images]: how many tiles are made
+};
+
+template <typename C> using ScoreKey = decltype(descending_key(C{}));
+template <typename C> constexpr int kRankKeys = 16384 / int(sizeof(C));  // in shared memory at a time
+template <typename C> struct RankState {
+  alignas(16) ScoreKey<C> keys[kRankKeys<C>];
+  int ranks[32];
+  int sums[32];
+};
+
+// By one block: the ranks of rows 32 tile ... 32 tile + 31 among all rows of the image.
+template <typename T>
+__device__ void rank_rows(const AtOnce<T>& a, int64_t slot, int tile, RankState<compute_t<T>>& s) {
+  using C = compute_t<T>;
+  using Key = ScoreKey<C>;
+  constexpr Key kNone = Key(-1);  // follows every score's key
+  constexpr int kAtOnce = 16 / int(sizeof(Key));
+  struct alignas(16) Keys {
+    Key key[kAtOnce];
+  };
+  const Problem<T>& p = a.p;
+  const int64_t image = a.first + slot;
+  const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32), rows = int(p.rows), row = 32 * tile + lane;
+  const auto key_of = [&](int i) {
+    return i < rows && p.competes(image, i) ? descending_key(C(p.scores[image * rows + i])) : kNone;
+  };
+  const Key own = key_of(row);
+  int before = 0, competitors = 0;
+  for (int start = 0; start < rows; start += kRankKeys<C>) {
+    const int size = rows - start < kRankKeys<C> ? (rows - start + 31) / 32 * 32 : kRankKeys<C>;
+    __syncthreads();  // `s` is read no more
+    for (int i = int(threadIdx.x); i < size; i += kTileThreads) {
+      s.keys[i] = key_of(start + i);
+      competitors += s.keys[i] != kNone;
+    }
+    if (start == 0 && threadIdx.x < 32) s.ranks[threadIdx.x] = 0;
+    __syncthreads();
+    for (int strip = warp; strip < size / 32; strip += kTileWarps) {  // 32 rows
+      const int other = start / 32 + strip;
+      const Key bound = own + Key(other < tile);  // of equals the lower row goes first
+#pragma unroll 2
+      for (int b = 0; b < 32; b += kAtOnce) {
+        const Keys keys = *reinterpret_cast<const Keys*>(s.keys + 32 * strip + b);
+#pragma unroll
+        for (int k = 0; k < kAtOnce; ++k) before += keys.key[k] < bound + Key(other == tile && b + k < lane);
+      }
+    }
+  }
+  atomicAdd(s.ranks + lane, before);
+  if (tile == 0) {
+    competitors = sum_over_block(competitors, s.sums);
+    if (threadIdx.x == 0) p.competitors[image] = competitors;
+  }
+  __syncthreads();
+  if (warp == 0 && own != kNone) {
+    const int64_t at = slot * rows + s.ranks[lane];
+    p.order[image * rows + s.ranks[lane]] = uint32_t(row);
+    a.boxes[at] = p.box(image, row);
+    if (p.groups != nullptr) a.groups[at] = p.group(image, row);
+  }
+}
+
+// By one block, when all tiles of the image are made.
+template <typename T> __device__ void keep_rows(const AtOnce<T>& a, int64_t slot, Walk& s) {
+  const Problem<T>& p = a.p;
+  const int64_t image = a.first + slot;
+  int64_t* indices = p.indices + image * p.max_output;
+  int kept = 0;
+  const int words =
+      walk<kMostWords>(a.tiles + 32 * slot * tiles_of(a.words), int(p.competitors[image]), p.max_output, s, kept);
+  for (int i = int(threadIdx.x); i < 32 * words; i += kTileThreads) {
+    const uint32_t word = s.stays[i / 32], before = word & ((1u << i % 32) - 1);
+    if ((word >> i % 32 & 1) != 0) indices[s.before[i / 32] + __popc(before)] = p.row_at(image, i);
+  }
+  for (int64_t n = kept + int64_t(threadIdx.x); n < p.max_output; n += kTileThreads) indices[n] = -1;
+  if (threadIdx.x == 0) p.counts[image] = kept;
+}
+
+template <typename T> __global__ void __launch_bounds__(kTileThreads, 1) at_once(const __grid_constant__ AtOnce<T> a) {
+  using C = compute_t<T>;
+  __shared__ union Shared {
+    RankState<C> rank;
+    Strip<C> strips[kTileWarps];
+    Walk walk;
+  } s;
+  for (int64_t item = blockIdx.x; item < a.images * a.words; item += gridDim.x)
+    rank_rows(a, item / a.words, int(item % a.words), s.rank);
+  for (int64_t i = blockIdx.x * int64_t(kTileThreads) + threadIdx.x; i < a.images; i += gridDim.x * kTileThreads)
+    a.arrived[i] = 0;
+  meet_whole_grid();
+
+  const auto ordered = [&](int64_t slot) {
+    return Ordered<C>{a.boxes + slot * a.p.rows, a.groups ? a.groups + slot * a.p.rows : nullptr,
+                      int(a.p.competitors[a.first + slot]), false};
+  };
+  compare_all(a.images, a.words, a.p.iou_threshold, s.strips, a.tiles, a.arrived, ordered,
+              [&](int64_t slot) { keep_rows(a, slot, s.walk); });
+}
+
+// p.rows <= kMostRows; sets the outputs. All images at once where their matrices fit into 32 MiB.
+template <typename T> void solve_at_once(const OnDevice& on, const Tensor& like, const Problem<T>& p) {
+  using C = compute_t<T>;
+  AtOnce<T> a{};
+  a.p = p, a.words = int(ceil_div(p.rows, 32));
+  const int64_t each = tiles_of(a.words), batch = lower(p.images, higher<int64_t>(kMatrixBytes / (128 * each), 1));
+  const Tensor boxes = scratch_bytes(like, batch * p.rows * int64_t(sizeof(Corners<C>)));
+  const Tensor groups = scratch_bytes(like, p.groups ? batch * p.rows * 8 : 0);
+  const Tensor tiles = scratch_bytes(like, 128 * batch * each), arrived = scratch_bytes(like, 4 * batch);
+  a.boxes = mutable_data<Corners<C>>(boxes), a.groups = p.groups ? mutable_data<int64_t>(groups) : nullptr;
+  a.tiles = mutable_data<uint32_t>(tiles), a.arrived = mutable_data<int32_t>(arrived);
+  for (a.first = 0; a.first < p.images; a.first += batch) {
+    a.images = lower(batch, p.images - a.first);
+    // Few tiles per block, so that they spread: a multiprocessor is busy with four.
+    launch_together(on, &at_once<T>, a.images * higher<int64_t>(a.words, ceil_div(each, 4)), kTileThreads, a);
+  }
+}
+
+}  // namespace pyrcnn::nms
