@@ -14,9 +14,9 @@ PYRCNN_HD int64_t decode_and_fit(int64_t count, const Fetch& fetch, C cap, const
   int64_t n = 0;
   for (int64_t i = 0; i < count; i += kWide) {
     const int some = int(count - i < kWide ? count - i : kWide);
-    C in[8][kWide] = {};
-    for (int lane = 0; lane < some; ++lane) {
-      const AnchorDelta<C> one = fetch(i + lane);
+    C in[8][kWide];
+    for (int lane = 0; lane < kWide; ++lane) {  // the last one fills the last pack
+      const AnchorDelta<C> one = fetch(lower(i + lane, count - 1));
       in[0][lane] = one.anchor.x1, in[1][lane] = one.anchor.y1, in[2][lane] = one.anchor.x2,
       in[3][lane] = one.anchor.y2;
       in[4][lane] = one.delta.x, in[5][lane] = one.delta.y, in[6][lane] = one.delta.w, in[7][lane] = one.delta.h;

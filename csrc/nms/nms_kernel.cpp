@@ -6,9 +6,6 @@
 namespace pyrcnn::nms::PYRCNN_ISA {
 using namespace pyrcnn::PYRCNN_ISA;
 
-template <typename C> PYRCNN_HD Box<Pack<C>> on_all_lanes(const Box<C>& b) {
-  return {broadcast(b.x1), broadcast(b.y1), broadcast(b.x2), broadcast(b.y2)};
-}
 template <typename C> PYRCNN_HD Box<Pack<C>> kept_boxes(const Tile<C>& tile, int at) {
   return {load(tile.x1 + at), load(tile.y1 + at), load(tile.x2 + at), load(tile.y2 + at)};
 }
@@ -25,22 +22,47 @@ template <typename T> PYRCNN_HD const T* row_of(const Candidates<T>& candidates,
 
 // One candidate, ready to be held against tiles.
 template <typename C> struct Candidate {
-  Box<Pack<C>> box;
-  Pack<C> bound, area, threshold;
+  Box<C> box;
+  C area, bound, threshold;
+  Box<Pack<C>> boxes;
+  Pack<C> bounds;
 
-  PYRCNN_HD Mask<C> may_suppress(const Tile<C>& tile) const {
-    Mask<C> any{};
-    for (int at = 0; at < kTile; at += lanes_of<C>)
-      any |= Screen<C>::overlap(kept_boxes(tile, at), box) > load(tile.bound + at) + bound;
-    return any;
-  }
+  PYRCNN_HD Candidate(const Box<C>& box, C area, C bound, C threshold)
+      : box(box),
+        area(area),
+        bound(bound),
+        threshold(threshold),
+        boxes{broadcast(box.x1), broadcast(box.y1), broadcast(box.x2), broadcast(box.y2)},
+        bounds(broadcast(bound)) {}
+
   PYRCNN_HD bool suppressed_by(const Tile<C>& tile) const {
     Mask<C> any{};
     for (int at = 0; at < kTile; at += lanes_of<C>) {
       const Box<Pack<C>> kept = kept_boxes(tile, at);
-      any |= suppresses(kept, box, pyrcnn::area(kept), area, threshold);
+      any |= suppresses(kept, boxes, pyrcnn::area(kept), broadcast(area), broadcast(threshold));
     }
     return bits(any) != 0;
+  }
+  // By one of `tiles` tiles in a row? Few boxes pass the screen, and most that do suppress: they are tried one by one.
+  template <int tiles> PYRCNN_HD bool screened_by(const Tile<C>* first) const {
+    constexpr int kPacks = kTile / lanes_of<C>;
+    Mask<C> passes[tiles * kPacks], any{};
+    for (int i = 0; i < tiles * kPacks; ++i) {
+      const Tile<C>& tile = first[i / kPacks];
+      const int at = i % kPacks * lanes_of<C>;
+      passes[i] = Screen<C>::overlap(kept_boxes(tile, at), boxes) > load(tile.bound + at) + bounds;
+      any |= passes[i];
+    }
+    if (bits(any) == 0) return false;
+    uint32_t word = 0;
+    for (int i = 0; i < tiles * kPacks; ++i) word |= bits(passes[i]) << (i * lanes_of<C>);
+    for (; word != 0; word &= word - 1) {
+      const Tile<C>& tile = first[__builtin_ctz(word) / kTile];
+      const int at = __builtin_ctz(word) % kTile;
+      const Box<C> kept{tile.x1[at], tile.y1[at], tile.x2[at], tile.y2[at]};
+      if (suppresses(kept, box, pyrcnn::area(kept), area, threshold)) return true;
+    }
+    return false;
   }
 };
 
@@ -48,13 +70,9 @@ template <bool kScreen, typename C>
 PYRCNN_HD bool suppressed(const Candidate<C>& candidate, const Tile<C>* tiles, int64_t count) {
   int64_t t = 0;
   if (kScreen) {
-    for (; t + 2 <= count; t += 2) {
-      if (bits(candidate.may_suppress(tiles[t]) | candidate.may_suppress(tiles[t + 1])) == 0) continue;
-      if (candidate.suppressed_by(tiles[t]) || candidate.suppressed_by(tiles[t + 1])) return true;
-    }
-    for (; t < count; ++t)
-      if (bits(candidate.may_suppress(tiles[t])) != 0 && candidate.suppressed_by(tiles[t])) return true;
-    return false;
+    for (; t + 2 <= count; t += 2)
+      if (candidate.template screened_by<2>(tiles + t)) return true;
+    return t < count && candidate.template screened_by<1>(tiles + t);
   }
   for (; t < count; ++t)
     if (candidate.suppressed_by(tiles[t])) return true;
@@ -75,13 +93,12 @@ template <bool kScreen, bool kGroups, typename T, typename C = compute_t<T>>
 PYRCNN_HD int64_t visit(const Candidates<T>& candidates, const Groups* groups, C threshold, int64_t max_output,
                         Tile<C>* tiles, uint32_t* kept) {
   const Screen<C> screen(threshold);
-  const Pack<C> thresholds = broadcast(threshold);
   int64_t count = 0;
   for (int64_t i = 0; i < candidates.count && count < max_output; ++i) {
     const T* row = row_of(candidates, i);
     const Box<C> box{C(row[0]), C(row[1]), C(row[2]), C(row[3])};
     const C area = pyrcnn::area(box), bound = screen.bound(area);
-    const Candidate<C> candidate{on_all_lanes(box), broadcast(bound), broadcast(area), thresholds};
+    const Candidate<C> candidate(box, area, bound, threshold);
     Tile<C>* of_group = kGroups ? tiles + groups->first_tile[groups->of[i]] : tiles;
     const int64_t rivals = kGroups ? groups->kept[groups->of[i]] : count;
     if (kGroups && rivals >= int64_t(groups->most)) continue;
@@ -170,7 +187,6 @@ int64_t greedy_indexed(const Candidates<T>& candidates, const Index<compute_t<T>
   using C = compute_t<T>;
   const Screen<C> screen(threshold);
   const Reach<C> reach(threshold);
-  const Pack<C> thresholds = broadcast(threshold);
   empty(index.of_leaves), empty(index.of_branches);
   int64_t count = 0;
   for (int64_t i = 0; i < candidates.count && count < max_output; ++i) {
@@ -181,7 +197,7 @@ int64_t greedy_indexed(const Candidates<T>& candidates, const Index<compute_t<T>
     if (interacts(place)) {
       const C area = pyrcnn::area(box), bound = screen.bound(area);
       const int64_t leaf = index.positions[i] / kTile;
-      const Candidate<C> candidate{on_all_lanes(box), broadcast(bound), broadcast(area), thresholds};
+      const Candidate<C> candidate(box, area, bound, threshold);
       if (suppressed_in(index, leaf, candidate, Window<C>(place, reach))) continue;
       keep(index.leaves + leaf, index.sizes[leaf]++, box, bound);
       widen(index.of_leaves, leaf, place), widen(index.of_branches, leaf / index.leaves_per_branch, place);
