@@ -6,18 +6,9 @@ namespace {
 
 constexpr double kNanosecondsPerPair = 0.5, kNanosecondsPerGradient = 3, kNanosecondsPerBox = 10;
 
-// A small result without the detour over four dimensions, which costs as much as 100 x 100 boxes.
-Tensor empty_matrix(const Tensor& boxes1, const Tensor& boxes2, const Sizes& s) {
-  const std::vector<int64_t> sizes = result_shape(boxes1, boxes2);
-  const ScalarType type = result_type(boxes1);
-  if (s.first * s.second < kWorthKeeping / 8 / higher(s.images, int64_t{1}))
-    return torch::stable::new_empty(boxes1, sizes, type);
-  return torch::stable::view(empty_result(boxes1, 1, s.images, s.first, s.second, false, type), sizes);
-}
-
 Tensor cpu(const Tensor& boxes1, const Tensor& boxes2) {
   const Sizes sizes = check_arguments(boxes1, boxes2);
-  Tensor result = empty_matrix(boxes1, boxes2, sizes);
+  Tensor result = empty_result(boxes1, result_shape(boxes1, boxes2), result_type(boxes1));
   forward(boxes1, boxes2, sizes, result, [&]<typename T>(const Forward<T>& job) {
     const auto loop = PYRCNN_KERNEL(rows<T>);
     const double cost = kNanosecondsPerBox + kNanosecondsPerPair * double(sizes.second);

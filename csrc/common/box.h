@@ -35,23 +35,42 @@ template <typename C> PYRCNN_HD Box<C> clip(const Box<C>& b, C height, C width) 
   return {clamp(b.x1, C{}, width), clamp(b.y1, C{}, height), clamp(b.x2, C{}, width), clamp(b.y2, C{}, height)};
 }
 
+// One axis of boxes, on which coding treats x and y alike: C may be a pack of xs and ys.
+template <typename C> struct Span {
+  C low, high;
+};
+template <typename C> struct Change {
+  C shift, growth;
+};
+
 // Ren et al. 2015, eq. 2, solved for the box; `d` is already divided by the coder's weights. Widths and heights are
-// capped at `cap` before exp (log(1000 / 16) by custom); a NaN stays a NaN.
-template <typename C> PYRCNN_HD Box<C> decode(const Box<C>& anchor, const Delta<C>& d, C cap) {
-  const C half = C{} + 0.5f;
-  const C w = anchor.x2 - anchor.x1, h = anchor.y2 - anchor.y1;
-  const C x = d.x * w + (anchor.x1 + w * half), y = d.y * h + (anchor.y1 + h * half);
-  const C half_w = exp_of(d.w > cap ? cap : d.w) * w * half, half_h = exp_of(d.h > cap ? cap : d.h) * h * half;
-  return {x - half_w, y - half_h, x + half_w, y + half_h};
+// capped at `cap` before exp (log(1000 / 16) by custom); a NaN stays a NaN. kModest: `cap` is at most kModestCap, which
+// makes exp cheaper and changes no bit.
+constexpr float kModestCap = kMostBelow;
+template <bool kModest = false, typename C> PYRCNN_HD Span<C> decode(const Span<C>& anchor, const Change<C>& d, C cap) {
+  const C half = C{} + 0.5f, extent = anchor.high - anchor.low;
+  const C centre = d.shift * extent + (anchor.low + extent * half);
+  const C growth = d.growth > cap ? cap : d.growth;
+  const C half_extent = (kModest ? exp_below(growth) : exp_of(growth)) * extent * half;
+  return {centre - half_extent, centre + half_extent};
+}
+template <bool kModest = false, typename C> PYRCNN_HD Box<C> decode(const Box<C>& anchor, const Delta<C>& d, C cap) {
+  const Span<C> x = decode<kModest>(Span<C>{anchor.x1, anchor.x2}, Change<C>{d.x, d.w}, cap);
+  const Span<C> y = decode<kModest>(Span<C>{anchor.y1, anchor.y2}, Change<C>{d.y, d.h}, cap);
+  return {x.low, y.low, x.high, y.high};
 }
 
 // Ren et al. 2015, eq. 2: the deltas that `decode` turns back into `box`, times the coder's weights (in torchvision's
 // order of operations). An anchor or a box without width or height gives infinities or NaN.
+template <typename C> PYRCNN_HD Change<C> encode(const Span<C>& box, const Span<C>& anchor, const Change<C>& weights) {
+  const C half = C{} + 0.5f, extent = anchor.high - anchor.low, box_extent = box.high - box.low;
+  const C shift = (box.low + box_extent * half) - (anchor.low + extent * half);
+  return {weights.shift * shift / extent, weights.growth * log_of(box_extent / extent)};
+}
 template <typename C> PYRCNN_HD Delta<C> encode(const Box<C>& box, const Box<C>& anchor, const Delta<C>& weights) {
-  const C half = C{} + 0.5f;
-  const C w = anchor.x2 - anchor.x1, h = anchor.y2 - anchor.y1, box_w = box.x2 - box.x1, box_h = box.y2 - box.y1;
-  const C x = (box.x1 + box_w * half) - (anchor.x1 + w * half), y = (box.y1 + box_h * half) - (anchor.y1 + h * half);
-  return {weights.x * x / w, weights.y * y / h, weights.w * log_of(box_w / w), weights.h * log_of(box_h / h)};
+  const Change<C> x = encode(Span<C>{box.x1, box.x2}, Span<C>{anchor.x1, anchor.x2}, Change<C>{weights.x, weights.w});
+  const Change<C> y = encode(Span<C>{box.y1, box.y2}, Span<C>{anchor.y1, anchor.y2}, Change<C>{weights.y, weights.h});
+  return {x.shift, y.shift, x.growth, y.growth};
 }
 
 }  // namespace pyrcnn

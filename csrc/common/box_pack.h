@@ -1,4 +1,5 @@
-// Arrays of boxes [.., 4] as four packs, one per coordinate, and back. For *_kernel.cpp only, as pack.h.
+// Arrays of boxes [.., 4] as four packs, one per coordinate, and back; or as two, of low and of high corners. For
+// *_kernel.cpp only, as pack.h.
 // The lanes of the four packs are in an order of their own (a 4 x 4 transposition inside each group of four lanes is
 // all that is needed): store_boxes undoes it, and box_order brings one pack of results into the order of the boxes.
 #pragma once
@@ -61,6 +62,36 @@ template <typename C, typename P> PYRCNN_HD P box_order(P pack) {
   } else {
     return pack;
   }
+}
+
+// Where x and y are treated alike: half as many boxes, a's x and y, then b's, and so on, in an order of their own too.
+template <typename C> constexpr int boxes_of_span = lanes_of<C> / 2;
+
+template <typename C, typename T> PYRCNN_HD Span<Pack<C>> load_spans(const T* from) {
+  const Pack<C> a = load(from), b = load(from + lanes_of<C>);
+  if constexpr (lanes_of<C> == 2) {
+    return {a, b};
+  } else {
+    constexpr std::make_integer_sequence<int, lanes_of<C>> all{};
+    return {shuffle_fours<0, 1, 4, 5>(a, b, all), shuffle_fours<2, 3, 6, 7>(a, b, all)};
+  }
+}
+
+template <typename C, typename T> PYRCNN_HD void store_spans(T* to, const Span<Pack<C>>& s) {
+  if constexpr (lanes_of<C> == 2) {
+    store(to, s.low), store(to + 2, s.high);
+  } else {
+    constexpr std::make_integer_sequence<int, lanes_of<C>> all{};
+    store(to, shuffle_fours<0, 1, 4, 5>(s.low, s.high, all));
+    store(to + lanes_of<C>, shuffle_fours<2, 3, 6, 7>(s.low, s.high, all));
+  }
+}
+
+// What belongs to the xs and to the ys of a pack.
+template <typename C> PYRCNN_HD Pack<C> alternate(C x, C y) {
+  Pack<C> pack;
+  for (int i = 0; i < lanes_of<C>; ++i) pack[i] = i % 2 ? y : x;
+  return pack;
 }
 
 }  // namespace pyrcnn::PYRCNN_ISA

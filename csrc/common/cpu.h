@@ -48,6 +48,8 @@ template <typename F> F pick(F base, F avx2, F avx512) {
 // An uninitialized result on the CPU, of the dtype of `like` unless said; a large one in kept memory (memory.h).
 Tensor empty_result(const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t w, bool channels_last,
                     std::optional<ScalarType> dtype = std::nullopt);
+// ... of any shape.
+Tensor empty_result(const Tensor& like, HeaderOnlyArrayRef<int64_t> sizes, ScalarType dtype);
 
 // body(begin, end) over [0, count), in parallel once a thread has at least ~20 us of work; `cost` is the estimated
 // nanoseconds of one step. Small work runs inline, without waking the pool.

@@ -33,8 +33,9 @@ template <typename F, typename I> PYRCNN_HD F exp_polynomial(F x) {
   return x != x ? x : e.m * scale * rest;
 }
 
-// The same bits for x <= 0, in three quarters of the instructions: the shift by 152 makes 2^(n + 25) of the bits, which
-// is a normal number, and the last product alone rounds. Any NaN for NaN.
+// The same bits for x <= kMostBelow, in three quarters of the instructions: the shift by 152 makes 2^(n + 25) of the
+// bits, which is a normal number, and the last product alone rounds. Any NaN for NaN.
+constexpr float kMostBelow = 70.0f;
 template <typename F, typename I> PYRCNN_HD F exp_polynomial_below(F x) {
   const F low = F{} - 104.0f;
   const Exponential<F> e = exp_parts(x < low ? low : x, 152.0f);
@@ -66,7 +67,7 @@ template <typename F, typename I> PYRCNN_HD F log_polynomial(F x) {
 
 PYRCNN_HD float exp_of(float x) { return exp_polynomial<float, int32_t>(x); }
 PYRCNN_HD double exp_of(double x) { return ::exp(x); }
-PYRCNN_HD float exp_below(float x) { return exp_polynomial_below<float, int32_t>(x); }  // x <= 0
+PYRCNN_HD float exp_below(float x) { return exp_polynomial_below<float, int32_t>(x); }
 PYRCNN_HD double exp_below(double x) { return ::exp(x); }
 PYRCNN_HD float log_of(float x) { return log_polynomial<float, int32_t>(x); }
 PYRCNN_HD double log_of(double x) { return ::log(x); }

@@ -157,4 +157,13 @@ Tensor empty_result(const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t
   return empty_4d(like, n, c, h, w, channels_last, dtype);
 }
 
+Tensor empty_result(const Tensor& like, HeaderOnlyArrayRef<int64_t> sizes, ScalarType dtype) {
+  int64_t count = 1;
+  bool counted = true;
+  for (const int64_t size : sizes) counted = counted && !__builtin_mul_overflow(count, size, &count);
+  // a small result is made without the detour over four dimensions
+  if (!counted || count < kWorthKeeping / 8) return torch::stable::new_empty(like, sizes, dtype);
+  return torch::stable::view(empty_result(like, 1, 1, 1, count, false, dtype), sizes);
+}
+
 }  // namespace pyrcnn

@@ -5,25 +5,26 @@
 
 namespace pyrcnn::PYRCNN_ISA {
 
-// kernel(i) computes one row; pack(i, anchors) lanes_of<C> rows from row i, whose anchors lie one after the other.
+// kernel(i) computes one row; pack(i, anchors) boxes_of_span<C> rows from row i, whose anchors lie one after the other.
 template <typename K, typename F>
 PYRCNN_HD void paired_rows(const K& kernel, int64_t begin, int64_t end, const F& pack) {
   using TA = typename K::Anchor;
-  constexpr int lanes = lanes_of<typename K::C>;
-  const Pairing& p = kernel.pairing;
+  constexpr int boxes = boxes_of_span<typename K::C>;
+  const Pairing p = kernel.pairing;
   int64_t i = begin;
   while (i < end) {
     if (p.repeat == 1) {  // a run of rows with consecutive anchors
-      const int64_t anchor = p.anchor_of(i), left = p.anchors - anchor, run = left < end - i ? left : end - i;
+      const int64_t anchor = p.anchor_of(i), run = lower(p.anchors - anchor, end - i);
+      const TA* anchors = kernel.anchors + 4 * anchor;
       int64_t j = 0;
-      for (; j + lanes <= run; j += lanes) pack(i + j, kernel.anchors + 4 * (anchor + j));
+      for (; j + boxes <= run; j += boxes) pack(i + j, anchors + 4 * j);
       for (; j < run; ++j) kernel(i + j);
       i += run;
-    } else if (i + lanes <= end) {
-      TA anchors[4 * lanes];
-      for (int j = 0; j < lanes; ++j) memcpy(anchors + 4 * j, kernel.anchors + 4 * p.anchor_of(i + j), 4 * sizeof(TA));
+    } else if (i + boxes <= end) {
+      TA anchors[4 * boxes];
+      for (int j = 0; j < boxes; ++j) memcpy(anchors + 4 * j, kernel.anchors + 4 * p.anchor_of(i + j), 4 * sizeof(TA));
       pack(i, anchors);
-      i += lanes;
+      i += boxes;
     } else {
       kernel(i++);
     }

@@ -16,8 +16,10 @@ struct Arguments {
   std::vector<double> strides;
 };
 
-inline Arguments check_and_allocate(const Tensors& deltas, const Tensors& cell_anchors, Reals strides,
-                                    const Tensor& image_sizes, Reals weights) {
+// allocate(like, sizes, dtype) makes the result on one device.
+template <typename Allocate>
+Arguments check_and_allocate(const Tensors& deltas, const Tensors& cell_anchors, Reals strides,
+                             const Tensor& image_sizes, Reals weights, const Allocate& allocate) {
   const size_t levels = deltas.size();
   check(levels >= 1 && levels <= kMaxLevels, "deltas must be 1 to ", kMaxLevels, " levels, got ", levels);
   check(cell_anchors.size() == levels, "cell_anchors must be ", levels, " levels as deltas is, got ",
@@ -48,7 +50,7 @@ inline Arguments check_and_allocate(const Tensors& deltas, const Tensors& cell_a
     anchors += c.size(0) * d.size(2) * d.size(3);
   }
   const auto dtype = first.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-  result.boxes = torch::stable::new_empty(first, {images, anchors, 4}, dtype);
+  result.boxes = allocate(first, std::vector<int64_t>{images, anchors, 4}, dtype);
   return result;
 }
 

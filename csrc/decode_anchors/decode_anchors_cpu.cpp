@@ -9,7 +9,9 @@ constexpr double kNanosecondsPerBox = 4;
 
 Tensor cpu(Tensors deltas, Tensors cell_anchors, Reals strides, const Tensor& image_sizes, Reals weights, double clip,
            double offset) {
-  const Arguments arguments = check_and_allocate(deltas, cell_anchors, strides, image_sizes, weights);
+  const Arguments arguments = check_and_allocate(deltas, cell_anchors, strides, image_sizes, weights,
+                                                 [](const Tensor& like, const std::vector<int64_t>& sizes,
+                                                    ScalarType type) { return empty_result(like, sizes, type); });
   dispatch_floating(deltas[0], "deltas", [&](auto type) {
     using T = typename decltype(type)::type;
     const auto shared = rules<compute_t<T>>(arguments, weights, clip, offset);

@@ -26,7 +26,11 @@ template <typename T> struct Kernel {
 
 Tensor cuda(Tensors deltas, Tensors cell_anchors, Reals strides, const Tensor& image_sizes, Reals weights, double clip,
             double offset) {
-  const Arguments arguments = check_and_allocate(deltas, cell_anchors, strides, image_sizes, weights);
+  const Arguments arguments =
+      check_and_allocate(deltas, cell_anchors, strides, image_sizes, weights,
+                         [](const Tensor& like, const std::vector<int64_t>& sizes, ScalarType type) {
+                           return torch::stable::new_empty(like, sizes, type);
+                         });
   const OnDevice on(deltas[0]);
   dispatch_floating(deltas[0], "deltas", [&](auto type) {
     using T = typename decltype(type)::type;

@@ -12,17 +12,19 @@ template <typename C> struct Decoder {
   Delta<C> weights;
   Pack<C> cap, height, width;
   bool plain;  // all weights are 1: nothing is divided
+  bool modest;
   PYRCNN_HD Decoder(const Rules<C>& rules, int64_t n)
       : weights(rules.weights),
         cap(broadcast(rules.cap)),
         height(broadcast(rules.height(n))),
         width(broadcast(rules.width(n))),
-        plain(weights.x == C(1) && weights.y == C(1) && weights.w == C(1) && weights.h == C(1)) {}
+        plain(weights.x == C(1) && weights.y == C(1) && weights.w == C(1) && weights.h == C(1)),
+        modest(rules.cap <= kModestCap) {}
   PYRCNN_HD Box<Pack<C>> operator()(const Box<Pack<C>>& anchor, const Box<Pack<C>>& d) const {
     const Delta<Pack<C>> delta =
         plain ? Delta<Pack<C>>{d.x1, d.y1, d.x2, d.y2}
               : Delta<Pack<C>>{d.x1 / weights.x, d.y1 / weights.y, d.x2 / weights.w, d.y2 / weights.h};
-    return clip(decode(anchor, delta, cap), height, width);
+    return clip(modest ? decode<true>(anchor, delta, cap) : decode(anchor, delta, cap), height, width);
   }
 };
 

@@ -7,10 +7,9 @@
 namespace pyrcnn::decode_boxes {
 
 // Clipped to an image; a NaN stays a NaN, because it is never the first of the two.
-template <typename C> PYRCNN_HD Box<C> clip_or_nan(const Box<C>& b, C height, C width) {
+template <typename C> PYRCNN_HD Span<C> clip_or_nan(const Span<C>& s, C limit) {
   const C zero{};
-  return {lower(width, higher(zero, b.x1)), lower(height, higher(zero, b.y1)), lower(width, higher(zero, b.x2)),
-          lower(height, higher(zero, b.y2))};
+  return {lower(limit, higher(zero, s.low)), lower(limit, higher(zero, s.high))};
 }
 
 // T is the deltas' type, TA the anchors' and the boxes' (float with half deltas, else T).
@@ -30,7 +29,10 @@ template <typename T, typename TA> struct Kernel {
     const TA* a = anchors + 4 * pairing.anchor_of(i);
     const Delta<C> delta{C(d[0]) / weights[0], C(d[1]) / weights[1], C(d[2]) / weights[2], C(d[3]) / weights[3]};
     Box<C> box = decode(Box<C>{C(a[0]), C(a[1]), C(a[2]), C(a[3])}, delta, cap);
-    if (clipped) box = clip_or_nan(box, height, width);
+    if (clipped) {
+      const Span<C> x = clip_or_nan(Span<C>{box.x1, box.x2}, width), y = clip_or_nan(Span<C>{box.y1, box.y2}, height);
+      box = {x.low, y.low, x.high, y.high};
+    }
     TA* to = boxes + 4 * i;
     to[0] = TA(box.x1), to[1] = TA(box.y1), to[2] = TA(box.x2), to[3] = TA(box.y2);
   }

@@ -7,15 +7,15 @@
 
 namespace pyrcnn::decode_boxes {
 
-// run(kernel): loops over the rows on one device.
+// `boxes` is the result to be, of the shape of `deltas` and the dtype of the anchors. run(kernel): loops over the rows
+// on one device.
 template <typename Run>
 Tensor forward(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weights weights, double clip, Weights size,
-               Run&& run) {
+               Tensor boxes, Run&& run) {
   const Pairing pairing = check_pairing("deltas", deltas, anchors, repeat, weights);
   check(size.size() == 0 || size.size() == 2, "size must be (height, width), got ", size.size(), " numbers");
   const bool clipped = size.size() == 2;
   const Tensor d = as_contiguous(deltas), a = as_contiguous(anchors);
-  Tensor boxes = torch::stable::new_empty(deltas, deltas.sizes(), anchors.scalar_type());
   dispatch_pairing(deltas, "deltas", anchors, [&](auto type, auto anchor_type) {
     using T = typename decltype(type)::type;
     using TA = typename decltype(anchor_type)::type;

@@ -8,11 +8,13 @@ namespace {
 constexpr double kNanosecondsPerBox = 3, kNanosecondsPerGradient = 20;
 
 Tensor cpu(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weights weights, double clip, Weights size) {
-  return forward(deltas, anchors, repeat, weights, clip, size, [](const auto& kernel) {
-    using K = std::decay_t<decltype(kernel)>;
-    const auto loop = PYRCNN_KERNEL(rows<K>);
-    parallel(kernel.pairing.rows, kNanosecondsPerBox, [&](int64_t begin, int64_t end) { loop(kernel, begin, end); });
-  });
+  return forward(deltas, anchors, repeat, weights, clip, size,
+                 empty_result(deltas, deltas.sizes(), anchors.scalar_type()), [](const auto& kernel) {
+                   using K = std::decay_t<decltype(kernel)>;
+                   const auto loop = PYRCNN_KERNEL(rows<K>);
+                   parallel(kernel.pairing.rows, kNanosecondsPerBox,
+                            [&](int64_t begin, int64_t end) { loop(kernel, begin, end); });
+                 });
 }
 
 std::tuple<Tensor, Tensor> cpu_backward(const Tensor& grad, const Tensor& deltas, const Tensor& anchors, int64_t repeat,

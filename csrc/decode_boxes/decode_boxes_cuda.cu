@@ -5,7 +5,8 @@ namespace pyrcnn::decode_boxes {
 namespace {
 
 Tensor cuda(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weights weights, double clip, Weights size) {
-  return forward(deltas, anchors, repeat, weights, clip, size,
+  const Tensor boxes = torch::stable::new_empty(deltas, deltas.sizes(), anchors.scalar_type());
+  return forward(deltas, anchors, repeat, weights, clip, size, boxes,
                  [&](const auto& kernel) { each(OnDevice(deltas), kernel.pairing.rows, kernel); });
 }
 

@@ -6,20 +6,32 @@ namespace pyrcnn::decode_boxes::PYRCNN_ISA {
 
 using namespace pyrcnn::PYRCNN_ISA;
 
-template <typename K> void rows(const K& k, int64_t begin, int64_t end) {
+namespace {
+
+template <bool kModest, typename K> PYRCNN_HD void decode_rows(const K& k, int64_t begin, int64_t end) {
   using C = typename K::C;
-  const Pack<C> cap = broadcast(k.cap), height = broadcast(k.height), width = broadcast(k.width);
+  const auto deltas = k.deltas;
+  const auto boxes = k.boxes;
+  const Pack<C> cap = broadcast(k.cap), limit = alternate(k.width, k.height);
+  const Change<Pack<C>> weights{alternate(k.weights[0], k.weights[1]), alternate(k.weights[2], k.weights[3])};
   const bool clipped = k.clipped;
-  const C w[4] = {k.weights[0], k.weights[1], k.weights[2], k.weights[3]};
-  const bool plain = w[0] == C(1) && w[1] == C(1) && w[2] == C(1) && w[3] == C(1);  // then nothing is divided
+  bool plain = true;  // nothing is divided
+  for (const C weight : k.weights) plain = plain && weight == C(1);
   paired_rows(k, begin, end, [&](int64_t i, const typename K::Anchor* anchors) {
-    const Box<Pack<C>> d = load_boxes<C>(k.deltas + 4 * i);
-    const Delta<Pack<C>> delta = plain ? Delta<Pack<C>>{d.x1, d.y1, d.x2, d.y2}
-                                       : Delta<Pack<C>>{d.x1 / w[0], d.y1 / w[1], d.x2 / w[2], d.y2 / w[3]};
-    Box<Pack<C>> box = decode(load_boxes<C>(anchors), delta, cap);
-    if (clipped) box = clip_or_nan(box, height, width);
-    store_boxes<C>(k.boxes + 4 * i, box);
+    const Span<Pack<C>> d = load_spans<C>(deltas + 4 * i);
+    const Change<Pack<C>> change =
+        plain ? Change<Pack<C>>{d.low, d.high} : Change<Pack<C>>{d.low / weights.shift, d.high / weights.growth};
+    Span<Pack<C>> box = decode<kModest>(load_spans<C>(anchors), change, cap);
+    if (clipped) box = clip_or_nan(box, limit);
+    store_spans<C>(boxes + 4 * i, box);
   });
+}
+
+}  // namespace
+
+template <typename K> void rows(const K& k, int64_t begin, int64_t end) {
+  if (k.cap <= kModestCap) decode_rows<true>(k, begin, end);
+  else decode_rows<false>(k, begin, end);
 }
 
 template void rows(const Kernel<float, float>&, int64_t, int64_t);

@@ -7,12 +7,12 @@
 
 namespace pyrcnn::encode_boxes {
 
-// run(kernel): loops over the rows on one device.
+// `deltas` is the result to be, of the shape of `boxes` and the dtype of the anchors. run(kernel): loops over the rows
+// on one device.
 template <typename Run>
-Tensor forward(const Tensor& boxes, const Tensor& anchors, int64_t repeat, Weights weights, Run&& run) {
+Tensor forward(const Tensor& boxes, const Tensor& anchors, int64_t repeat, Weights weights, Tensor deltas, Run&& run) {
   const Pairing pairing = check_pairing("boxes", boxes, anchors, repeat, weights);
   const Tensor b = as_contiguous(boxes), a = as_contiguous(anchors);
-  Tensor deltas = torch::stable::new_empty(boxes, boxes.sizes(), anchors.scalar_type());
   dispatch_pairing(boxes, "boxes", anchors, [&](auto type, auto anchor_type) {
     using T = typename decltype(type)::type;
     using TA = typename decltype(anchor_type)::type;

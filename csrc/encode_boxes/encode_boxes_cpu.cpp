@@ -8,11 +8,13 @@ namespace {
 constexpr double kNanosecondsPerBox = 4, kNanosecondsPerGradient = 20;
 
 Tensor cpu(const Tensor& boxes, const Tensor& anchors, int64_t repeat, Weights weights) {
-  return forward(boxes, anchors, repeat, weights, [](const auto& kernel) {
-    using K = std::decay_t<decltype(kernel)>;
-    const auto loop = PYRCNN_KERNEL(rows<K>);
-    parallel(kernel.pairing.rows, kNanosecondsPerBox, [&](int64_t begin, int64_t end) { loop(kernel, begin, end); });
-  });
+  return forward(boxes, anchors, repeat, weights, empty_result(boxes, boxes.sizes(), anchors.scalar_type()),
+                 [](const auto& kernel) {
+                   using K = std::decay_t<decltype(kernel)>;
+                   const auto loop = PYRCNN_KERNEL(rows<K>);
+                   parallel(kernel.pairing.rows, kNanosecondsPerBox,
+                            [&](int64_t begin, int64_t end) { loop(kernel, begin, end); });
+                 });
 }
 
 std::tuple<Tensor, Tensor> cpu_backward(const Tensor& grad, const Tensor& boxes, const Tensor& anchors, int64_t repeat,

@@ -5,7 +5,8 @@ namespace pyrcnn::encode_boxes {
 namespace {
 
 Tensor cuda(const Tensor& boxes, const Tensor& anchors, int64_t repeat, Weights weights) {
-  return forward(boxes, anchors, repeat, weights,
+  const Tensor deltas = torch::stable::new_empty(boxes, boxes.sizes(), anchors.scalar_type());
+  return forward(boxes, anchors, repeat, weights, deltas,
                  [&](const auto& kernel) { each(OnDevice(boxes), kernel.pairing.rows, kernel); });
 }
 

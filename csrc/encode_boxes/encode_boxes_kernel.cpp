@@ -8,11 +8,10 @@ using namespace pyrcnn::PYRCNN_ISA;
 
 template <typename K> void rows(const K& k, int64_t begin, int64_t end) {
   using C = typename K::C;
-  const Delta<Pack<C>> weights{broadcast(k.weights.x), broadcast(k.weights.y), broadcast(k.weights.w),
-                               broadcast(k.weights.h)};
+  const Change<Pack<C>> weights{alternate(k.weights.x, k.weights.y), alternate(k.weights.w, k.weights.h)};
   paired_rows(k, begin, end, [&](int64_t i, const typename K::Anchor* anchors) {
-    const Delta<Pack<C>> d = encode(load_boxes<C>(k.boxes + 4 * i), load_boxes<C>(anchors), weights);
-    store_boxes<C>(k.deltas + 4 * i, Box<Pack<C>>{d.x, d.y, d.w, d.h});
+    const Change<Pack<C>> d = encode(load_spans<C>(k.boxes + 4 * i), load_spans<C>(anchors), weights);
+    store_spans<C>(k.deltas + 4 * i, Span<Pack<C>>{d.shift, d.growth});
   });
 }
 

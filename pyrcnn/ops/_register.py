@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -46,6 +46,15 @@ _no_gradient = torch.library.Library("pyrcnn", "IMPL")
 def no_gradient(op: str) -> None:
     """Let autograd pass ``op`` over: its outputs never require grad, whatever its inputs do."""
     _no_gradient.impl(op, torch.library.fallthrough_kernel, "Autograd")
+
+
+def call(op: Callable[..., R], tensors: Iterable[Tensor], *args: Any) -> R:
+    """``op(*args)``, past autograd where none of its ``tensors`` needs a gradient: its Python costs 10 us a call."""
+    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+    if wanted or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return op(*args)
+    with torch._C._AutoDispatchBelowAutograd():
+        return op(*args)
 
 
 def refuse_forward_ad(name: str, tensors: Sequence[Tensor]) -> None:

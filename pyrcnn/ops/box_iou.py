@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..errors import require
-from ._register import input_errors, no_second_gradient
+from ._register import call, input_errors, no_second_gradient
 
 _op = torch.ops.pyrcnn.box_iou.default
 _backward_op = torch.ops.pyrcnn._box_iou_backward.default
@@ -84,7 +84,7 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -> Tensor:
         if boxes1.shape[:-2] != boxes2.shape[:-2]:
             images = torch.broadcast_shapes(boxes1.shape[:-2], boxes2.shape[:-2])
             boxes1, boxes2 = (b.expand(*images, *b.shape[-2:]) for b in (boxes1, boxes2))
-        return _op(boxes1, boxes2)
+        return call(_op, (boxes1, boxes2), boxes1, boxes2)
     intersection, union = intersection_and_union(boxes1, boxes2, fmt)
     return intersection / union
 

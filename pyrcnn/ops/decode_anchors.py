@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._register import input_errors, refuse_forward_ad
+from ._register import call, input_errors, refuse_forward_ad
 from .decode_boxes import DELTA_CLIP, decode_boxes
 from .grid_anchors import Stride, grid_anchors, stride_pair
 
@@ -51,7 +51,7 @@ def decode_anchors(
     """
     refuse_forward_ad("decode_anchors", deltas)
     pairs = [s for stride in strides for s in stride_pair(stride)]
-    return _op(list(deltas), list(cell_anchors), pairs, image_sizes, list(weights), clip, offset)
+    return call(_op, deltas, list(deltas), list(cell_anchors), pairs, image_sizes, list(weights), clip, offset)
 
 
 @torch.library.register_fake("pyrcnn::decode_anchors")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ._pairing import pair
-from ._register import input_errors, no_second_gradient, refuse_forward_ad
+from ._register import call, input_errors, no_second_gradient, refuse_forward_ad
 
 _op = torch.ops.pyrcnn.decode_boxes.default
 _backward_op = torch.ops.pyrcnn._decode_boxes_backward.default
@@ -41,7 +41,8 @@ def decode_boxes(
     """
     refuse_forward_ad("decode_boxes", (deltas, anchors))
     deltas, anchors, repeat = pair("deltas", deltas, anchors)
-    return _op(deltas, anchors, repeat, list(weights), clip, [] if size is None else list(size))
+    size = [] if size is None else list(size)
+    return call(_op, (deltas, anchors), deltas, anchors, repeat, list(weights), clip, size)
 
 
 @torch.library.register_fake("pyrcnn::decode_boxes")

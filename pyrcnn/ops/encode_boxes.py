@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ._pairing import pair
-from ._register import input_errors, no_second_gradient, refuse_forward_ad
+from ._register import call, input_errors, no_second_gradient, refuse_forward_ad
 
 _op = torch.ops.pyrcnn.encode_boxes.default
 _backward_op = torch.ops.pyrcnn._encode_boxes_backward.default
@@ -29,7 +29,7 @@ def encode_boxes(boxes: Tensor, anchors: Tensor, weights: Sequence[float] = (1.0
     """
     refuse_forward_ad("encode_boxes", (boxes, anchors))
     boxes, anchors, repeat = pair("boxes", boxes, anchors)
-    return _op(boxes, anchors, repeat, list(weights))
+    return call(_op, (boxes, anchors), boxes, anchors, repeat, list(weights))
 
 
 @torch.library.register_fake("pyrcnn::encode_boxes")
