@@ -15,7 +15,7 @@ from tests.emulation import OPERATORS, build
 from tests.emulation.sizes import Results, all_results
 
 ROOT = Path(__file__).parent.parent.parent
-PROMISES = "oracle or empty or strides or hostile or written or format or gradients or channels"
+PROMISES = "oracle or empty or strides or hostile or written or format or gradients or any_number or edges"
 
 
 @pytest.fixture(scope="module")
