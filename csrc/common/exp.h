@@ -46,7 +46,7 @@ template <typename F, typename I> PYRCNN_HD F log_polynomial(F x) {
   const F smallest = F{} + 1.17549435e-38f, zero = F{}, infinity = F{} + HUGE_VALF;
   const F scaled = x < smallest ? x * 8388608.0f : x;  // 2^23 lifts the subnormals
   // x = m * 2^n with m in [sqrt(1/2), sqrt(2))
-  const I k = bit_cast<I>(scaled) - 0x3f3504f3;
+  const I k = (bit_cast<I>(scaled) & 0x7fffffff) - 0x3f3504f3;  // without the sign, which would overflow
   const F f = bit_cast<F>((k & 0x007fffff) + 0x3f3504f3) - 1.0f;
   const F magic = F{} + 12582912.0f, lifted = x < smallest ? F{} + 23.0f : zero;
   const F n = bit_cast<F>((k >> 23) + 0x4b400000) - magic - lifted;
