@@ -31,6 +31,11 @@ void launch(const OnDevice& on, void (*kernel)(P...), dim3 grid, int threads, co
   STD_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, arguments...));
 }
 
+// Sets `bytes` bytes to `value`; nothing where there are none: an empty tensor has no address.
+inline void set_bytes(const OnDevice& on, void* to, int value, int64_t bytes) {
+  if (bytes > 0) STD_CUDA_CHECK(cudaMemsetAsync(to, value, size_t(bytes), on.stream));
+}
+
 template <typename K> __global__ void each_kernel(int64_t n, K kernel) {
   for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < n; i += int64_t(gridDim.x) * blockDim.x)
     kernel(i);

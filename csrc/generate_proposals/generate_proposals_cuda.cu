@@ -113,9 +113,9 @@ template <typename T> void run(const OnDevice& on, const Arguments& a, const Out
   if (b.images == 0) return;
   const int64_t segments = b.images * b.levels, rows = segments * b.top;
   if (b.most == 0 || b.top == 0) {
-    STD_CUDA_CHECK(cudaMemsetAsync(b.out_counts, 0, 8 * b.images, on.stream));
-    STD_CUDA_CHECK(cudaMemsetAsync(b.out_boxes, 0, 4 * sizeof(C) * b.images * b.most, on.stream));
-    STD_CUDA_CHECK(cudaMemsetAsync(b.out_scores, 0, sizeof(C) * b.images * b.most, on.stream));
+    set_bytes(on, b.out_counts, 0, 8 * b.images);
+    set_bytes(on, b.out_boxes, 0, 4 * sizeof(C) * b.images * b.most);
+    set_bytes(on, b.out_scores, 0, sizeof(C) * b.images * b.most);
     return;
   }
   if (b.top <= kMostAtOnce && can_run_together()) return run_at_once(on, like, b);
@@ -127,7 +127,7 @@ template <typename T> void run(const OnDevice& on, const Arguments& a, const Out
   b.boxes = mutable_data<C>(boxes), b.scores = mutable_data<C>(scores), b.order = mutable_data<uint32_t>(order);
   b.kept = mutable_data<int64_t>(kept), b.competitors = mutable_data<int64_t>(competitors);
   b.kept_counts = mutable_data<int64_t>(kept_counts);
-  STD_CUDA_CHECK(cudaMemsetAsync(b.kept_counts, 0, 8 * segments, on.stream));
+  set_bytes(on, b.kept_counts, 0, 8 * segments);
 
   const int64_t total = b.images * b.anchors();
   const Tensor keys = scratch_bytes(like, 8 * total), sorted = scratch_bytes(like, 4 * total);

@@ -11,8 +11,8 @@ namespace {
 template <typename T> void solve(const OnDevice& on, const Tensor& like, Problem<T> p) {
   if (p.images == 0) return;
   if (p.max_output == 0 || p.rows == 0) {
-    STD_CUDA_CHECK(cudaMemsetAsync(p.counts, 0, 8 * p.images, on.stream));
-    STD_CUDA_CHECK(cudaMemsetAsync(p.indices, 0xff, 8 * p.images * p.max_output, on.stream));  // -1
+    set_bytes(on, p.counts, 0, 8 * p.images);
+    set_bytes(on, p.indices, 0xff, 8 * p.images * p.max_output);  // -1
     return;
   }
   const Tensor order = scratch_bytes(like, 4 * p.images * p.rows), competitors = scratch_bytes(like, 8 * p.images);

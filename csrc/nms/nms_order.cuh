@@ -79,8 +79,8 @@ template <typename T> void order_many_rows(const OnDevice& on, const Tensor& lik
 
 // Sets order, competitors, and the outputs as they are where nothing is kept.
 template <typename T> void order_rows(const OnDevice& on, const Tensor& like, const Problem<T>& p) {
-  STD_CUDA_CHECK(cudaMemsetAsync(p.counts, 0, 8 * p.images, on.stream));
-  STD_CUDA_CHECK(cudaMemsetAsync(p.indices, 0xff, 8 * p.images * p.max_output, on.stream));  // -1
+  set_bytes(on, p.counts, 0, 8 * p.images);
+  set_bytes(on, p.indices, 0xff, 8 * p.images * p.max_output);  // -1
   order_many_rows(on, like, p);
 }
 

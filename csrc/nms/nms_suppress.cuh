@@ -163,7 +163,7 @@ template <typename T> void suppress(const OnDevice& on, const Tensor& like, cons
   if (p.rows > w.chunk) {
     suppressed = scratch_bytes(like, batch * kWords * 4);
     w.suppressed = mutable_data<uint32_t>(suppressed);
-    STD_CUDA_CHECK(cudaMemsetAsync(w.suppressed, 0, batch * kWords * 4, on.stream));
+    set_bytes(on, w.suppressed, 0, batch * kWords * 4);
     w.capacity = p.rows < p.max_output ? p.rows : p.max_output;
     kept = scratch_bytes(like, batch * w.capacity * int64_t(sizeof(Box<C>)));
     kept_groups = scratch_bytes(like, batch * w.capacity * 8);

@@ -249,7 +249,7 @@ template <typename T> void run(const OnDevice& on, const Arguments& a, const Out
   const Tensor found = scratch(int64_t(sizeof(Entry<C>)) * b.images * b.rows * b.slots), zeros = scratch(4 * counters);
   b.found = mutable_data<Entry<C>>(found), b.found_counts = mutable_data<int32_t>(zeros);
   b.class_counts = b.found_counts + b.images;
-  STD_CUDA_CHECK(cudaMemsetAsync(b.found_counts, 0, 4 * counters, on.stream));
+  set_bytes(on, b.found_counts, 0, 4 * counters);
   if (b.rows * b.slots > 0) launch(on, &find<T>, unsigned(ceil_div(b.images * b.rows, kThreads / kSums)), kThreads, b);
   launch(on, &detect<T>, unsigned(b.images), kWalkers<C>, b);
 }
