@@ -73,7 +73,8 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -> Tensor:
 
     ``fmt`` is the format of both. The result of float16 and bfloat16 is float32. Two lists of one floating dtype in the
     format ``xyxy`` take the native operator; all else is torch arithmetic with the same values. Differentiable in both
-    lists, twice too. Raises :class:`pyrcnn.InputError` for an unknown format and for shapes that do not fit.
+    lists, twice too; equal corners share a gradient, and boxes that touch have that of boxes that overlap. Raises
+    :class:`pyrcnn.InputError` for an unknown format and for shapes that do not fit.
 
     >>> box_iou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[2.0, 0.0, 4.0, 2.0], [4.0, 0.0, 5.0, 2.0]]))
     tensor([[0.5000, 0.0000]])
