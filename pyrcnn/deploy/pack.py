@@ -51,15 +51,20 @@ class PackedConv2d(nn.Module):
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         """[N, C, H, W] → [N, outputs, H / stride, W / stride]."""
-        shape = (self.padding, self.stride, self.dilation, self.groups)
         if other is None:
-            return torch.ops.mkldnn._convolution_pointwise(
-                x, self.weight, self.bias, *shape, self.activation, self.numbers, ""
-            )
+            return self._convolve(x, (self.activation, self.numbers))
+        if other.shape[2] == other.shape[3] == 1:  # torch 2.10 cannot add maps of one pixel
+            return self._convolve(x, NONE).add_(other).clamp_(*_LIMITS[self.activation])
         activation = None if self.activation == "none" else self.activation
         return torch.ops.mkldnn._convolution_pointwise.binary(
-            x, other, self.weight, self.bias, *shape, "add", 1.0, activation, self.numbers, ""
+            x, other, self.weight, self.bias, *self._shape(), "add", 1.0, activation, self.numbers, ""
         )
+
+    def _shape(self) -> tuple[Any, ...]:
+        return self.padding, self.stride, self.dilation, self.groups
+
+    def _convolve(self, x: Tensor, activation: Activation) -> Tensor:
+        return torch.ops.mkldnn._convolution_pointwise(x, self.weight, self.bias, *self._shape(), *activation, "")
 
 
 class PackedLinear(nn.Module):
