@@ -111,10 +111,13 @@ def autocast(model: Any, image: torch.Tensor) -> Callable[[], Any]:
 
 @pytest.mark.parametrize("name", models.names())
 def bench_model(duel, benchmark, device, name: str, capsys, pytestconfig) -> None:
-    # Checked only, not timed (--benchmark-disable): the same code on small pictures.
-    small = {"input_size": 128} if name.startswith("centernet") else {"min_size": 128, "max_size": 192}
-    sizes = small if benchmark.disabled else {}
-    model: Any = models.build(name, **sizes).eval()
+    # Checked only, not timed (--benchmark-disable): the same code on small pictures, with few proposals.
+    small: dict[str, Any] = {"input_size": 128}
+    sizes: dict[str, int] = {}
+    if name.startswith("faster_rcnn"):
+        small = {"min_size": 128, "max_size": 192, "rpn": {"after_nms": (100, 100)}}
+        sizes = {"min_size": 128, "max_size": 192, "rpn_post_nms_top_n_test": 100} if benchmark.disabled else {}
+    model: Any = models.build(name, **(small if benchmark.disabled else {})).eval()
     image = picture(name, device)
     peers: dict[str, Any] = {}
     theirs, floats = torchvisions(name, sizes), image.float() / 255

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.elsewhere import IPEX, Elsewhere
 from benchmarks.machine import ceilings, describe
 from benchmarks.peers import COMPILED
 from benchmarks.race import Contender, Timing, human, race
@@ -27,6 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--seconds", type=float, default=2.0, help="about how long each row is measured (default 2)")
     group.addoption("--rounds", type=int, default=5, help="but at least this many calls of each contender (default 5)")
     group.addoption("--peers", default="", help="only the peers whose names contain this regular expression")
+    group.addoption("--ipex-python", type=Path, default=None, help="a Python that has IPEX, which needs torch 2.8")
     group.addoption(
         "--rows", type=Path, default=None, help="write the figures to this JSON file, for benchmarks.report"
     )
@@ -44,6 +46,23 @@ def _threads(request: pytest.FixtureRequest) -> Any:
 @pytest.fixture
 def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.config.getoption("--bench-device"))
+
+
+@pytest.fixture
+def ipex(request: pytest.FixtureRequest) -> Any:
+    """``ipex(x, rois, size, scale, sampling)``: IPEX's RoIAlign as a contender; None without ``--ipex-python``."""
+    python, running = request.config.getoption("--ipex-python"), []
+
+    def roi_align(x: torch.Tensor, rois: torch.Tensor, size: int, scale: float, sampling: int) -> Contender | None:
+        if python is None or x.device.type != "cpu":
+            return None
+        inputs = {"x": x, "rois": rois, "size": size, "scale": scale, "sampling": sampling}
+        running.append(Elsewhere(python, "intel_extension_for_pytorch", IPEX, inputs))
+        return running[0]
+
+    yield roi_align
+    for process in running:
+        process.close()
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any] | None:
 
 
 class OnnxRuntime:
-    """An ONNX file in ONNX Runtime, on this many threads: pixels → its outputs."""
+    """An ONNX file in ONNX Runtime, on this many threads: its inputs → its outputs."""
 
     def __init__(self, file: bytes) -> None:
         import onnxruntime
@@ -130,8 +130,31 @@ class OnnxRuntime:
         options.log_severity_level = 3
         self.session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
-    def __call__(self, pixels: torch.Tensor) -> list[torch.Tensor]:
-        return [torch.from_numpy(x) for x in self.session.run(None, {"pixels": pixels.numpy()})]
+    def __call__(self, *inputs: torch.Tensor) -> list[torch.Tensor]:
+        named = {i.name: x.numpy() for i, x in zip(self.session.get_inputs(), inputs, strict=True)}
+        return [torch.from_numpy(x) for x in self.session.run(None, named)]
+
+
+def onnx_roi_align(
+    x: torch.Tensor, rois: torch.Tensor, size: int, scale: float, sampling: int
+) -> Callable[[], Any] | None:
+    """ONNX Runtime's RoIAlign, pixel corners as torchvision's default has them; None where it is not installed."""
+    if not optional("onnxruntime") or not optional("onnx"):
+        return None
+    from onnx import TensorProto, helper
+
+    node = helper.make_node(
+        "RoiAlign", ["x", "rois", "images"], ["y"], coordinate_transformation_mode="output_half_pixel",
+        output_height=size, output_width=size, sampling_ratio=sampling, spatial_scale=scale,
+    )  # fmt: skip
+    kinds = {"x": TensorProto.FLOAT, "rois": TensorProto.FLOAT, "images": TensorProto.INT64}
+    inputs = [helper.make_tensor_value_info(name, kind, None) for name, kind in kinds.items()]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    graph = helper.make_graph([node], "roi_align", inputs, [output])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 16)], ir_version=8)
+    run = OnnxRuntime(model.SerializeToString())
+    boxes, images = rois[:, 1:].contiguous(), rois[:, 0].long()
+    return lambda: run(x, boxes, images)[0]
 
 
 class OpenVinoModel:

@@ -68,7 +68,7 @@ def test_the_contract_whatever_the_order_of_threads(library: Path, order: str) -
         "-p",
         "no:cacheprovider",
         "-n",
-        0,
+        min(4, os.cpu_count() or 1),
         "-q",
         "-k",
         selection,
