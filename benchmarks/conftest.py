@@ -19,6 +19,7 @@ from benchmarks.peers import COMPILED
 from benchmarks.race import Contender, Timing, human, race
 
 ROWS: list[dict[str, Any]] = []
+ONE_THREAD = "pyrcnn, one thread"  # stands beside operators that have more
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -65,6 +66,19 @@ def ipex(request: pytest.FixtureRequest) -> Any:
         process.close()
 
 
+def on_one_thread(contender: Contender, threads: int) -> Contender:
+    """The same with one thread: an operator that gets one starts none, so the others' stay ready meanwhile."""
+
+    def run() -> Any:
+        torch.set_num_threads(1)
+        try:
+            return contender()
+        finally:
+            torch.set_num_threads(threads)
+
+    return run
+
+
 @pytest.fixture
 def duel(request: pytest.FixtureRequest, benchmark: Any, device: torch.device) -> Callable[..., None]:
     """``duel(ours, peers, agree=…, bytes=…, operations=…)``: one row of the table; further arguments are kept in it.
@@ -88,6 +102,9 @@ def duel(request: pytest.FixtureRequest, benchmark: Any, device: torch.device) -
             for name, peer in peers.items()
             if peer is not None and name not in left_out and re.search(wanted, name)
         }
+        threads = config.getoption("--threads")
+        if threads > 1 and device.type == "cpu" and (bytes or operations) and re.search(wanted, ONE_THREAD):
+            present[ONE_THREAD] = on_one_thread(ours, threads)
         began = time.perf_counter()
         single = benchmark.disabled or config.getoption("--rounds") == 1
         result = benchmark.pedantic(ours, rounds=1) if single else ours()
@@ -96,11 +113,10 @@ def duel(request: pytest.FixtureRequest, benchmark: Any, device: torch.device) -
             began = time.perf_counter()
             other = peer()
             took[name] = time.perf_counter() - began
-            if agree is not None:
+            if agree is not None and name != ONE_THREAD:
                 agree(result, other, name)
         if benchmark.disabled:
             return
-        threads = config.getoption("--threads")
         timings = race(
             {"pyrcnn": ours, **present}, device, config.getoption("--seconds"), config.getoption("--rounds"), took
         )
