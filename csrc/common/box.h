@@ -50,7 +50,7 @@ constexpr float kModestCap = kMostBelow;
 template <bool kModest = false, typename C> PYRCNN_HD Span<C> decode(const Span<C>& anchor, const Change<C>& d, C cap) {
   const C half = C{} + 0.5f, extent = anchor.high - anchor.low;
   const C centre = d.shift * extent + (anchor.low + extent * half);
-  const C growth = d.growth > cap ? cap : d.growth;
+  const C growth = lower(cap, d.growth);  // a NaN stays
   const C half_extent = (kModest ? exp_below(growth) : exp_of(growth)) * extent * half;
   return {centre - half_extent, centre + half_extent};
 }

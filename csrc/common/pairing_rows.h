@@ -5,11 +5,12 @@
 
 namespace pyrcnn::PYRCNN_ISA {
 
-// kernel(i) computes one row; pack(i, anchors) boxes_of_span<C> rows from row i, whose anchors lie one after the other.
-template <typename K, typename F>
+// kernel(i) computes one row; pack(i, anchors) `packs` times boxes_of_span<C> rows from row i, whose anchors lie one
+// after the other.
+template <int packs = 1, typename K, typename F>
 PYRCNN_HD void paired_rows(const K& kernel, int64_t begin, int64_t end, const F& pack) {
   using TA = typename K::Anchor;
-  constexpr int boxes = boxes_of_span<typename K::C>;
+  constexpr int boxes = packs * boxes_of_span<typename K::C>;
   const Pairing p = kernel.pairing;
   int64_t i = begin;
   while (i < end) {

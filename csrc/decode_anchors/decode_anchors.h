@@ -32,6 +32,14 @@ template <typename C> struct Rules {
   PYRCNN_HD C width(int64_t n) const { return image_sizes.template at<C>(2 * n + 1); }
 };
 
+// On the CPU: a level's cell anchors, and after the last one the first ones again, as many as are decoded together.
+// Boxes in a row of memory, from any anchor on, so are a row of this, too.
+template <typename C> struct Anchors {
+  static constexpr int64_t kMore = 16;
+  const C* anchors;  // [per_cell + kMore, 4]
+  const C* cells;    // [per_cell + kMore, 4]: (x, 0, x, 0), how many cells further right
+};
+
 // The box of anchor `a` of the cell (y, x) in image n.
 template <typename T, typename C = compute_t<T>>
 PYRCNN_HD void decode_one(const Level<T>& l, const Rules<C>& rules, int64_t n, int64_t a, int64_t y, int64_t x) {

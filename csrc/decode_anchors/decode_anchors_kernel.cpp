@@ -1,5 +1,5 @@
 // Compiled once per instruction set.
-#include "../common/box_pack.h"
+#include "../common/twin.h"
 #include "decode_anchors.h"
 
 namespace pyrcnn::decode_anchors::PYRCNN_ISA {
@@ -9,22 +9,22 @@ using namespace pyrcnn::PYRCNN_ISA;
 // What every pack of an image's boxes needs, in variables of their own: the boxes that are written could be numbers of
 // Rules for all that the compiler knows, and it would read them again each time.
 template <typename C> struct Decoder {
-  Delta<C> weights;
-  Pack<C> cap, height, width;
+  using Two = Twin<Pack<C>>;  // x and y, or xs and ys of some boxes and of those after them
+  Change<Two> weights;
+  Two cap, limit;
   bool plain;  // all weights are 1: nothing is divided
   bool modest;
-  PYRCNN_HD Decoder(const Rules<C>& rules, int64_t n)
-      : weights(rules.weights),
-        cap(broadcast(rules.cap)),
-        height(broadcast(rules.height(n))),
-        width(broadcast(rules.width(n))),
-        plain(weights.x == C(1) && weights.y == C(1) && weights.w == C(1) && weights.h == C(1)),
+  PYRCNN_HD Decoder(const Rules<C>& rules, const Change<Two>& weights, const Two& limit)
+      : weights(weights),
+        cap(both(broadcast(rules.cap))),
+        limit(limit),
+        plain(rules.weights.x == C(1) && rules.weights.y == C(1) && rules.weights.w == C(1) && rules.weights.h == C(1)),
         modest(rules.cap <= kModestCap) {}
-  PYRCNN_HD Box<Pack<C>> operator()(const Box<Pack<C>>& anchor, const Box<Pack<C>>& d) const {
-    const Delta<Pack<C>> delta =
-        plain ? Delta<Pack<C>>{d.x1, d.y1, d.x2, d.y2}
-              : Delta<Pack<C>>{d.x1 / weights.x, d.y1 / weights.y, d.x2 / weights.w, d.y2 / weights.h};
-    return clip(modest ? decode<true>(anchor, delta, cap) : decode(anchor, delta, cap), height, width);
+  PYRCNN_HD Span<Two> operator()(const Span<Two>& anchor, const Span<Two>& d) const {
+    const Change<Two> change =
+        plain ? Change<Two>{d.low, d.high} : Change<Two>{d.low / weights.shift, d.high / weights.growth};
+    const Span<Two> box = modest ? decode<true>(anchor, change, cap) : decode(anchor, change, cap);
+    return {clamp(box.low, Two{}, limit), clamp(box.high, Two{}, limit)};
   }
 };
 
@@ -53,7 +53,10 @@ template <typename T>
 PYRCNN_HD int64_t row_of_planes(const Level<T>& l, const Rules<compute_t<T>>& rules, int64_t n, int64_t a, int64_t y) {
   using C = compute_t<T>;
   constexpr int lanes = lanes_of<C>;
-  const Decoder<C> decoder(rules, n);
+  using Two = Twin<Pack<C>>;
+  const auto pair = [](C x, C y) { return Two{broadcast(x), broadcast(y)}; };
+  const Delta<C>& w = rules.weights;
+  const Decoder<C> decoder(rules, {pair(w.x, w.y), pair(w.w, w.h)}, pair(rules.width(n), rules.height(n)));
   const C offset = rules.offset, stride_x = l.stride_x, shift_y = (C(y) + offset) * l.stride_y;
   const Numbers& cell = l.cell_anchors;
   const C x1 = cell.at<C>(4 * a), x2 = cell.at<C>(4 * a + 2);
@@ -66,44 +69,48 @@ PYRCNN_HD int64_t row_of_planes(const Level<T>& l, const Rules<compute_t<T>>& ru
   int64_t x = 0;
   for (; x + lanes <= l.width; x += lanes, d += lanes, to += lanes * next) {
     const Pack<C> shift_x = (step + C(x) + offset) * stride_x;
-    const Box<Pack<C>> deltas{load(d), load(d + channel), load(d + 2 * channel), load(d + 3 * channel)};
-    store_boxes_apart<C>(to, next, decoder({x1 + shift_x, y1, x2 + shift_x, y2}, deltas));
+    const Span<Two> deltas{{load(d), load(d + channel)}, {load(d + 2 * channel), load(d + 3 * channel)}};
+    const Span<Two> box = decoder({{x1 + shift_x, y1}, {x2 + shift_x, y2}}, deltas);
+    store_boxes_apart<C>(to, next, {box.low.a, box.low.b, box.high.a, box.high.b});
   }
   return x;
 }
 
-// NHWC: the deltas lie as the boxes do; lanes are neighbouring boxes, whose anchors are written out first.
+// NHWC: the deltas lie as the boxes do, and neighbouring boxes are decoded together.
 template <typename T>
-PYRCNN_HD int64_t row_of_cells(const Level<T>& l, const Rules<compute_t<T>>& rules, int64_t n, int64_t y) {
+PYRCNN_HD int64_t row_of_cells(const Level<T>& l, const Rules<compute_t<T>>& rules, const Anchors<compute_t<T>>& table,
+                               int64_t n, int64_t y) {
   using C = compute_t<T>;
-  constexpr int lanes = lanes_of<C>;
-  const Decoder<C> decoder(rules, n);
-  const C offset = rules.offset, stride_x = l.stride_x, shift_y = (C(y) + offset) * l.stride_y;
+  using Two = Twin<Pack<C>>;
+  constexpr int64_t boxes = 2 * boxes_of_span<C>;
+  const auto pair = [](C x, C y) { return both(alternate(x, y)); };
+  const Delta<C>& w = rules.weights;
+  const Decoder<C> decoder(rules, {pair(w.x, w.y), pair(w.w, w.h)}, pair(rules.width(n), rules.height(n)));
+  const Two offset = both(broadcast(rules.offset)), stride = pair(l.stride_x, l.stride_y);
   const T* d = l.deltas + n * l.image + y * l.row;
   C* to = rules.boxes + 4 * (n * rules.anchors + l.first + y * l.width * l.per_cell);
-  const int64_t count = l.width * l.per_cell;
+  const int64_t count = l.width * l.per_cell, cells = boxes / l.per_cell, rest = boxes % l.per_cell;
   int64_t i = 0, x = 0, a = 0;
-  for (; i + lanes <= count; i += lanes) {
-    C anchors[4 * lanes];
-    for (int j = 0; j < lanes; ++j) {
-      const C shift_x = (C(x) + offset) * stride_x;
-      const Numbers& cell = l.cell_anchors;
-      anchors[4 * j] = cell.at<C>(4 * a) + shift_x, anchors[4 * j + 1] = cell.at<C>(4 * a + 1) + shift_y;
-      anchors[4 * j + 2] = cell.at<C>(4 * a + 2) + shift_x, anchors[4 * j + 3] = cell.at<C>(4 * a + 3) + shift_y;
-      if (++a == l.per_cell) a = 0, ++x;
-    }
-    store_boxes<C>(to + 4 * i, decoder(load_boxes<C>(anchors), load_boxes<C>(d + 4 * i)));
+  for (; i + boxes <= count; i += boxes) {
+    const Span<Two> anchors = load_twin_spans<C>(table.anchors + 4 * a);
+    const Two shift = (load_twin_spans<C>(table.cells + 4 * a).low + pair(C(x), C(y)) + offset) * stride;
+    store_twin_spans<C>(to + 4 * i,
+                        decoder({anchors.low + shift, anchors.high + shift}, load_twin_spans<C>(d + 4 * i)));
+    x += cells, a += rest;
+    if (a >= l.per_cell) a -= l.per_cell, ++x;
   }
   return i;
 }
 
 // The rows [begin, end) of a level's cells, counted over all images.
-template <typename T> void rows(const Level<T>& l, const Rules<compute_t<T>>& rules, int64_t begin, int64_t end) {
+template <typename T>
+void rows(const Level<T>& l, const Rules<compute_t<T>>& rules, const Anchors<compute_t<T>>& table, int64_t begin,
+          int64_t end) {
   const bool nhwc = l.channel == 1 && l.column == 4 * l.per_cell;
   for (int64_t row = begin; row < end; ++row) {
     const int64_t n = row / l.height, y = row % l.height;
     if (nhwc) {
-      for (int64_t i = row_of_cells(l, rules, n, y); i < l.width * l.per_cell; ++i)
+      for (int64_t i = row_of_cells(l, rules, table, n, y); i < l.width * l.per_cell; ++i)
         decode_one(l, rules, n, i % l.per_cell, y, i / l.per_cell);
     } else {
       for (int64_t a = 0; a < l.per_cell; ++a)
@@ -112,9 +119,9 @@ template <typename T> void rows(const Level<T>& l, const Rules<compute_t<T>>& ru
   }
 }
 
-template void rows(const Level<float>&, const Rules<float>&, int64_t, int64_t);
-template void rows(const Level<double>&, const Rules<double>&, int64_t, int64_t);
-template void rows(const Level<Half>&, const Rules<float>&, int64_t, int64_t);
-template void rows(const Level<BFloat16>&, const Rules<float>&, int64_t, int64_t);
+template void rows(const Level<float>&, const Rules<float>&, const Anchors<float>&, int64_t, int64_t);
+template void rows(const Level<double>&, const Rules<double>&, const Anchors<double>&, int64_t, int64_t);
+template void rows(const Level<Half>&, const Rules<float>&, const Anchors<float>&, int64_t, int64_t);
+template void rows(const Level<BFloat16>&, const Rules<float>&, const Anchors<float>&, int64_t, int64_t);
 
 }  // namespace pyrcnn::decode_anchors::PYRCNN_ISA

@@ -5,5 +5,6 @@
 
 namespace pyrcnn::decode_anchors {
 PYRCNN_DECLARE_KERNEL(template <typename T> void, rows,
-                      (const Level<T>& level, const Rules<compute_t<T>>& rules, int64_t begin, int64_t end))
+                      (const Level<T>& level, const Rules<compute_t<T>>& rules, const Anchors<compute_t<T>>& table,
+                       int64_t begin, int64_t end))
 }  // namespace pyrcnn::decode_anchors

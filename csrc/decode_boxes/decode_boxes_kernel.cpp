@@ -1,5 +1,6 @@
 // Compiled once per instruction set.
 #include "../common/pairing_rows.h"
+#include "../common/twin.h"
 #include "decode_boxes.h"
 
 namespace pyrcnn::decode_boxes::PYRCNN_ISA {
@@ -12,18 +13,19 @@ template <bool kModest, typename K> PYRCNN_HD void decode_rows(const K& k, int64
   using C = typename K::C;
   const auto deltas = k.deltas;
   const auto boxes = k.boxes;
-  const Pack<C> cap = broadcast(k.cap), limit = alternate(k.width, k.height);
-  const Change<Pack<C>> weights{alternate(k.weights[0], k.weights[1]), alternate(k.weights[2], k.weights[3])};
+  using Two = Twin<Pack<C>>;
+  const Two cap = both(broadcast(k.cap)), limit = both(alternate(k.width, k.height));
+  const Change<Two> weights{both(alternate(k.weights[0], k.weights[1])), both(alternate(k.weights[2], k.weights[3]))};
   const bool clipped = k.clipped;
   bool plain = true;  // nothing is divided
   for (const C weight : k.weights) plain = plain && weight == C(1);
-  paired_rows(k, begin, end, [&](int64_t i, const typename K::Anchor* anchors) {
-    const Span<Pack<C>> d = load_spans<C>(deltas + 4 * i);
-    const Change<Pack<C>> change =
-        plain ? Change<Pack<C>>{d.low, d.high} : Change<Pack<C>>{d.low / weights.shift, d.high / weights.growth};
-    Span<Pack<C>> box = decode<kModest>(load_spans<C>(anchors), change, cap);
+  paired_rows<2>(k, begin, end, [&](int64_t i, const typename K::Anchor* anchors) {
+    const Span<Two> d = load_twin_spans<C>(deltas + 4 * i);
+    const Change<Two> change =
+        plain ? Change<Two>{d.low, d.high} : Change<Two>{d.low / weights.shift, d.high / weights.growth};
+    Span<Two> box = decode<kModest>(load_twin_spans<C>(anchors), change, cap);
     if (clipped) box = clip_or_nan(box, limit);
-    store_spans<C>(boxes + 4 * i, box);
+    store_twin_spans<C>(boxes + 4 * i, box);
   });
 }
 
