@@ -6,8 +6,11 @@
 
 namespace pyrcnn::heatmap_peaks {
 
-PYRCNN_HD float sigmoid(float x) { return 1.0f / (1.0f + exp_of(-x)); }
-PYRCNN_HD double sigmoid(double x) { return 1.0 / (1.0 + exp_of(-x)); }
+// F is float, double or a pack.
+template <typename F> PYRCNN_HD F sigmoid(F x) {
+  const F one = F{} + 1.0f;
+  return one / (one + exp_of(-x));
+}
 
 // A value below which no score reaches `score`: the margin covers the rounding of sigmoid, its inverse and C.
 template <typename C> PYRCNN_HD C floor_of(C score, bool logits) {
@@ -36,18 +39,17 @@ template <typename T> struct Map {
   PYRCNN_HD C score(C value) const { return logits ? sigmoid(value) : value; }
 
   PYRCNN_HD int64_t rank(int64_t position) const {
-    if (channels_last) return position;
+    if (channels_last || channels == 1) return position;
     const int64_t area = height * width, plane = position / area;
     return (position - plane * area) * channels + plane;
   }
 
-  // The candidate at a position in memory, of score 0 if there is no peak: a cell that no neighbour exceeds (by
-  // `tolerance` or more in score, if one is given) and whose score is positive. NaN is no peak and no neighbour.
-  PYRCNN_HD Candidate<C> judge(int64_t position) const {
+  // Whether the cell at a position in memory, whose score is positive, is a peak: no neighbour exceeds it (by
+  // `tolerance` or more in score, if one is given). NaN is no peak and no neighbour.
+  PYRCNN_HD bool is_peak(int64_t position) const {
     const int64_t area = height * width;
     const int64_t inner = channels_last ? channels : area, outer_at = quotient(position, inner);
-    const int64_t inner_at = position - outer_at * inner;
-    const int64_t plane = channels_last ? inner_at : outer_at, cell = channels_last ? outer_at : inner_at;
+    const int64_t cell = channels_last ? outer_at : position - outer_at * inner;
     const int64_t y = quotient(cell, width), x = cell - y * width, step = channels_last ? channels : 1;
     const C value = C(values[position]);
     C highest = value;
@@ -55,11 +57,16 @@ template <typename T> struct Map {
       const T* row = values + position + (v - y) * width * step;
       for (int64_t u = higher(x - radius, int64_t{0}); u <= lower(x + radius, width - 1); ++u)
         highest = higher(C(row[(u - x) * step]), highest);
-      if (highest > value && !(tolerance > 0)) return {C(0), 0};
+      if (highest > value && !(tolerance > 0)) return false;
     }
-    const C own = score(value);
-    const bool peak = highest == value || score(highest) - own < tolerance;
-    return {peak && own > 0 ? own : C(0), cell * channels + plane};
+    return highest == value || score(highest) - score(value) < tolerance;
+  }
+
+  // The candidate at a position in memory, of score 0 if there is no peak.
+  PYRCNN_HD Candidate<C> judge(int64_t position) const {
+    if (!is_peak(position)) return {C(0), 0};
+    const C own = score(C(values[position]));
+    return {own > 0 ? own : C(0), rank(position)};
   }
 };
 
@@ -67,13 +74,15 @@ constexpr int64_t kMostLanes = 16;
 
 // A part of one image's memory, and the best candidates found in it so far. There is one list of candidates, or one per
 // channel (of a channels_last map). A full list is cut back to its k best, which raises its floor: the lowest value
-// that can still matter, so that most of the map is only compared with it.
+// that can still matter, so that most of the map is only compared with it. Candidates are listed as (value, position)
+// and get their score and rank together, when the list is full or the part is done.
 template <typename T> struct Scan {
   using C = compute_t<T>;
   Map<T> map;
   int64_t k, capacity, lists;
   Candidate<C>* items;  // [lists, capacity]
   int64_t* counts;      // [lists]
+  int64_t* scored;      // [lists]: how many have their score, all of them positive
   C* floors;            // [lists + kMostLanes], the first ones repeated at the end
   void (*keep_best)(Candidate<C>* items, int64_t k, int64_t count);  // moves the k best to the front, the k-th last
 };

@@ -47,6 +47,7 @@ template <typename T> struct Search {
   int64_t capacity, floors_per_part;
   std::vector<Candidate<C>> items;  // [maps, parts, lists, capacity]
   std::vector<int64_t> counts;      // [maps, parts, lists]
+  std::vector<int64_t> scored;      // [maps, parts, lists]
   std::vector<C> floors;
 
   Search(const Map<T>& map, int64_t k, int64_t maps, int64_t lists, double lowest_score)
@@ -58,6 +59,7 @@ template <typename T> struct Search {
     floors_per_part = lists + kMostLanes;
     items.resize(maps * parts * lists * capacity);
     counts.resize(maps * parts * lists, 0);
+    scored.resize(maps * parts * lists, 0);
     C lowest = map.logits ? -std::numeric_limits<C>::infinity() : std::numeric_limits<C>::denorm_min();
     if (lowest_score > 0) lowest = floor_of(C(lowest_score), map.logits);
     floors.resize(maps * parts * floors_per_part, lowest);
@@ -70,6 +72,7 @@ template <typename T> struct Search {
                  lists,
                  items.data() + index * lists * capacity,
                  counts.data() + index * lists,
+                 scored.data() + index * lists,
                  floors.data() + index * floors_per_part,
                  &keep_best<C>};
     part.map.values += index / parts * cells;

@@ -1,4 +1,6 @@
 // Compiled once per instruction set.
+#include <type_traits>
+
 #include "../common/pack.h"
 #include "heatmap_peaks.h"
 
@@ -10,39 +12,94 @@ template <typename T> PYRCNN_HD bool may_matter(const Scan<T>& part, int64_t lis
   return compute_t<T>(part.map.values[position]) >= part.floors[list];  // the floor may have risen meanwhile
 }
 
-template <typename T> PYRCNN_HD void add(const Scan<T>& part, int64_t list, const Candidate<compute_t<T>>& candidate) {
-  if (!(candidate.score > 0)) return;
+// Scores and ranks the candidates of a list that have none yet, and drops those whose score is 0.
+template <typename T> PYRCNN_HD void score(const Scan<T>& part, int64_t list) {
+  using C = compute_t<T>;
+  constexpr int64_t lanes = lanes_of<C>;
+  Candidate<C>* items = part.items + list * part.capacity;
+  const int64_t count = part.counts[list];
+  int64_t kept = part.scored[list];
+  for (int64_t i = kept; i < count; i += lanes) {
+    const int64_t some = lower(lanes, count - i);
+    C scores[lanes] = {};
+    for (int64_t j = 0; j < some; ++j) scores[j] = items[i + j].score;
+    if (part.map.logits) store(scores, heatmap_peaks::sigmoid(load(scores)));
+    for (int64_t j = 0; j < some; ++j) {
+      items[kept] = {scores[j], part.map.rank(items[i + j].rank)};
+      kept += scores[j] > 0;
+    }
+  }
+  part.counts[list] = part.scored[list] = kept;
+}
+
+template <typename T> PYRCNN_HD void add(const Scan<T>& part, int64_t list, int64_t position) {
   Candidate<compute_t<T>>* items = part.items + list * part.capacity;
-  items[part.counts[list]++] = candidate;
+  items[part.counts[list]++] = {compute_t<T>(part.map.values[position]), position};
   if (part.counts[list] < part.capacity || part.capacity <= part.k) return;
+  score(part, list);
+  if (part.counts[list] < part.capacity) return;
   part.keep_best(items, part.k, part.capacity);
-  part.counts[list] = part.k;
+  part.counts[list] = part.scored[list] = part.k;
   const auto floor = floor_of(items[part.k - 1].score, part.map.logits);
   for (int64_t i = list; i < part.lists + kMostLanes; i += part.lists) part.floors[i] = floor;
 }
 
 template <typename T> PYRCNN_HD void visit(const Scan<T>& part, int64_t position) {
   const int64_t list = part.lists == 1 ? 0 : position % part.lists;
-  if (may_matter(part, list, position)) add(part, list, part.map.judge(position));
+  if (may_matter(part, list, position) && part.map.is_peak(position)) add(part, list, position);
 }
 
-// The hardware's own prefetching stops at the end of every 4 KiB page.
-template <typename T> PYRCNN_HD void expect(const T* values, int64_t count) {
-  constexpr int64_t kLine = 64 / sizeof(T), kAhead = 4096 / sizeof(T);
-  for (int64_t line = 0; line < count; line += kLine) __builtin_prefetch(values + kAhead + line);
+// Asks for values `ahead` of those that are looked at. (The hardware's own prefetching stops at the end of every 4 KiB
+// page.)
+constexpr int64_t kPage = 4096;
+template <int level, typename T> PYRCNN_HD void expect(const T* values, int64_t count, int64_t ahead) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t line = 0; line < count; line += kLine) __builtin_prefetch(values + ahead + line, 0, level);
 }
 
-// Any map, a few packs at a time.
+constexpr int kGroup = 32;  // neighbouring values that are looked at together
+
+// Those of kGroup values that reach their floors, a bit each.
+template <typename C> PYRCNN_HD uint32_t word_of(const Mask<C>* passes) {
+  uint32_t word = 0;
+#pragma GCC unroll 16
+  for (int i = 0; i < kGroup / lanes_of<C>; ++i) word |= bits(passes[i]) << (i * lanes_of<C>);
+  return word;
+}
+
+// Those of kGroup values that none of eight neighbours exceeds, a bit each; neighbouring cells are `step` values apart,
+// rows `row`. In NCHW `step` is a constant.
+template <typename Step, typename T> PYRCNN_HD uint32_t highest_among(const T* at, Step step, int64_t row) {
+  using C = compute_t<T>;
+  uint32_t peaks = 0;
+#pragma GCC unroll 16
+  for (int i = 0; i < kGroup; i += lanes_of<C>) {
+    const Pack<C> value = load(at + i);
+    const auto lets = [&](int64_t offset) { return ~(load(at + i + offset) > value); };
+    const Mask<C> beside = lets(-step) & lets(step), above = lets(-row - step) & lets(-row) & lets(step - row);
+    peaks |= bits(beside & above & lets(row - step) & lets(row) & lets(row + step)) << i;
+  }
+  return peaks;
+}
+
+// Any map. Those cells of an NHWC map that are not at its border are compared with their neighbours many at a time.
 template <typename T> PYRCNN_HD void scan_any(const Scan<T>& part, int64_t begin, int64_t end) {
   using C = compute_t<T>;
-  constexpr int lanes = lanes_of<C>, kUnroll = 4;
-  const T* values = part.map.values;
+  constexpr int lanes = lanes_of<C>, packs = kGroup / lanes;
+  const Map<T>& map = part.map;
+  const T* values = map.values;
+  const bool plain = map.channels_last && map.radius == 1 && !(map.tolerance > 0);
+  // A cell's neighbours are a row further on: outside all caches, if nobody asks in time.
+  constexpr int64_t kFarthest = 256 << 10;
+  const int64_t row = map.channels * map.width;
+  const int64_t ahead = (plain && row * int64_t(sizeof(T)) < kFarthest ? row : 0) + kPage / int64_t(sizeof(T));
   const int64_t advance = lanes % part.lists;
   int64_t phase = begin % part.lists, position = begin;  // phase: the list of the next value
-  for (; position + kUnroll * lanes <= end; position += kUnroll * lanes) {
-    Mask<C> passes[kUnroll], any{};
-    expect(values + position, kUnroll * lanes);
-    for (int i = 0; i < kUnroll; ++i) {
+  for (; position + kGroup <= end; position += kGroup) {
+    Mask<C> passes[packs], any{};
+    expect<2>(values + position, kGroup, ahead);
+#pragma GCC unroll 16
+    for (int i = 0; i < packs; ++i) {
       passes[i] = load(values + position + i * lanes) >= load(part.floors + phase);
       any |= passes[i];
       phase += advance;
@@ -50,27 +107,21 @@ template <typename T> PYRCNN_HD void scan_any(const Scan<T>& part, int64_t begin
     }
     if (bits(any) == 0) [[likely]]
       continue;
-    for (int i = 0; i < kUnroll; ++i)
-      for (uint32_t word = bits(passes[i]); word != 0; word &= word - 1)
-        visit(part, position + i * lanes + __builtin_ctz(word));
+    uint32_t word = word_of<C>(passes);
+    bool sure = false;
+    if (plain) {
+      const int64_t first = position / map.channels, last = (position + kGroup - 1) / map.channels;
+      const int64_t y = first / map.width, x = first - y * map.width;
+      sure = y > 0 && y + 1 < map.height && x > 0 && x + (last - first) + 1 < map.width;
+      if (sure) word &= highest_among(values + position, map.channels, row);
+    }
+    for (; word != 0; word &= word - 1) {
+      const int64_t at = position + __builtin_ctz(word), list = part.lists == 1 ? 0 : at % part.lists;
+      if (!sure) visit(part, at);
+      else if (may_matter(part, list, at)) add(part, list, at);
+    }
   }
   for (; position < end; ++position) visit(part, position);
-}
-
-constexpr int kGroup = 32;  // neighbouring cells that scan_rows() looks at together
-
-// Those of kGroup cells that reach `floor` and that no neighbour exceeds, a bit each.
-template <typename T> PYRCNN_HD uint32_t peaks_among(const T* at, int64_t width, Pack<compute_t<T>> floor) {
-  using C = compute_t<T>;
-  uint32_t peaks = 0;
-#pragma GCC unroll 8
-  for (int i = 0; i < kGroup; i += lanes_of<C>) {
-    const Pack<C> value = load(at + i);
-    const auto lets = [&](int64_t offset) { return ~(load(at + i + offset) > value); };
-    const Mask<C> row = lets(-1) & lets(1), above = lets(-width - 1) & lets(-width) & lets(1 - width);
-    peaks |= bits((value >= floor) & row & above & lets(width - 1) & lets(width) & lets(width + 1)) << i;
-  }
-  return peaks;
 }
 
 // Maps whose rows are at least kGroup cells in a row of memory: nearly all cells around a peak are sorted out many at a
@@ -84,15 +135,15 @@ template <typename T> PYRCNN_HD void scan_rows(const Scan<T>& part, int64_t begi
   for (; position + kGroup <= end; position += kGroup) {
     const T* at = map.values + position;
     const Pack<C> floor = broadcast(part.floors[0]);
-    Mask<C> passes{};
-    expect(at, kGroup);
-#pragma GCC unroll 8
-    for (int i = 0; i < kGroup; i += lanes_of<C>) passes |= load(at + i) >= floor;
-    if (bits(passes) != 0) [[unlikely]] {
+    Mask<C> passes[kGroup / lanes_of<C>], any{};
+    expect<3>(at, kGroup, kPage / int64_t(sizeof(T)));
+#pragma GCC unroll 16
+    for (int i = 0; i < kGroup / lanes_of<C>; ++i) any |= passes[i] = load(at + i * lanes_of<C>) >= floor;
+    if (bits(any) != 0) [[unlikely]] {
       uint32_t sure = 0, open = ~0u;
       if (y > 0 && y + 1 + (x + kGroup > width) < map.height && position >= reach &&
           position + kGroup + reach <= cells) {
-        const uint32_t peaks = peaks_among(at, width, floor);
+        const uint32_t peaks = highest_among(at, std::integral_constant<int64_t, 1>{}, width) & word_of<C>(passes);
         // the last cell of this row and the first of the next
         const uint32_t ends = uint32_t(uint64_t{3} << lower(width - 1 - x, int64_t{32})) | uint32_t(x == 0);
         sure = map.radius == 1 ? peaks & ~ends : 0, open = (peaks | ends) & ~sure;
@@ -100,7 +151,7 @@ template <typename T> PYRCNN_HD void scan_rows(const Scan<T>& part, int64_t begi
       for (; open != 0; open &= open - 1) visit(part, position + __builtin_ctz(open));
       for (; sure != 0; sure &= sure - 1) {
         const int64_t peak = position + __builtin_ctz(sure);
-        if (may_matter(part, 0, peak)) add(part, 0, {map.score(C(map.values[peak])), map.rank(peak)});
+        if (may_matter(part, 0, peak)) add(part, 0, peak);
       }
     }
     x += kGroup;
@@ -115,6 +166,7 @@ template <typename T> void scan(const Scan<T>& part, int64_t begin, int64_t end)
   const Map<T>& map = part.map;
   if (!map.channels_last && map.radius > 0 && !(map.tolerance > 0) && map.width >= kGroup) scan_rows(part, begin, end);
   else scan_any(part, begin, end);
+  for (int64_t list = 0; list < part.lists; ++list) score(part, list);
 }
 
 template void scan(const Scan<float>&, int64_t, int64_t);
