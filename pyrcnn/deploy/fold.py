@@ -58,6 +58,15 @@ def only_user(node: fx.Node) -> fx.Node | None:
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
+def erase(graph: fx.GraphModule, last: fx.Node, first: fx.Node) -> None:
+    """Erase the nodes from ``last`` back to ``first``, each the only user of the next."""
+    chain = [first]
+    while chain[-1] is not last:
+        chain.append(next(iter(chain[-1].users)))
+    for node in reversed(chain):
+        graph.graph.erase_node(node)
+
+
 def _crops(node: fx.Node) -> bool:
     """Whether ``node`` cuts rows and columns off and leaves the channels alone, as ``x[..., :-1, :-1]``."""
     if node.op != "call_function" or node.target is not operator.getitem:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,14 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from ..models.layers import pad_same
-from .fold import cleaned, layer, only_user
+from .chain import chain
+from .fold import cleaned, erase, layer, only_user
+from .stages import LIMITS, NONE, Activation, activation, sum_with
 from .winograd import WinogradConv2d, suits
-
-Activation = tuple[str, list[float]]  # oneDNN's name and its numbers
-NONE: Activation = ("none", [])
-RELU: Activation = ("relu", [])
-RELU6: Activation = ("hardtanh", [0.0, 6.0])
-_LIMITS = {"none": (-math.inf, math.inf), "relu": (0.0, math.inf), "hardtanh": (0.0, 6.0)}
 
 
 def available(dtype: torch.dtype) -> bool:
@@ -54,7 +48,7 @@ class PackedConv2d(nn.Module):
         if other is None:
             return self._convolve(x, (self.activation, self.numbers))
         if other.shape[2] == other.shape[3] == 1:  # torch 2.10 cannot add maps of one pixel
-            return self._convolve(x, NONE).add_(other).clamp_(*_LIMITS[self.activation])
+            return self._convolve(x, NONE).add_(other).clamp_(*LIMITS[self.activation])
         activation = None if self.activation == "none" else self.activation
         return torch.ops.mkldnn._convolution_pointwise.binary(
             x, other, self.weight, self.bias, *self._shape(), "add", 1.0, activation, self.numbers, ""
@@ -86,15 +80,8 @@ def _packed(module: Any, activation: Activation, size: Sequence[int], winograd: 
     if isinstance(module, nn.Linear):
         return PackedLinear(module, activation, size)
     if winograd and suits(module, size):
-        return WinogradConv2d(module, *_LIMITS[activation[0]])
+        return WinogradConv2d(module, *LIMITS[activation[0]])
     return PackedConv2d(module, activation, size)
-
-
-def _activation(graph: fx.GraphModule, node: fx.Node | None) -> Activation | None:
-    if node is None:
-        return None
-    kind = type(layer(graph, node, nn.Module)) if node.op == "call_module" else node.target
-    return {nn.ReLU: RELU, F.relu: RELU, torch.relu: RELU, nn.ReLU6: RELU6, F.relu6: RELU6}.get(kind)  # type: ignore[arg-type]
 
 
 class _Shapes(fx.Interpreter):
@@ -136,33 +123,38 @@ def _pad_inside(graph: fx.GraphModule) -> None:
     cleaned(graph)
 
 
-def pack(graph: fx.GraphModule, size: Sequence[int], dtype: torch.dtype, winograd: bool) -> fx.GraphModule:
+def pack(
+    graph: fx.GraphModule, size: Sequence[int], dtype: torch.dtype, winograd: bool, chained: bool
+) -> fx.GraphModule:
     """Replace convolutions and linear layers, with what follows them, by packed ones; ``size``: the input's shape.
 
-    ``winograd``: 3x3 convolutions by fewer multiplications where that is faster; feature maps are in channels_last.
+    ``winograd``: 3x3 convolutions by fewer multiplications, ``chained``: convolutions in a row tile by tile, both where
+    that is faster; feature maps are in channels_last.
     Changes ``graph`` in place. It still takes inputs of any size.
     """
-    _pad_inside(graph)
     interpreter = _Shapes(graph)
     interpreter.run(torch.empty(*size, device="meta", dtype=dtype))
     shapes = interpreter.shapes
+    if chained:
+        graph = chain(graph, shapes)
+    _pad_inside(graph)
     # In float32 MKL multiplies large matrices faster than oneDNN does (1000 x 12544 x 1024 by a quarter, measured)
     kinds = (nn.Conv2d,) if dtype == torch.float32 else (nn.Conv2d, nn.Linear)
     for node in list(graph.graph.nodes):
         module = layer(graph, node, *kinds)
-        if module is None or (isinstance(module, nn.Conv2d) and isinstance(module.padding, str)):
+        if module is None:
+            continue
+        if isinstance(module, nn.Conv2d) and (isinstance(module.padding, str) or module.padding_mode != "zeros"):
             continue
         last, arguments = node, [node.args[0]]
-        sum_ = only_user(node)
-        if isinstance(module, nn.Conv2d) and sum_ is not None and sum_.target is operator.add:
-            other = next((a for a in sum_.args if a is not node), None)
-            if isinstance(other, fx.Node) and shapes[other.name] == shapes[node.name]:
-                last, arguments = sum_, [node.args[0], other]
-        activation = _activation(graph, only_user(last))
-        if activation is not None:
+        total = sum_with(node, shapes) if isinstance(module, nn.Conv2d) else None
+        if total is not None:
+            last, arguments = total[0], [node.args[0], total[1]]
+        found = activation(graph, only_user(last))
+        if found is not None:
             last = only_user(last)  # type: ignore[assignment]
         try:
-            packed = _packed(module, activation or NONE, shapes[node.args[0].name], winograd)
+            packed = _packed(module, found or NONE, shapes[node.args[0].name], winograd)
         except RuntimeError:  # oneDNN has no kernel for this one
             continue
         parent, _, name = str(node.target).rpartition(".")
@@ -171,14 +163,5 @@ def pack(graph: fx.GraphModule, size: Sequence[int], dtype: torch.dtype, winogra
             fused = graph.graph.call_module(str(node.target), tuple(arguments))
         shapes[fused.name] = shapes[last.name]
         last.replace_all_uses_with(fused)
-        _erase(graph, last, node)
+        erase(graph, last, node)
     return cleaned(graph)
-
-
-def _erase(graph: fx.GraphModule, last: fx.Node, first: fx.Node) -> None:
-    """Erase the nodes from ``last`` back to ``first``, each the only user of the next."""
-    chain = [first]
-    while chain[-1] is not last:
-        chain.append(next(iter(chain[-1].users)))
-    for node in reversed(chain):
-        graph.graph.erase_node(node)

@@ -15,7 +15,8 @@ from pyrcnn import Detections, InputError, deploy, evaluate, models, ops
 from pyrcnn.checkpoints import embedded
 from pyrcnn.deploy.fold import fold_norms, traced
 from pyrcnn.deploy.network import input_size
-from pyrcnn.deploy.pack import NONE, RELU, RELU6, PackedLinear
+from pyrcnn.deploy.pack import PackedLinear
+from pyrcnn.deploy.stages import NONE, RELU, RELU6
 from tests.conftest import python
 from tests.deploy.small import pictures, small
 from tests.detector import TinyDetector, dataset

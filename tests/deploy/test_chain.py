@@ -1,0 +1,130 @@
+"""Convolutions that follow one another are found, those alone that may be, and compute the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pyrcnn import deploy
+from pyrcnn.deploy.chain import ConvChain, suits
+from pyrcnn.deploy.fold import traced
+from pyrcnn.deploy.pack import PackedConv2d, pack
+from pyrcnn.models.layers import pad_same
+from tests.deploy.small import small
+
+MOBILE = "centernet_mobilenet_v2_fpn_512"
+
+
+@pytest.fixture(autouse=True)
+def vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine with AVX2, whatever this run asks for."""
+    monkeypatch.setattr("pyrcnn._native.build_info", lambda: {"cpu_capability": "avx2"})
+
+
+def depthwise(channels: int, stride: int = 1, padding: int = 1, **options: Any) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, 3, stride, padding, groups=channels, **options)
+
+
+class Found(nn.Module):
+    """A block of each kind: with a sum, with TensorFlow's padding, a head, a pair, and an expansion between two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.expand, self.filter, self.project = nn.Conv2d(4, 24, 1), depthwise(24), nn.Conv2d(24, 4, 1)
+        self.widen, self.shrink, self.narrow = nn.Conv2d(4, 18, 1), depthwise(18, 2, 0), nn.Conv2d(18, 6, 1, bias=False)
+        self.first, self.second = depthwise(6), nn.Conv2d(6, 5, 1)
+        self.more, self.middle, self.less = nn.Conv2d(5, 30, 1), depthwise(30), nn.Conv2d(30, 5, 1)
+        self.slim, self.hidden, self.out = depthwise(5), nn.Conv2d(5, 32, 1), nn.Conv2d(32, 3, 1)
+        self.wide, self.back = nn.Conv2d(5, 40, 1), nn.Conv2d(40, 5, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = F.relu6(self.project(F.relu6(self.filter(F.relu6(self.expand(x))))) + x)
+        x = self.narrow(self.shrink(pad_same(F.relu(self.widen(x)), 3, 2)))
+        x = self.second(F.relu(self.first(x)))
+        x = self.less(self.middle(self.more(x)))
+        return self.out(torch.relu(self.hidden(self.slim(x)))), F.relu(x + self.back(self.wide(x)))
+
+
+class Left(nn.Module):
+    """What is nearly a chain."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.used_twice, self.b = nn.Conv2d(8, 8, 1), depthwise(8), nn.Conv2d(8, 8, 1)
+        self.dilated, self.c = depthwise(8, padding=2, dilation=2), nn.Conv2d(8, 8, 1, stride=2)
+        self.reflected, self.d = depthwise(8, padding_mode="reflect"), nn.Conv2d(8, 8, 1, groups=2)
+        self.plain, self.activated = depthwise(8), nn.Conv2d(8, 8, 1)
+        self.third = depthwise(8, stride=3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.used_twice(self.a(x))
+        x = self.b(y) + y
+        x = self.c(self.dilated(x))
+        x = self.d(self.reflected(x))
+        return self.third(self.activated(torch.sigmoid(self.plain(x))))
+
+
+def packed(network: nn.Module, size: tuple[int, ...], chained: bool = True) -> Any:
+    graph = traced(network.requires_grad_(False)).to(memory_format=torch.channels_last)
+    return pack(graph, size, torch.float32, False, chained)
+
+
+def chains(module: nn.Module) -> int:
+    return sum(isinstance(m, ConvChain) for m in module.modules())
+
+
+@pytest.mark.parametrize("size", [(1, 4, 32, 32), (2, 4, 17, 20), (1, 4, 31, 18), (3, 4, 33, 33)], ids=str)
+def test_chains_compute_what_their_layers_do(size: tuple[int, ...]) -> None:
+    network = Found()
+    x = torch.randn(size)
+    with torch.no_grad():
+        wanted = network(x)
+        graph = packed(network, size)
+        assert chains(graph) == 6
+        assert not [m for m in graph.modules() if isinstance(m, PackedConv2d | nn.Conv2d)]
+        for got, value in zip(graph(x.contiguous(memory_format=torch.channels_last)), wanted, strict=True):
+            torch.testing.assert_close(got, value, rtol=1e-4, atol=1e-5)
+        other = torch.randn(1, 4, 24, 11)  # and any other size
+        for got, value in zip(graph(other), network(other), strict=True):
+            torch.testing.assert_close(got, value, rtol=1e-4, atol=1e-5)
+
+
+def test_what_others_need_is_left_alone() -> None:
+    network, x = Left(), torch.randn(1, 8, 40, 40)
+    with torch.no_grad():
+        wanted = network(x)
+        graph = packed(network, (1, 8, 40, 40))
+        assert chains(graph) == 0
+        torch.testing.assert_close(graph(x), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_what_it_is_used_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert suits((1, 64, 8, 8))
+    assert not suits((1, 64, 7, 9))
+    model = small(MOBILE)
+
+    def used(**options: Any) -> int:
+        return chains(deploy.optimize(model, size=(512, 512), **options))
+
+    assert used() == 17 + 1 + 3 + 3  # MobileNet's blocks, its top and the pyramid's, merges, heads
+    assert not used(chain=False)
+    assert not used(channels_last=False)
+    assert not used(fuse=False)
+    assert not used(dtype=torch.bfloat16)
+    monkeypatch.setattr("pyrcnn._native.build_info", lambda: {"cpu_capability": "default"})
+    assert not used()  # measured with vectors alone
+
+
+@pytest.mark.parametrize("name", [MOBILE, MOBILE + "_kpts"])
+def test_whole_networks_compute_the_same(name: str) -> None:
+    model = small(name)
+    fast = deploy.optimize(model, size=(512, 512))
+    assert chains(fast) >= 24
+    pixels = torch.randn(2, 3, 160, 96)
+    with torch.no_grad():
+        for name, value in model.heads(pixels).items():
+            torch.testing.assert_close(fast.heads(pixels)[name], value, rtol=1e-4, atol=1e-4)
