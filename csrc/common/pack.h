@@ -36,7 +36,8 @@ template <typename C> using Pack = typename PackOf<C>::type;
 template <typename C> using Mask = typename PackOf<C>::mask;
 template <typename C> constexpr int lanes_of = PackOf<C>::lanes;
 
-template <typename C> PYRCNN_HD Pack<C> broadcast(C x) { return Pack<C>{} + x; }
+// x - 0 is x whatever x is, so that nothing is computed; 0 + x would turn -0 into 0.
+template <typename C> PYRCNN_HD Pack<C> broadcast(C x) { return x - Pack<C>{}; }
 
 template <typename C> PYRCNN_HD Pack<C> load(const C* from) {
   Pack<C> pack;

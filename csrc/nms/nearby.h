@@ -20,24 +20,29 @@ template <typename C> struct Place {
 template <typename C> PYRCNN_HD Place<C> place_of(const Box<C>& b) {
   return {b.x1 + b.x2, b.y1 + b.y2, b.x2 - b.x1, b.y2 - b.y1};
 }
-template <typename C> PYRCNN_HD bool interacts(const Place<C>& p) {
-  return p.w > C{} && p.h > C{} && p.w * p.h < C(INFINITY);
+template <typename P> PYRCNN_HD auto interacts(const Place<P>& p) {
+  return (p.w > P{}) & (p.h > P{}) & (p.w * p.h < P{} + INFINITY);
 }
 
-// The window: the suppressors of a candidate at `place` are between low and high in every coordinate.
+// The window: the suppressors of a candidate at `place` are between low and high in every coordinate. That of a box
+// which does not interact is empty.
 template <typename C> struct Reach {
   C share, rounding;  // of the candidate's size; of its coordinates
   PYRCNN_HD explicit Reach(C threshold)
       : share(higher((C(1) + C(1e-5)) / threshold - C(1), C(1e-5))), rounding(sizeof(C) == 4 ? C(1e-6) : C(1e-14)) {}
-  PYRCNN_HD void window(const Place<C>& place, Place<C>& low, Place<C>& high) const {
-    constexpr C kTiny = C(1e-30), kHuge = C(1e37);
-    const C x = higher(place.x, -place.x), y = higher(place.y, -place.y), infinity = C(INFINITY);
-    low = {-infinity, -infinity, -infinity, -infinity}, high = {infinity, infinity, infinity, infinity};
-    if (!(place.w * place.h > kTiny && x < kHuge && y < kHuge)) return;
-    const C across = (share * place.w + (x + place.w) * rounding) * C(1.001);
-    const C down = (share * place.h + (y + place.h) * rounding) * C(1.001);
-    low = {place.x - across, place.y - down, place.w - across, place.h - down};
-    high = {place.x + across, place.y + down, place.w + across, place.h + down};
+  // P is C or a pack of it.
+  template <typename P> PYRCNN_HD void window(const Place<P>& place, Place<P>& low, Place<P>& high) const {
+    const P x = higher(place.x, -place.x), y = higher(place.y, -place.y), infinity = P{} + C(INFINITY);
+    const auto modest = (place.w * place.h > P{} + C(1e-30)) & (x < P{} + C(1e37)) & (y < P{} + C(1e37));
+    const P across = (place.w * share + (x + place.w) * rounding) * C(1.001);
+    const P down = (place.h * share + (y + place.h) * rounding) * C(1.001);
+    const auto matters = interacts(place);
+    const P least = matters ? -infinity : infinity;
+    const auto bounded = matters & modest;
+    low = {bounded ? place.x - across : least, bounded ? place.y - down : least, bounded ? place.w - across : least,
+           bounded ? place.h - down : least};
+    high = {bounded ? place.x + across : -least, bounded ? place.y + down : -least, bounded ? place.w + across : -least,
+            bounded ? place.h + down : -least};
   }
 };
 

@@ -25,8 +25,9 @@ template <typename C> struct Screen {
   PYRCNN_HD explicit Screen(C threshold)
       : factor(threshold / (C(1) + threshold) * (C(1) - C(sizeof(C) == 4 ? 8e-6 : 1e-13))),
         usable(threshold >= C(0.0009765625) && threshold <= C(1024)) {}
-  PYRCNN_HD C bound(C area) const {
-    return area < C{} ? C(-INFINITY) : area * factor - C(sizeof(C) == 4 ? 0x1p-120 : 0x1p-1000);
+  // P is C or a pack of it.
+  template <typename P> PYRCNN_HD P bound(P area) const {
+    return area < P{} ? P{} - C(INFINITY) : area * factor - C(sizeof(C) == 4 ? 0x1p-120 : 0x1p-1000);
   }
   // The intersection as far as the screen needs it: below or equal to zero, where the true one is zero.
   template <typename P> static PYRCNN_HD P overlap(const Box<P>& a, const Box<P>& b) {

@@ -1,7 +1,7 @@
 // The loops of nms_kernel.cpp, one version per instruction set. Other ops that suppress boxes call them too.
 #pragma once
 #include "../common/cpu.h"
-#include "nearby.h"
+#include "pairs.h"
 
 namespace pyrcnn::nms {
 
@@ -20,6 +20,21 @@ PYRCNN_DECLARE_KERNEL(template <typename T> int64_t, greedy_grouped,
 PYRCNN_DECLARE_KERNEL(template <typename T> int64_t, greedy_indexed,
                       (const Candidates<T>& candidates, const Index<compute_t<T>>& index, compute_t<T> threshold,
                        int64_t max_output, uint32_t* kept))
+
+// Sorts the candidates along the curve: `ranks` has the candidate at each position. `keys` is scratch for `count` of
+// them and up to a whole tile more, `bins` for kBins.
+PYRCNN_DECLARE_KERNEL(template <typename T> void, strew,
+                      (const Candidates<T>& candidates, uint32_t* keys, uint32_t* bins, uint32_t* ranks))
+
+// The tiles and extents of `to`, whose ranks strew() found.
+PYRCNN_DECLARE_KERNEL(template <typename T> void, fill_tiles,
+                      (const Candidates<T>& candidates, compute_t<T> threshold, const Strewn<compute_t<T>>& to))
+
+// The edges of tiles [first, last) among themselves and with later tiles, or -1 if there are more than about `room`.
+// `near` is scratch, a number for every tile and kSpare more. The threshold must be one that Screen can use.
+PYRCNN_DECLARE_KERNEL(template <typename C> int64_t, find_edges,
+                      (const Strewn<C>& all, int64_t first, int64_t last, C threshold, uint32_t* near, Edge* edges,
+                       int64_t room))
 
 // order[0..count) = the places of `keys` by ascending key, equal ones as they stand; count <= kFew. By counting for
 // each key the smaller ones, which for so few costs less than the bins of a radix sort.

@@ -21,6 +21,13 @@ from tests.reference import nms as reference
 ISAS = ("default", "avx2", "avx512")
 
 
+def strewn(generator: torch.Generator, count: int) -> Tensor:
+    """Boxes of many sizes of which most stay."""
+    middle, sizes = torch.rand(count, 2, generator=generator), torch.rand(count, 2, generator=generator)
+    sizes = 4 * torch.exp(3 * sizes)
+    return torch.cat([middle * 1500 - sizes, middle * 1500 + sizes], 1)
+
+
 def upcast(t: Tensor) -> Tensor:
     """To the type that the op computes in."""
     return t.cpu() if t.dtype == torch.float64 else t.cpu().float()
@@ -38,6 +45,8 @@ def clustered(generator: torch.Generator, count: int, size: float = 60.0, spread
 
 FAMILIES = {
     "clustered": lambda g, n: clustered(g, n)[0],
+    "strewn": strewn,
+    "overflowing_sums": lambda g, n: strewn(g, n) * 2e35,
     "inverted": lambda g, n: torch.rand(n, 4, generator=g) * 100,
     "grid": lambda g, n: torch.randint(0, 6, (n, 4), generator=g).float(),
     "degenerate": lambda g, n: clustered(g, n)[0] * torch.tensor([1.0, 1, 1, 0]) + torch.tensor([0.0, 5, 0, 5]),
