@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from benchmarks.race import synchronize
+from pyrcnn.deploy.chain import ConvChains
 
 # stage → what is timed: a method, or the forward of a part; a stage inside another is not counted twice
 CENTERNET = {"network": ("backbone.forward", "neck.forward", "head.forward"), "peaks and boxes": ("predict_padded",)}
@@ -113,6 +114,9 @@ def layers(model: nn.Module, image: torch.Tensor, device: torch.device, timer: C
             spent, calls = now.get(what, (0.0, 0))
             now[what] = spent + seconds, calls + 1
 
+    grouped: list[Any] = [layer for layer in model.modules() if isinstance(layer, ConvChains)]
+    for group in grouped:
+        group.forward = group.apart
     leaves = [layer for layer in model.modules() if not list(layer.children())]
     handles = [
         h for leaf in leaves for h in (leaf.register_forward_pre_hook(before), leaf.register_forward_hook(after))
@@ -124,6 +128,8 @@ def layers(model: nn.Module, image: torch.Tensor, device: torch.device, timer: C
             found.setdefault(what, []).append(cost)
     for handle in handles:
         handle.remove()
+    for group in grouped:
+        del group.forward
     return sorted(((*min(costs), what) for what, costs in found.items()), reverse=True)
 
 
@@ -168,7 +174,7 @@ def main() -> None:
     parser.add_argument(
         "--processor-time", action="store_true", help="count it instead: for one thread, a busy machine"
     )
-    parser.add_argument("--openvino", action="store_true", help="its convolutions beside ours, in turns")
+    parser.add_argument("--openvino", action="store_true", help="its convolutions beside ours, none in chains")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=10, help="of which the quickest counts")
@@ -178,7 +184,7 @@ def main() -> None:
     device = torch.device(arguments.device)
     image = picture(arguments.model, device)
     plain = behave(models.build(arguments.model).eval(), image.cpu()).to(device)
-    model = plain if arguments.plain else deploy.optimize(plain, "auto")
+    model = plain if arguments.plain else deploy.optimize(plain, "auto", chain=not arguments.openvino)
     with torch.inference_mode():
         timer = time.process_time if arguments.processor_time else time.perf_counter
         parts = split(model, image, device, rounds=arguments.rounds, timer=timer)

@@ -95,9 +95,7 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
 
   // convolutions of optimized networks
   m.def("_winograd_conv2d(Tensor input, Tensor weight, Tensor? bias, Tensor? other, float low, float high) -> Tensor");
-  m.def(
-      "_conv_chain(Tensor input, Tensor? expand, Tensor? depthwise, Tensor project, Tensor? last, Tensor? other, "
-      "SymInt outputs, int stride, SymInt[] padding, float[] limits) -> Tensor");
+  m.def("_conv_chains(Tensor[] inputs, Tensor[] weights, SymInt[] chains, float[] limits) -> Tensor[]");
 
   // training
 }

@@ -6,7 +6,55 @@
 
 namespace pyrcnn::conv_chain {
 
+constexpr size_t kNumbers =
+    9;  // per chain: input, other or -1, stages, outputs, stride, padding (top, left, bottom, right)
+constexpr size_t kLimits = 8;                                      // per chain: two for each of its four stages
+enum Stages : int64_t { kExpand = 1, kDepthwise = 2, kLast = 4 };  // those that a chain has beside project
+
+// One chain as the caller names it.
+struct Arguments {
+  size_t input;   // a map: those that are given, then the results of the chains before
+  int64_t other;  // ... or -1
+  const Tensor *expand, *depthwise, *project, *last;  // null: none
+  int64_t outputs, stride;
+  int64_t padding[4];
+};
+
 inline bool is_float(const Tensor& t) { return t.scalar_type() == ScalarType::Float; }
+
+// The arguments of every chain; `weights` are those of the stages that there are, in order.
+inline std::vector<Arguments> arguments(const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights,
+                                        const std::vector<int64_t>& numbers, const std::vector<double>& limits) {
+  const size_t count = numbers.size() / kNumbers;
+  check(numbers.size() == count * kNumbers, "chains must be ", kNumbers, " numbers each, got ", numbers.size());
+  check(limits.size() == count * kLimits, "limits must be ", kLimits, " numbers for each of ", count, " chains, got ",
+        limits.size());
+  std::vector<Arguments> chains;
+  size_t used = 0;
+  for (size_t i = 0; i < count; ++i) {
+    const int64_t* n = &numbers[i * kNumbers];
+    const int64_t maps = int64_t(inputs.size() + i);
+    check(n[0] >= 0 && n[0] < maps, "input must be one of ", maps, " maps, got ", n[0]);
+    check(n[1] >= -1 && n[1] < maps, "other must be one of ", maps, " maps or -1, got ", n[1]);
+    const auto weight = [&](int64_t stage) -> const Tensor* {
+      if (stage && !(n[2] & stage)) return nullptr;
+      check(used < weights.size(), "weights must be one for each stage, got ", weights.size());
+      return &weights[used++];
+    };
+    Arguments a{.input = size_t(n[0]),
+                .other = n[1],
+                .expand = weight(kExpand),
+                .depthwise = weight(kDepthwise),
+                .project = weight(0),
+                .last = weight(kLast),
+                .outputs = n[3],
+                .stride = n[4],
+                .padding = {n[5], n[6], n[7], n[8]}};
+    chains.push_back(a);
+  }
+  check(used == weights.size(), "weights must be one for each stage, ", used, ", got ", weights.size());
+  return chains;
+}
 
 // A weight of `outputs` channels: [panels, rows, kPanel], the bias in the first row.
 inline void check_weight(const char* name, const Tensor& weight, int64_t outputs, int64_t rows, const Tensor& input) {
@@ -20,40 +68,35 @@ struct Sizes {
   int64_t middle, hidden, rows, columns;  // channels between expand and project, before last; of the result
 };
 
-inline Sizes check_chain(const Tensor& input, const std::optional<Tensor>& expand,
-                         const std::optional<Tensor>& depthwise, const Tensor& project,
-                         const std::optional<Tensor>& last, const std::optional<Tensor>& other, int64_t outputs,
-                         int64_t stride, const std::vector<int64_t>& padding, const std::vector<double>& limits) {
-  check(input.dim() == 4 && input.size(1) > 0 && is_float(input),
-        "input must be float32 [N, C, H, W] with channels, got ", shape(input));
-  check(outputs > 0, "outputs must be positive, got ", outputs);
-  check(stride == 1 || (stride == 2 && depthwise), "stride must be 1, or 2 with depthwise, got ", stride);
-  check(padding.size() == 4, "padding must be top, left, bottom and right, got ", padding.size(), " numbers");
-  for (int64_t side : padding)
-    check(side == 0 || (depthwise && side > 0 && side < kKernel), "padding must be 0, 1 or 2 on every side, and 0 ",
+inline Sizes check_chain(const Arguments& a, const Tensor& input, const Tensor* other) {
+  check(input.size(1) > 0 && is_float(input), "input must be float32 [N, C, H, W] with channels, got ", shape(input));
+  check(a.outputs > 0, "outputs must be positive, got ", a.outputs);
+  check(a.stride == 1 || (a.stride == 2 && a.depthwise), "stride must be 1, or 2 with depthwise, got ", a.stride);
+  for (int64_t side : a.padding)
+    check(side == 0 || (a.depthwise && side > 0 && side < kKernel), "padding must be 0, 1 or 2 on every side, and 0 ",
           "without depthwise, got ", side);
-  check(limits.size() == 8, "limits must be eight numbers, got ", limits.size());
-  check(project.dim() == 3 && project.size(1) > 1, "project must be [panels, 1 + inputs, ", kPanel, "], got ",
-        shape(project));
-  if (last)
-    check(last->dim() == 3 && last->size(1) > 1, "last must be [panels, 1 + inputs, ", kPanel, "], got ", shape(*last));
-  Sizes sizes{project.size(1) - 1, last ? last->size(1) - 1 : outputs, input.size(2), input.size(3)};
-  if (expand) check_weight("expand", *expand, sizes.middle, 1 + input.size(1), input);
-  const int64_t inputs = expand ? sizes.middle : input.size(1);
-  if (depthwise) check_weight("depthwise", *depthwise, inputs, 1 + kKernel * kKernel, input);
-  check_weight("project", project, sizes.hidden, 1 + inputs, input);
-  if (last) check_weight("last", *last, outputs, 1 + sizes.hidden, input);
-  if (depthwise) {
+  check(a.project->dim() == 3 && a.project->size(1) > 1, "project must be [panels, 1 + inputs, ", kPanel, "], got ",
+        shape(*a.project));
+  if (a.last)
+    check(a.last->dim() == 3 && a.last->size(1) > 1, "last must be [panels, 1 + inputs, ", kPanel, "], got ",
+          shape(*a.last));
+  Sizes sizes{a.project->size(1) - 1, a.last ? a.last->size(1) - 1 : a.outputs, input.size(2), input.size(3)};
+  if (a.expand) check_weight("expand", *a.expand, sizes.middle, 1 + input.size(1), input);
+  const int64_t inputs = a.expand ? sizes.middle : input.size(1);
+  if (a.depthwise) check_weight("depthwise", *a.depthwise, inputs, 1 + kKernel * kKernel, input);
+  check_weight("project", *a.project, sizes.hidden, 1 + inputs, input);
+  if (a.last) check_weight("last", *a.last, a.outputs, 1 + sizes.hidden, input);
+  if (a.depthwise) {
     const auto result = [&](int64_t size, int64_t pad) {
-      return size + pad < kKernel ? int64_t{0} : (size + pad - kKernel) / stride + 1;
+      return size + pad < kKernel ? int64_t{0} : (size + pad - kKernel) / a.stride + 1;
     };
-    sizes.rows = result(input.size(2), padding[0] + padding[2]);
-    sizes.columns = result(input.size(3), padding[1] + padding[3]);
+    sizes.rows = result(input.size(2), a.padding[0] + a.padding[2]);
+    sizes.columns = result(input.size(3), a.padding[1] + a.padding[3]);
   }
   if (other) {
-    check(other->dim() == 4 && other->size(0) == input.size(0) && other->size(1) == outputs &&
+    check(other->dim() == 4 && other->size(0) == input.size(0) && other->size(1) == a.outputs &&
               other->size(2) == sizes.rows && other->size(3) == sizes.columns && is_float(*other),
-          "other must be float32 [", input.size(0), ", ", outputs, ", ", sizes.rows, ", ", sizes.columns, "], got ",
+          "other must be float32 [", input.size(0), ", ", a.outputs, ", ", sizes.rows, ", ", sizes.columns, "], got ",
           shape(*other));
     check_same_device("other", *other, "input", input);
   }

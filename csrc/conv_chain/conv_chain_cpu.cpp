@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <atomic>
+#include <thread>
 
 #include "conv_chain_check.h"
 #include "conv_chain_kernel.h"
@@ -12,6 +13,7 @@ constexpr int64_t kPixels = 128;              // of a tile without one, at most
 constexpr int64_t kLeastRows = 8;             // of a tile: its first and last one make a row more be expanded
 constexpr int64_t kTasksPerThread = 4;        // so that a thread that is held up leaves work to the others
 constexpr int64_t kWorthAThread = 4'000'000;  // multiplications: 0.1 ms, what waking one may take
+constexpr int kSpins = 2000;                  // tens of microseconds: then a waiting thread lets others run
 constexpr int64_t kChunkBytes = 256 << 10;    // of a workspace and its weights: half of a cache of 512 KiB
 constexpr int64_t kSumsBytes = 256 << 10;     // of the sums beside it
 
@@ -40,70 +42,124 @@ void plan(Chain& c, int64_t images, int64_t threads) {
   c.tile_rows = std::min(c.tile_rows, c.rows);
 }
 
-Tensor conv_chain_cpu(const Tensor& input, const std::optional<Tensor>& expand, const std::optional<Tensor>& depthwise,
-                      const Tensor& project, const std::optional<Tensor>& last, const std::optional<Tensor>& other,
-                      int64_t outputs, int64_t stride, std::vector<int64_t> padding, std::vector<double> limits) {
-  const Sizes sizes = check_chain(input, expand, depthwise, project, last, other, outputs, stride, padding, limits);
-  const Tensor out = empty_result(input, input.size(0), outputs, sizes.rows, sizes.columns, true);
-  if (out.numel() == 0) return out;
-  const Tensor from = nhwc(input);
-  const Tensor added = other ? nhwc(*other) : from;
-  const auto pointwise = [&](const std::optional<Tensor>& weight, int64_t inputs, int64_t to, int stage) {
-    return Pointwise{weight ? data<float>(*weight) : nullptr, inputs, to, float(limits[size_t(2 * stage)]),
-                     float(limits[size_t(2 * stage) + 1])};
-  };
-  Chain chain{.expand = pointwise(expand, input.size(1), sizes.middle, 0),
-              .depthwise = {.weight = depthwise ? data<float>(*depthwise) : nullptr,
-                            .stride = stride,
-                            .top = padding[0],
-                            .left = padding[1],
-                            .low = float(limits[2]),
-                            .high = float(limits[3])},
-              .project = pointwise(project, sizes.middle, sizes.hidden, 2),
-              .last = pointwise(last, sizes.hidden, outputs, 3),
-              .height = input.size(2),
-              .width = input.size(3),
-              .inputs = input.size(1),
-              .rows = sizes.rows,
-              .columns = sizes.columns,
-              .outputs = outputs,
-              .tile_rows = 0,
-              .tile_columns = 0,
-              .chunk = 0,
-              .input = data<float>(from),
-              .other = other ? data<float>(added) : nullptr,
-              .output = mutable_data<float>(out)};
-  int64_t images = input.size(0);
-  if (!depthwise) {
-    chain.width = chain.columns = images * chain.height * chain.width;
-    chain.height = chain.rows = images = 1;
-  }
-  const int64_t pixels = images * chain.rows * chain.columns;
-  const int64_t seen = expand ? images * chain.height * chain.width * chain.inputs : 0;
-  const int64_t multiplications =
-      seen * sizes.middle + pixels * (sizes.middle * sizes.hidden + (last ? sizes.hidden * outputs : 0));
-  const int64_t threads =
-      std::max<int64_t>(1, std::min<int64_t>(torch::stable::get_num_threads(), multiplications / kWorthAThread));
-  plan(chain, images, threads);
-  const int64_t down = ceil_div(chain.rows, chain.tile_rows), across = ceil_div(chain.columns, chain.tile_columns);
-  const int64_t tasks = images * down * across;
-  const auto kernel = PYRCNN_KERNEL(convolve);
-  std::atomic<int64_t> next{0};
-  const auto work = [&](int64_t, int64_t) {  // takes tasks until there are none, however many threads do
-    const auto scratch = workspace<float>(workspace_of(chain).floats);
-    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) {
-      const int64_t row = i / across % down * chain.tile_rows, column = i % across * chain.tile_columns;
-      kernel(chain,
-             {i / across / down, row, column, std::min(chain.tile_rows, chain.rows - row),
-              std::min(chain.tile_columns, chain.columns - column)},
-             scratch.get());
+// A chain, how it is cut, and how far it is.
+struct Job {
+  Chain chain;
+  int64_t images, down, across, tasks;
+  int64_t multiplications;
+  std::vector<size_t> after;  // the jobs whose results it reads
+  std::atomic<int64_t> next{0}, done{0};
+
+  bool finished() const { return done.load(std::memory_order_acquire) == tasks; }
+  void wait() const {
+    for (int spins = 0; !finished(); ++spins) {
+      if (spins >= kSpins) std::this_thread::yield();
+#if defined(__x86_64__)
+      else __builtin_ia32_pause();
+#endif
     }
+  }
+};
+
+// Does tasks until there are none, however many threads do: of one job after the other, so that all of them may wait.
+void work(std::vector<Job>& jobs) {
+  const auto kernel = PYRCNN_KERNEL(convolve);
+  int64_t floats = 0;
+  for (const Job& job : jobs)
+    if (job.tasks > 0) floats = std::max(floats, workspace_of(job.chain).floats);
+  const auto scratch = workspace<float>(floats);
+  for (Job& job : jobs) {
+    const Chain& c = job.chain;
+    if (job.next.load(std::memory_order_relaxed) >= job.tasks) continue;
+    for (size_t before : job.after) jobs[before].wait();
+    for (int64_t i; (i = job.next.fetch_add(1, std::memory_order_relaxed)) < job.tasks;) {
+      const int64_t row = i / job.across % job.down * c.tile_rows, column = i % job.across * c.tile_columns;
+      kernel(c,
+             {i / job.across / job.down, row, column, std::min(c.tile_rows, c.rows - row),
+              std::min(c.tile_columns, c.columns - column)},
+             scratch.get());
+      job.done.fetch_add(1, std::memory_order_release);
+    }
+  }
+}
+
+// The job without its cut.
+void prepare(Job& job, const Arguments& a, const Tensor& input, const Tensor& memory, const Tensor* other,
+             const Tensor& out, const Sizes& sizes, const double* limits) {
+  const auto pointwise = [&](const Tensor* weight, int64_t inputs, int64_t outputs, int stage) {
+    return Pointwise{weight ? data<float>(*weight) : nullptr, inputs, outputs, float(limits[2 * stage]),
+                     float(limits[2 * stage + 1])};
   };
-  if (threads == 1 || tasks == 1) work(0, 1);
-  else torch::stable::parallel_for(0, std::min(threads, tasks), 1, work);
-  return out;
+  job.images = input.size(0);
+  Chain& c = job.chain;
+  c = {.expand = pointwise(a.expand, input.size(1), sizes.middle, 0),
+       .depthwise = {.weight = a.depthwise ? data<float>(*a.depthwise) : nullptr,
+                     .stride = a.stride,
+                     .top = a.padding[0],
+                     .left = a.padding[1],
+                     .low = float(limits[2]),
+                     .high = float(limits[3])},
+       .project = pointwise(a.project, sizes.middle, sizes.hidden, 2),
+       .last = pointwise(a.last, sizes.hidden, a.outputs, 3),
+       .height = input.size(2),
+       .width = input.size(3),
+       .inputs = input.size(1),
+       .rows = sizes.rows,
+       .columns = sizes.columns,
+       .outputs = a.outputs,
+       .tile_rows = 0,
+       .tile_columns = 0,
+       .chunk = 0,
+       .input = data<float>(memory),
+       .other = other ? data<float>(*other) : nullptr,
+       .output = mutable_data<float>(out)};
+  if (!a.depthwise) {
+    c.width = c.columns = job.images * c.height * c.width;
+    c.height = c.rows = job.images = 1;
+  }
+  const int64_t seen = a.expand ? job.images * c.height * c.width * c.inputs : 0;
+  const int64_t each = sizes.middle * sizes.hidden + (a.last ? sizes.hidden * a.outputs : 0);
+  job.multiplications = seen * sizes.middle + job.images * c.rows * c.columns * each;
+}
+
+// The results of all chains.
+std::vector<Tensor> conv_chains_cpu(std::vector<Tensor> inputs, std::vector<Tensor> weights,
+                                    std::vector<int64_t> numbers, std::vector<double> limits) {
+  const std::vector<Arguments> chains = arguments(inputs, weights, numbers, limits);
+  const size_t given = inputs.size();
+  std::vector<Tensor> maps = inputs;  // [N, C, H, W], then the results
+  std::vector<Tensor> memory;         // the same as [N, H, W, C]
+  for (const Tensor& input : inputs) {
+    check(input.dim() == 4, "inputs must be [N, C, H, W], got ", shape(input));
+    memory.push_back(nhwc(input));
+  }
+  std::vector<Job> jobs(chains.size());
+  int64_t multiplications = 0;
+  for (size_t i = 0; i < chains.size(); ++i) {
+    const Arguments& a = chains[i];
+    const Sizes sizes = check_chain(a, maps[a.input], a.other < 0 ? nullptr : &maps[size_t(a.other)]);
+    const Tensor out = empty_result(maps[a.input], maps[a.input].size(0), a.outputs, sizes.rows, sizes.columns, true);
+    maps.push_back(out);
+    memory.push_back(nhwc(out));
+    const Tensor* other = a.other < 0 ? nullptr : &memory[size_t(a.other)];
+    prepare(jobs[i], a, maps[a.input], memory[a.input], other, out, sizes, &limits[8 * i]);
+    for (size_t source : {a.input, a.other < 0 ? a.input : size_t(a.other)})
+      if (source >= given) jobs[i].after.push_back(source - given);
+    multiplications += jobs[i].multiplications;
+  }
+  const int64_t threads = std::clamp<int64_t>(multiplications / kWorthAThread, 1, torch::stable::get_num_threads());
+  for (Job& job : jobs) {
+    const bool empty = job.images * job.chain.rows * job.chain.columns == 0;
+    if (!empty) plan(job.chain, job.images, threads);
+    job.down = empty ? 0 : ceil_div(job.chain.rows, job.chain.tile_rows);
+    job.across = empty ? 0 : ceil_div(job.chain.columns, job.chain.tile_columns);
+    job.tasks = job.images * job.down * job.across;
+  }
+  if (threads == 1) work(jobs);
+  else torch::stable::parallel_for(0, threads, 1, [&](int64_t, int64_t) { work(jobs); });
+  return {maps.begin() + int64_t(given), maps.end()};
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("_conv_chain", TORCH_BOX(&conv_chain_cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("_conv_chains", TORCH_BOX(&conv_chains_cpu)); }
 }  // namespace pyrcnn::conv_chain

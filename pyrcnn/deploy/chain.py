@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from .. import _native
 from ..models.layers import pad_same
-from ..ops.conv_chain import NO_LIMITS, chain_weight, conv_chain
+from ..ops.conv_chain import NO_LIMITS, Chain, chain_weight, conv_chains
 from .fold import cleaned, erase, layer, only_user
 from .stages import LIMITS, Activation, activation, sum_with
 
@@ -43,22 +44,60 @@ class ConvChain(nn.Module):
         super().__init__()
         stages = (expand, depthwise, project, last)
         # no parameters: they are not to be moved or saved
-        self.weights: Any = [s and chain_weight(s.conv.weight, s.conv.bias) for s in stages]
-        self.limits = [x for i, s in enumerate(stages) for x in (s.limits if s else NO_LIMITS[2 * i : 2 * i + 2])]
-        self.outputs = (last or project).conv.out_channels
+        weights: Any = [s and chain_weight(s.conv.weight, s.conv.bias) for s in stages]
+        limits = [x for i, s in enumerate(stages) for x in (s.limits if s else NO_LIMITS[2 * i : 2 * i + 2])]
+        expand_, depthwise_, project_, last_ = weights
+        outputs = (last or project).conv.out_channels
+        self.chain = Chain(expand_, depthwise_, project_, last_, outputs, limits=limits)
         self.stride, self.padding, self.same = 1, 0, False
         if depthwise:
             self.stride, self.same = depthwise.conv.stride[0], depthwise.same
             self.padding = int(depthwise.conv.padding[0])
 
-    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
-        """[N, C, H, W] → [N, outputs, H / stride, W / stride]."""
-        expand, depthwise, project, last = self.weights
+    def on(self, height: int, width: int, input: int = 0, other: int = -1) -> tuple[Chain, int, int]:
+        """The chain for an input of this size, and its result's height and width."""
         padding = [self.padding] * 4
         if self.same:
-            lacks = [max((math.ceil(n / self.stride) - 1) * self.stride + 3 - n, 0) for n in x.shape[2:]]
+            lacks = [max((math.ceil(n / self.stride) - 1) * self.stride + 3 - n, 0) for n in (height, width)]
             padding = [lack // 2 for lack in lacks] + [lack - lack // 2 for lack in lacks]
-        return conv_chain(x, expand, depthwise, project, last, other, self.outputs, self.stride, padding, self.limits)
+        chain = self.chain._replace(stride=self.stride, padding=padding, input=input, other=other)
+        if chain.depthwise is not None:
+            height = (height + padding[0] + padding[2] - 3) // self.stride + 1
+            width = (width + padding[1] + padding[3] - 3) // self.stride + 1
+        return chain, height, width
+
+    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
+        """[N, C, H, W] → [N, outputs, H / stride, W / stride]."""
+        height, width = x.shape[2:]
+        if other is None:
+            return conv_chains([x], [self.on(height, width)[0]])[0]
+        return conv_chains([x, other], [self.on(height, width, other=1)[0]])[0]
+
+
+class ConvChains(nn.Module):
+    """Several chains in one call, which wakes the threads once: ``sources`` are the maps that each reads and adds."""
+
+    def __init__(self, chains: Sequence[ConvChain], sources: Sequence[tuple[int, int]]):
+        super().__init__()
+        self.chains = nn.ModuleList(chains)
+        self.sources = tuple(sources)
+
+    def forward(self, *inputs: Tensor) -> list[Tensor]:
+        """Maps [N, C, H, W], counted from 0, the results counted on → the results."""
+        sizes = [tuple(x.shape[2:]) for x in inputs]
+        chains = []
+        for module, (source, other) in zip(self.chains, self.sources, strict=True):
+            chain, *size = module.on(*sizes[source], source, other)  # type: ignore[operator]
+            chains.append(chain)
+            sizes.append(tuple(size))
+        return conv_chains(inputs, chains)
+
+    def apart(self, *inputs: Tensor) -> list[Tensor]:
+        """The same by one call after the other, to see what each takes."""
+        maps = list(inputs)
+        for chain, (source, other) in zip(self.chains, self.sources, strict=True):
+            maps.append(chain(maps[source]) if other < 0 else chain(maps[source], maps[other]))
+        return maps[len(inputs) :]
 
 
 def _is_pointwise(conv: nn.Conv2d) -> bool:
@@ -185,3 +224,34 @@ def chain(graph: fx.GraphModule, shapes: dict[str, list[int]]) -> fx.GraphModule
         end.last.replace_all_uses_with(chained)
         erase(graph, end.last, first.first)
     return cleaned(graph)
+
+
+def together(graph: fx.GraphModule) -> fx.GraphModule:
+    """Make one call of the chains between which nothing else is computed. Changes ``graph`` in place."""
+    run: list[fx.Node] = []
+    for node in list(graph.graph.nodes):
+        if layer(graph, node, ConvChain) is not None:
+            run.append(node)
+            continue
+        if len(run) > 1:
+            _join(graph, run)
+        run = []
+    return cleaned(graph)
+
+
+def _join(graph: fx.GraphModule, run: list[fx.Node]) -> None:
+    """Replace these calls of chains by one."""
+    arguments = [a for node in run for a in node.args if isinstance(a, fx.Node)]
+    inputs = [a for a in dict.fromkeys(arguments) if a not in run]
+    place = {node: i for i, node in enumerate([*inputs, *run])}
+    sources = [(place[node.args[0]], place[node.args[1]] if len(node.args) > 1 else -1) for node in run]  # type: ignore[index]
+    chains = [graph.get_submodule(str(node.target)) for node in run]
+    graph.add_submodule(f"{run[0].name}_chains", ConvChains(chains, sources))  # type: ignore[arg-type]
+    with graph.graph.inserting_after(run[-1]):
+        call = graph.graph.call_module(f"{run[0].name}_chains", tuple(inputs))
+    for i, node in reversed(list(enumerate(run))):
+        with graph.graph.inserting_after(call):
+            result = graph.graph.call_function(operator.getitem, (call, i))
+        node.replace_all_uses_with(result)
+    for node in reversed(run):
+        graph.graph.erase_node(node)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from ..models.layers import pad_same
-from .chain import chain
+from .chain import chain, together
 from .fold import cleaned, erase, layer, only_user
 from .stages import LIMITS, NONE, Activation, activation, sum_with
 from .winograd import WinogradConv2d, suits
@@ -164,4 +164,4 @@ def pack(
         shapes[fused.name] = shapes[last.name]
         last.replace_all_uses_with(fused)
         erase(graph, last, node)
-    return cleaned(graph)
+    return together(cleaned(graph))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -11,9 +12,10 @@ from torch import Tensor
 
 from ._register import input_errors
 
-_op = torch.ops.pyrcnn._conv_chain.default
+_op = torch.ops.pyrcnn._conv_chains.default
 PANEL = 16  # outputs whose weights lie together
 NO_LIMITS = (-math.inf, math.inf) * 4
+_NUMBERS, _DEPTHWISE = 9, 2  # per chain, and the bit of that stage: as in csrc/conv_chain/conv_chain_check.h
 
 
 def chain_weight(weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -29,63 +31,78 @@ def chain_weight(weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return rows.unflatten(0, (-1, PANEL)).transpose(1, 2).float().contiguous()
 
 
-@input_errors
-def conv_chain(
-    input: Tensor,
-    expand: Tensor | None,
-    depthwise: Tensor | None,
-    project: Tensor,
-    last: Tensor | None,
-    other: Tensor | None,
-    outputs: int,
-    stride: int = 1,
-    padding: Sequence[int] = (0, 0, 0, 0),
-    limits: Sequence[float] = NO_LIMITS,
-) -> Tensor:
-    """``input`` [N, C, H, W] through a 1x1, a depthwise 3x3 and two more 1x1 convolutions, on CPUs in float32 alone.
+class Chain(NamedTuple):
+    """A 1x1, a depthwise 3x3 and two more 1x1 convolutions; all but ``project`` may be None.
 
-    All but ``project`` may be None. Each is clamped to its two ``limits``, in this order, the last one after ``other``
-    was added. What they pass on is computed tile by tile and never written to memory as a whole; the numbers are those
-    of the separate convolutions, sums in another order apart.
+    Each is clamped to its two ``limits``, in this order, the last one after ``other`` was added.
 
     Args:
         expand, depthwise, project, last: what :func:`chain_weight` makes.
-        other: of the result's shape.
         outputs: channels of the result.
         stride: of ``depthwise``, 1 or 2.
         padding: rows and columns of zeros around what ``depthwise`` sees, at most 2: top, left, bottom, right.
+        input, other: which map it reads and which one, of its result's shape, it adds, or -1.
+    """
+
+    expand: Tensor | None
+    depthwise: Tensor | None
+    project: Tensor
+    last: Tensor | None
+    outputs: int
+    stride: int = 1
+    padding: Sequence[int] = (0, 0, 0, 0)
+    limits: Sequence[float] = NO_LIMITS
+    input: int = 0
+    other: int = -1
+
+
+@input_errors
+def conv_chains(inputs: Sequence[Tensor], chains: Sequence[Chain]) -> list[Tensor]:
+    """Every chain of convolutions, on CPUs in float32 alone. Maps are ``inputs``, then the results, counted from 0.
+
+    What the convolutions of a chain pass on is computed tile by tile and never written to memory as a whole; threads
+    are woken once for all chains. The numbers are those of the separate convolutions, sums in another order apart.
+
+    Args:
+        inputs: [N, C, H, W] each, best in channels_last.
+        chains: each reads and adds ``inputs`` and the results of those before it.
 
     Returns:
-        [N, outputs, H', W'] in channels_last, which is also what ``input`` and ``other`` best are.
+        per chain [N, outputs, H', W'] in channels_last.
 
     Example:
         >>> expand = chain_weight(torch.ones(8, 4, 1, 1))
         >>> depthwise = chain_weight(torch.ones(8, 1, 3, 3))
         >>> project = chain_weight(torch.ones(2, 8, 1, 1))
-        >>> conv_chain(torch.ones(1, 4, 3, 3), expand, depthwise, project, None, None, 2, 1, (1, 1, 1, 1))[0, 0]
+        >>> chain = Chain(expand, depthwise, project, None, 2, padding=(1, 1, 1, 1))
+        >>> conv_chains([torch.ones(1, 4, 3, 3)], [chain])[0][0, 0]
         tensor([[128., 192., 128.],
                 [192., 288., 192.],
                 [128., 192., 128.]])
     """
-    return _op(input, expand, depthwise, project, last, other, outputs, stride, padding, limits)
+    weights: list[Tensor] = []
+    numbers: list[int] = []
+    limits: list[float] = []
+    for chain in chains:
+        stages = 0
+        for bit, weight in ((1, chain.expand), (_DEPTHWISE, chain.depthwise), (0, chain.project), (4, chain.last)):
+            if weight is not None:
+                weights.append(weight)
+                stages += bit
+        numbers += (chain.input, chain.other, stages, chain.outputs, chain.stride, *chain.padding)
+        limits += chain.limits
+    return _op(inputs, weights, numbers, limits)
 
 
-@torch.library.register_fake("pyrcnn::_conv_chain")
-def _(
-    input: Tensor,
-    expand: Tensor | None,
-    depthwise: Tensor | None,
-    project: Tensor,
-    last: Tensor | None,
-    other: Tensor | None,
-    outputs: int,
-    stride: int,
-    padding: Sequence[int],
-    limits: Sequence[float],
-) -> Tensor:
-    height, width = input.shape[2:]
-    if depthwise is not None:
-        height = max((height + padding[0] + padding[2] - 3) // stride + 1, 0)
-        width = max((width + padding[1] + padding[3] - 3) // stride + 1, 0)
-    shape = (input.shape[0], outputs, height, width)
-    return input.new_empty(shape).contiguous(memory_format=torch.channels_last)
+@torch.library.register_fake("pyrcnn::_conv_chains")
+def _(inputs: list[Tensor], weights: list[Tensor], chains: list[int], limits: list[float]) -> list[Tensor]:
+    maps = list(inputs)
+    for i in range(0, len(chains), _NUMBERS):
+        source, _, stages, outputs, stride, top, left, bottom, right = chains[i : i + _NUMBERS]
+        height, width = maps[source].shape[2:]
+        if stages & _DEPTHWISE:
+            height = max((height + top + bottom - 3) // stride + 1, 0)
+            width = max((width + left + right - 3) // stride + 1, 0)
+        result = maps[source].new_empty(maps[source].shape[0], outputs, height, width)
+        maps.append(result.contiguous(memory_format=torch.channels_last))
+    return maps[len(inputs) :]

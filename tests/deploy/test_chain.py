@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyrcnn import deploy
-from pyrcnn.deploy.chain import ConvChain, suits
+from pyrcnn.deploy.chain import ConvChain, ConvChains, suits
 from pyrcnn.deploy.fold import traced
 from pyrcnn.deploy.pack import PackedConv2d, pack
 from pyrcnn.models.layers import pad_same
@@ -88,6 +88,8 @@ def test_chains_compute_what_their_layers_do(size: tuple[int, ...]) -> None:
         assert not [m for m in graph.modules() if isinstance(m, PackedConv2d | nn.Conv2d)]
         for got, value in zip(graph(x.contiguous(memory_format=torch.channels_last)), wanted, strict=True):
             torch.testing.assert_close(got, value, rtol=1e-4, atol=1e-5)
+        (together,) = [m for m in graph.modules() if isinstance(m, ConvChains)]
+        assert all(map(torch.equal, together(x), together.apart(x)))
         other = torch.randn(1, 4, 24, 11)  # and any other size
         for got, value in zip(graph(other), network(other), strict=True):
             torch.testing.assert_close(got, value, rtol=1e-4, atol=1e-5)

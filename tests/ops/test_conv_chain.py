@@ -11,11 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyrcnn import InputError
-from pyrcnn.ops.conv_chain import NO_LIMITS, chain_weight, conv_chain
+from pyrcnn.ops import conv_chain as ops
+from pyrcnn.ops.conv_chain import NO_LIMITS, chain_weight, conv_chains
 from tests.ops.checks import strided
 from tests.reference import conv_chain as reference
 
 RELU6 = (0.0, 6.0)
+ops_op = torch.ops.pyrcnn._conv_chains.default
 
 
 class Chain(NamedTuple):
@@ -87,7 +89,10 @@ def run(made: dict[str, Any], chain: Chain, x: Tensor | None = None, other: Tens
     weights = [stage and chain_weight(*stage[:2]) for stage in stages]
     limits = [x for stage in stages for x in (stage[2:] if stage else NO_LIMITS[:2])]
     x = made["x"] if x is None else x
-    return conv_chain(x, *weights, other, chain.last or chain.project, chain.stride, chain.padding, limits)
+    outputs, maps = chain.last or chain.project, [x] if other is None else [x, other]
+    native = ops.Chain(*weights, outputs, chain.stride, chain.padding, limits, other=-1 if other is None else 1)
+    (result,) = conv_chains(maps, [native])
+    return result
 
 
 def torchs(made: dict[str, Any], chain: Chain, other: Tensor | None) -> Tensor:
@@ -159,15 +164,55 @@ def test_not_a_number_stays_where_it_is(value: float, chain: Chain) -> None:
     assert torch.equal(got[..., 2:], clean[..., 2:])
 
 
-def test_it_traces() -> None:
+def several() -> tuple[list[Tensor], list[ops.Chain]]:
+    """Chains of which some read what others compute: 0 and 1 are given, 2 → 3 → 4 and 5, which adds 0; 6 reads 1."""
+    g = torch.Generator().manual_seed(1)
+
+    def weight(*shape: int) -> Tensor:
+        return chain_weight(torch.randn(*shape, generator=g) / 4, torch.randn(shape[0], generator=g))
+
+    def block(inputs: int, middle: int, outputs: int, **options: Any) -> ops.Chain:
+        return ops.Chain(weight(middle, inputs, 1, 1), weight(middle, 1, 3, 3), weight(outputs, middle, 1, 1), None,
+                         outputs, padding=(1, 1, 1, 1), limits=RELU6 * 4, **options)  # fmt: skip
+
+    head = ops.Chain(None, weight(20, 1, 3, 3), weight(40, 20, 1, 1), weight(3, 40, 1, 1), 3, 2, (0, 0, 1, 1))
+    chains = [block(16, 48, 16, other=0), block(16, 50, 20, input=2, stride=2), block(20, 60, 20, input=3, other=3),
+              block(20, 33, 16, input=4), head._replace(input=1)]  # fmt: skip
+    return [torch.randn(2, 16, 40, 44, generator=g), torch.randn(1, 20, 70, 66, generator=g)], chains
+
+
+def test_chains_read_what_chains_compute() -> None:
+    inputs, chains = several()
+    before, results = torch.get_num_threads(), []
+    maps = list(inputs)
+    try:
+        for threads in (1, 2, 8):
+            torch.set_num_threads(threads)
+            results.append(conv_chains(inputs, chains))
+    finally:
+        torch.set_num_threads(before)
+    for chain in chains:  # one by one
+        needed = [maps[chain.input], maps[max(chain.other, 0)]]
+        alone = chain._replace(input=0, other=-1 if chain.other < 0 else 1)
+        maps += conv_chains(needed, [alone])
+    for got in results:
+        assert len(got) == len(chains)
+        assert all(map(torch.equal, got, maps[2:]))
+    assert conv_chains(inputs, []) == []
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
+def test_it_traces(monkeypatch: pytest.MonkeyPatch, layout: torch.memory_format) -> None:
+    called: list[Any] = []
+    monkeypatch.setattr(ops, "_op", lambda *arguments: called.append(arguments) or ops_op(*arguments))
+    inputs, chains = several()
+    conv_chains([x.contiguous(memory_format=layout) for x in inputs], chains)
     for chain in (SMALL[2], SMALL[4], SMALL[7], Chain(height=2, width=5, padding=(0, 0, 0, 0))):
         made = sample(chain)
-        weights = [made[name] and chain_weight(*made[name][:2]) for name in ("expand", "filters", "project", "last")]
-        outputs = chain.last or chain.project
-        for x in (made["x"], made["x"].contiguous(memory_format=torch.channels_last)):
-            arguments = (x, *weights, made["other"], outputs, chain.stride, chain.padding, NO_LIMITS)
-            op = torch.ops.pyrcnn._conv_chain.default
-            torch.library.opcheck(op, arguments, test_utils=("test_schema", "test_faketensor"))
+        run(made, chain, made["x"].contiguous(memory_format=layout))
+    for arguments in called:
+        torch.library.opcheck(ops_op, arguments, test_utils=("test_schema", "test_faketensor"))
+    assert len(called) >= 5
 
 
 def test_weights_without_a_bias() -> None:
@@ -180,17 +225,14 @@ def test_weights_without_a_bias() -> None:
     assert not packed[:, 0].any()
 
 
-GOOD: dict[str, Any] = {
-    "input": torch.zeros(1, 4, 6, 6), "expand": torch.zeros(2, 5, 16), "depthwise": torch.zeros(2, 10, 16),
-    "project": torch.zeros(2, 21, 16), "last": None, "other": None, "outputs": 24,
-    "stride": 1, "padding": (1, 1, 1, 1), "limits": NO_LIMITS,
-}  # fmt: skip
+GOOD = ops.Chain(torch.zeros(2, 5, 16), torch.zeros(2, 10, 16), torch.zeros(2, 21, 16), None, 24, 1, (1, 1, 1, 1))
 
 
 @pytest.mark.parametrize(
     ("name", "changes"),
-    [("input", {"input": torch.zeros(4, 6, 6)}), ("input", {"input": torch.zeros(1, 4, 6, 6).double()}),
-     ("input", {"input": torch.zeros(1, 0, 6, 6)}), ("expand", {"expand": torch.zeros(2, 6, 16)}),
+    [("inputs", {"map": torch.zeros(4, 6, 6)}), ("input", {"map": torch.zeros(1, 4, 6, 6).double()}),
+     ("input", {"map": torch.zeros(1, 0, 6, 6)}), ("input", {"input": 2}), ("input", {"input": -1}),
+     ("other", {"other": 2}), ("other", {"other": -2}), ("expand", {"expand": torch.zeros(2, 6, 16)}),
      ("expand", {"expand": torch.zeros(1, 5, 16)}), ("expand", {"expand": torch.zeros(2, 16, 5).transpose(1, 2)}),
      ("depthwise", {"depthwise": torch.zeros(2, 9, 16)}), ("depthwise", {"depthwise": torch.zeros(1, 10, 16)}),
      ("project", {"project": torch.zeros(2, 21, 8)}), ("project", {"project": torch.zeros(1, 21, 16)}),
@@ -198,13 +240,27 @@ GOOD: dict[str, Any] = {
      ("project", {"expand": None, "depthwise": None, "padding": (0,) * 4}),
      ("last", {"last": torch.zeros(2, 16)}), ("last", {"last": torch.zeros(1, 25, 16)}),
      ("last", {"last": torch.zeros(2, 25, 16).half()}), ("project", {"last": torch.zeros(2, 34, 16)}),
-     ("outputs", {"outputs": 0}), ("other", {"other": torch.zeros(1, 24, 6, 5)}),
-     ("other", {"other": torch.zeros(1, 24, 6, 6).half()}), ("stride", {"stride": 3}),
-     ("stride", {"stride": 2, "depthwise": None, "padding": (0,) * 4}), ("padding", {"padding": (1, 1)}),
+     ("outputs", {"outputs": 0}), ("other", {"other": 1, "added": torch.zeros(1, 24, 6, 5)}),
+     ("other", {"other": 1, "added": torch.zeros(1, 24, 6, 6).half()}), ("other", {"other": 0}),
+     ("stride", {"stride": 3}),
+     ("stride", {"stride": 2, "depthwise": None, "padding": (0,) * 4}), ("chains", {"padding": (1, 1)}),
      ("padding", {"padding": (1, 1, 1, 3)}), ("padding", {"padding": (-1, 1, 1, 1)}),
      ("padding", {"depthwise": None}), ("limits", {"limits": (0.0, 6.0)})],
 )  # fmt: skip
 def test_bad_arguments(name: str, changes: dict[str, Any]) -> None:
-    assert conv_chain(**GOOD).shape == (1, 24, 6, 6)
+    def call(map: Tensor | None = None, added: Tensor | None = None, **changes: Any) -> list[Tensor]:
+        x = torch.zeros(1, 4, 6, 6) if map is None else map
+        return conv_chains([x, torch.zeros(1, 24, 6, 6) if added is None else added], [GOOD._replace(**changes)])
+
+    assert call()[0].shape == (1, 24, 6, 6)
     with pytest.raises(InputError, match=f"^{name} must be"):
-        conv_chain(**GOOD | changes)
+        call(**changes)
+
+
+def test_a_weight_for_every_stage() -> None:
+    x, weight = torch.zeros(1, 4, 6, 6), chain_weight(torch.zeros(4, 4, 1, 1))
+    numbers = [0, -1, 0, 4, 1, 0, 0, 0, 0]
+    assert ops_op([x], [weight], numbers, NO_LIMITS)[0].shape == (1, 4, 6, 6)
+    for weights in ([], [weight] * 2):
+        with pytest.raises((RuntimeError, ValueError), match="weights must be one for each stage"):
+            ops_op([x], weights, numbers, NO_LIMITS)
