@@ -80,10 +80,11 @@ template <typename T> struct Scan {
   using C = compute_t<T>;
   Map<T> map;
   int64_t k, capacity, lists;
-  Candidate<C>* items;  // [lists, capacity]
-  int64_t* counts;      // [lists]
-  int64_t* scored;      // [lists]: how many have their score, all of them positive
-  C* floors;            // [lists + kMostLanes], the first ones repeated at the end
+  Candidate<C>* items;                 // [lists, capacity]
+  int64_t* counts;                     // [lists]
+  int64_t* scored;                     // [lists]: how many have their score, all of them positive
+  C* floors;                           // [lists + kMostLanes], the first ones repeated at the end
+  bool after_another, before_another;  // map: where this one lies among all that can be read
   void (*keep_best)(Candidate<C>* items, int64_t k, int64_t count);  // moves the k best to the front, the k-th last
 };
 

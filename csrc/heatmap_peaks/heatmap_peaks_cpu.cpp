@@ -74,6 +74,8 @@ template <typename T> struct Search {
                  counts.data() + index * lists,
                  scored.data() + index * lists,
                  floors.data() + index * floors_per_part,
+                 index / parts > 0,
+                 index / parts + 1 < maps,
                  &keep_best<C>};
     part.map.values += index / parts * cells;
     const int64_t i = index % parts;

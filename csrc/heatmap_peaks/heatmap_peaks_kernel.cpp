@@ -67,23 +67,26 @@ template <typename C> PYRCNN_HD uint32_t word_of(const Mask<C>* passes) {
   return word;
 }
 
-// Those of kGroup values that none of eight neighbours exceeds, a bit each; neighbouring cells are `step` values apart,
-// rows `row`. In NCHW `step` is a constant.
-template <typename Step, typename T> PYRCNN_HD uint32_t highest_among(const T* at, Step step, int64_t row) {
+// Those of kGroup values that no neighbour exceeds, a bit each. Cells beside each other are `step` values apart (in
+// NCHW a constant), the rows around them begin at `above` and `below`: 0 in the place of a row that there is not. The
+// bits `first` and `last` have nothing before and after them in their row.
+template <typename Step, typename T>
+PYRCNN_HD uint32_t highest_among(const T* at, Step step, int64_t above, int64_t below, uint32_t first, uint32_t last) {
   using C = compute_t<T>;
-  uint32_t peaks = 0;
+  uint32_t before = 0, beside = 0, after = 0;
 #pragma GCC unroll 16
   for (int i = 0; i < kGroup; i += lanes_of<C>) {
     const Pack<C> value = load(at + i);
     const auto lets = [&](int64_t offset) { return ~(load(at + i + offset) > value); };
-    const Mask<C> beside = lets(-step) & lets(step), above = lets(-row - step) & lets(-row) & lets(step - row);
-    peaks |= bits(beside & above & lets(row - step) & lets(row) & lets(row + step)) << i;
+    beside |= bits(lets(above) & lets(below)) << i;
+    before |= bits(lets(above - step) & lets(-step) & lets(below - step)) << i;
+    after |= bits(lets(above + step) & lets(step) & lets(below + step)) << i;
   }
-  return peaks;
+  return beside & (before | first) & (after | last);
 }
 
-// Any map. Those cells of an NHWC map that are not at its border are compared with their neighbours many at a time.
-template <typename T> PYRCNN_HD void scan_any(const Scan<T>& part, int64_t begin, int64_t end) {
+// Any map. Most cells of an NHWC map are compared with their neighbours many at a time.
+template <bool one_list, typename T> PYRCNN_HD void scan_any(const Scan<T>& part, int64_t begin, int64_t end) {
   using C = compute_t<T>;
   constexpr int lanes = lanes_of<C>, packs = kGroup / lanes;
   const Map<T>& map = part.map;
@@ -100,8 +103,10 @@ template <typename T> PYRCNN_HD void scan_any(const Scan<T>& part, int64_t begin
     expect<2>(values + position, kGroup, ahead);
 #pragma GCC unroll 16
     for (int i = 0; i < packs; ++i) {
-      passes[i] = load(values + position + i * lanes) >= load(part.floors + phase);
+      passes[i] =
+          load(values + position + i * lanes) >= (one_list ? broadcast(part.floors[0]) : load(part.floors + phase));
       any |= passes[i];
+      if (one_list) continue;
       phase += advance;
       if (phase >= part.lists) phase -= part.lists;
     }
@@ -110,13 +115,14 @@ template <typename T> PYRCNN_HD void scan_any(const Scan<T>& part, int64_t begin
     uint32_t word = word_of<C>(passes);
     bool sure = false;
     if (plain) {
-      const int64_t first = position / map.channels, last = (position + kGroup - 1) / map.channels;
-      const int64_t y = first / map.width, x = first - y * map.width;
-      sure = y > 0 && y + 1 < map.height && x > 0 && x + (last - first) + 1 < map.width;
-      if (sure) word &= highest_among(values + position, map.channels, row);
+      const int64_t cell = position / map.channels, more = (position + kGroup - 1) / map.channels - cell;
+      const int64_t y = cell / map.width, x = cell - y * map.width;
+      sure = x > 0 && x + more + 1 < map.width;
+      if (sure)
+        word &= highest_among(values + position, map.channels, y > 0 ? -row : 0, y + 1 < map.height ? row : 0, 0, 0);
     }
     for (; word != 0; word &= word - 1) {
-      const int64_t at = position + __builtin_ctz(word), list = part.lists == 1 ? 0 : at % part.lists;
+      const int64_t at = position + __builtin_ctz(word), list = one_list ? 0 : at % part.lists;
       if (!sure) visit(part, at);
       else if (may_matter(part, list, at)) add(part, list, at);
     }
@@ -124,34 +130,39 @@ template <typename T> PYRCNN_HD void scan_any(const Scan<T>& part, int64_t begin
   for (; position < end; ++position) visit(part, position);
 }
 
-// Maps whose rows are at least kGroup cells in a row of memory: nearly all cells around a peak are sorted out many at a
-// time. Cells at the border of a map have fewer neighbours and are judged one by one.
+// NCHW maps whose rows are at least kGroup cells long: nearly all cells are compared with their neighbours many at a
+// time. Where some of them have a row above or below and others do not, they are judged one by one.
 template <typename T> PYRCNN_HD void scan_rows(const Scan<T>& part, int64_t begin, int64_t end) {
   using C = compute_t<T>;
+  constexpr int lanes = lanes_of<C>, packs = kGroup / lanes;
   const Map<T>& map = part.map;
-  const int64_t width = map.width, cells = map.channels * map.height * width, reach = width + 1;
+  const int64_t width = map.width, cells = map.channels * map.height * width;
   const int64_t row = begin / width;
   int64_t x = begin - row * width, y = row % map.height, position = begin;
   for (; position + kGroup <= end; position += kGroup) {
     const T* at = map.values + position;
     const Pack<C> floor = broadcast(part.floors[0]);
-    Mask<C> passes[kGroup / lanes_of<C>], any{};
+    Mask<C> passes[packs], any{};
     expect<3>(at, kGroup, kPage / int64_t(sizeof(T)));
 #pragma GCC unroll 16
-    for (int i = 0; i < kGroup / lanes_of<C>; ++i) any |= passes[i] = load(at + i * lanes_of<C>) >= floor;
+    for (int i = 0; i < packs; ++i) any |= passes[i] = load(at + i * lanes) >= floor;
     if (bits(any) != 0) [[unlikely]] {
-      uint32_t sure = 0, open = ~0u;
-      if (y > 0 && y + 1 + (x + kGroup > width) < map.height && position >= reach &&
-          position + kGroup + reach <= cells) {
-        const uint32_t peaks = highest_among(at, std::integral_constant<int64_t, 1>{}, width) & word_of<C>(passes);
-        // the last cell of this row and the first of the next
-        const uint32_t ends = uint32_t(uint64_t{3} << lower(width - 1 - x, int64_t{32})) | uint32_t(x == 0);
-        sure = map.radius == 1 ? peaks & ~ends : 0, open = (peaks | ends) & ~sure;
+      uint32_t word = word_of<C>(passes);
+      const bool one_row = x + kGroup <= width, upper = y > 0, lower = y + 1 < map.height;
+      // What lies before and after a row is read in vain, and before the first map and after the last one not at all.
+      const int64_t reach = 1 + (upper ? width : 0), far = kGroup + 1 + (lower ? width : 0);
+      const bool sure = map.radius == 1 && (part.after_another || position >= reach) &&
+                        (part.before_another || position + far <= cells) && (one_row || (upper && y + 2 < map.height));
+      if (sure) {
+        const uint32_t last = uint32_t(uint64_t{1} << pyrcnn::lower(width - 1 - x, int64_t{32}));
+        const uint32_t first = uint32_t(uint64_t{1} << pyrcnn::lower(width - x, int64_t{32})) | uint32_t(x == 0);
+        word &=
+            highest_among(at, std::integral_constant<int64_t, 1>{}, upper ? -width : 0, lower ? width : 0, first, last);
       }
-      for (; open != 0; open &= open - 1) visit(part, position + __builtin_ctz(open));
-      for (; sure != 0; sure &= sure - 1) {
-        const int64_t peak = position + __builtin_ctz(sure);
-        if (may_matter(part, 0, peak)) add(part, 0, peak);
+      for (; word != 0; word &= word - 1) {
+        const int64_t cell = position + __builtin_ctz(word);
+        if (!sure) visit(part, cell);
+        else if (may_matter(part, 0, cell)) add(part, 0, cell);
       }
     }
     x += kGroup;
@@ -165,7 +176,8 @@ template <typename T> PYRCNN_HD void scan_rows(const Scan<T>& part, int64_t begi
 template <typename T> void scan(const Scan<T>& part, int64_t begin, int64_t end) {
   const Map<T>& map = part.map;
   if (!map.channels_last && map.radius > 0 && !(map.tolerance > 0) && map.width >= kGroup) scan_rows(part, begin, end);
-  else scan_any(part, begin, end);
+  else if (part.lists == 1) scan_any<true>(part, begin, end);
+  else scan_any<false>(part, begin, end);
   for (int64_t list = 0; list < part.lists; ++list) score(part, list);
 }
 
