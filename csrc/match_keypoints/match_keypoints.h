@@ -141,7 +141,7 @@ template <typename T> struct Maps {
   }
 };
 
-// The detections of one image, as far as their joints share what they look for, in rows of a multiple of 16 numbers.
+// The detections of one image, as far as their joints share what they look for, in rows of a multiple of 32 numbers.
 template <typename T> struct Detections {
   const T** regressions;         // Maps::regression_of
   Search<compute_t<T>*> around;  // Maps::search_around

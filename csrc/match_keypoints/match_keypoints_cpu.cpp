@@ -13,7 +13,7 @@ template <typename T> class Around {
 
  public:
   Around(const Maps<T>& maps, int64_t images)
-      : padded_(ceil_div(maps.detections, 16) * 16),
+      : padded_(ceil_div(maps.detections, 32) * 32),
         regressions_(images * padded_),
         fields_(images * kFields * padded_) {
     for (int64_t n = 0; n < images; ++n) {

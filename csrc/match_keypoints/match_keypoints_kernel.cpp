@@ -8,15 +8,18 @@ using namespace pyrcnn::PYRCNN_ISA;
 // In NCHW every number of a cell lies in a line of its own, mostly outside the caches: ask for it some steps ahead.
 constexpr int64_t kAhead = 16;
 
+// ... which may be in the next joint.
 template <typename T>
 PYRCNN_HD void expect_regression(const Maps<T>& maps, const Detections<T>& detections, int64_t detection,
                                  int64_t joint) {
-  if (detection >= maps.detections || detections.regressions[detection] == nullptr) return;
+  if (detection >= maps.detections) detection -= maps.detections, ++joint;
+  if (joint >= maps.joints || detection >= maps.detections || detections.regressions[detection] == nullptr) return;
   const T* r = detections.regressions[detection] + 2 * joint * maps.of_regression.c;
   __builtin_prefetch(r), __builtin_prefetch(r + maps.of_regression.c);
 }
 template <typename T> PYRCNN_HD void expect_offset(const Maps<T>& maps, int64_t n, int64_t joint, int64_t m) {
-  if (m >= maps.candidates) return;
+  if (m >= maps.candidates) m -= maps.candidates, ++joint;
+  if (joint >= maps.joints || m >= maps.candidates) return;
   const int64_t i = (n * maps.joints + joint) * maps.candidates + m;
   const Strides& s = maps.of_offset;
   const T* o = maps.offset + n * s.n + maps.candidate_ys[i] * s.y + maps.candidate_xs[i] * s.x +
@@ -46,25 +49,34 @@ template <typename C> PYRCNN_HD Pack<C> roots(Pack<C> x) {
   return load(numbers);
 }
 
-// By distance alone, that is by its square. The root never swaps two but may make them equal, the least one and the
-// least one before it: then the first of those whose root is the least is looked for.
-template <typename C> PYRCNN_HD Best<C> closest(const Candidates<C>& all, const Search<Pack<C>>& s) {
+// By distance alone, that is by its square, for kPacks packs of detections in step. The root never swaps two but may
+// make them equal, the least one and the least one before it: then the first of those whose root is the least is looked
+// for.
+constexpr int kPacks = 2;
+template <typename C> PYRCNN_HD void closest(const Candidates<C>& all, const Search<Pack<C>>* s, Best<C>* best) {
   const Pack<C> infinity = broadcast(C(INFINITY));
-  Pack<C> least = infinity, before = infinity;
-  Mask<C> at{}, index{};
-  for (int64_t m = 0; m < all.count; ++m, index += 1) {
-    const Pack<C> square = all.squared_distance(s, m);
-    const Mask<C> less = square < least;
-    before = less ? least : before, least = less ? square : least;
-    at = less ? index : at;
-  }
-  const Pack<C> nearest = roots<C>(least);
-  if (bits(before <= least * C(sizeof(C) == 4 ? 1.000001 : 1 + 1e-14)) != 0)
-    for (int64_t m = all.count; m-- > 0;) {
-      index -= 1;
-      at = roots<C>(all.squared_distance(s, m)) == nearest ? index : at;
+  Pack<C> least[kPacks], before[kPacks];
+  Mask<C> at[kPacks] = {}, index{};
+  for (int k = 0; k < kPacks; ++k) least[k] = before[k] = infinity;
+  for (int64_t m = 0; m < all.count; ++m, index += 1)
+#pragma GCC unroll 2
+    for (int k = 0; k < kPacks; ++k) {
+      const Pack<C> square = all.squared_distance(s[k], m);
+      const Mask<C> less = square < least[k];
+      before[k] = less ? least[k] : before[k], least[k] = less ? square : least[k];
+      at[k] = less ? index : at[k];
     }
-  return {least < infinity ? -nearest : -infinity, nearest, at};
+  for (int k = 0; k < kPacks; ++k) {
+    const Pack<C> nearest = roots<C>(least[k]);
+    if (bits(before[k] <= least[k] * C(sizeof(C) == 4 ? 1.000001 : 1 + 1e-14)) != 0) {
+      Mask<C> from_last = index;
+      for (int64_t m = all.count; m-- > 0;) {
+        from_last -= 1;
+        at[k] = roots<C>(all.squared_distance(s[k], m)) == nearest ? from_last : at[k];
+      }
+    }
+    best[k] = {least[k] < infinity ? -nearest : -infinity, nearest, at[k]};
+  }
 }
 
 template <typename C>
@@ -111,21 +123,28 @@ void match(const Maps<T>& maps, const Detections<T>& detections, int64_t n, int6
     all.count = m + 1;
   }
   const Ranking ranking = maps.rules.ranking;
-  for (int64_t first = 0; first < maps.detections; first += lanes) {
-    const Search<Pack<C>> s = searches(maps, detections, first, joint);
-    const Best<C> best = ranking == Ranking::kDistance ? closest(all, s) : best_ranked(all, s, ranking);
-    C ys[lanes] = {}, xs[lanes] = {}, scores[lanes];
-    for (int lane = 0; lane < lanes; ++lane) {
-      const bool found = best.rank[lane] > C(-INFINITY);
-      const int64_t at = best.at[lane];
-      scores[lane] = found ? all.scores[at] : C(-1);
-      if (found) ys[lane] = all.ys[at], xs[lane] = all.xs[at];
+  for (int64_t group = 0; group < maps.detections; group += kPacks * lanes) {
+    Search<Pack<C>> s[kPacks];
+    Best<C> best[kPacks];
+    for (int k = 0; k < kPacks; ++k) s[k] = searches(maps, detections, group + k * lanes, joint);
+    if (ranking == Ranking::kDistance) closest(all, s, best);
+    else
+      for (int k = 0; k < kPacks; ++k) best[k] = best_ranked(all, s[k], ranking);
+    for (int k = 0; k < kPacks; ++k) {
+      const int64_t first = group + k * lanes;
+      C ys[lanes] = {}, xs[lanes] = {}, scores[lanes];
+      for (int lane = 0; lane < lanes; ++lane) {
+        const bool found = best[k].rank[lane] > C(-INFINITY);
+        const int64_t at = best[k].at[lane];
+        scores[lane] = found ? all.scores[at] : C(-1);
+        if (found) ys[lane] = all.ys[at], xs[lane] = all.xs[at];
+      }
+      const Joint<Pack<C>> joints =
+          settle(s[k], maps.rules, Joint<Pack<C>>{load(ys), load(xs), load(scores)}, best[k].rank, best[k].nearest);
+      store(ys, joints.y), store(xs, joints.x), store(scores, joints.score);
+      for (int lane = 0; lane < lanes && first + lane < maps.detections; ++lane)
+        maps.write(n, first + lane, joint, Joint<C>{ys[lane], xs[lane], scores[lane]});
     }
-    const Joint<Pack<C>> joints =
-        settle(s, maps.rules, Joint<Pack<C>>{load(ys), load(xs), load(scores)}, best.rank, best.nearest);
-    store(ys, joints.y), store(xs, joints.x), store(scores, joints.score);
-    for (int lane = 0; lane < lanes && first + lane < maps.detections; ++lane)
-      maps.write(n, first + lane, joint, Joint<C>{ys[lane], xs[lane], scores[lane]});
   }
 }
 

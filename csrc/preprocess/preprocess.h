@@ -19,6 +19,16 @@ PYRCNN_HD Tap tap(int64_t i, int64_t size, int64_t new_size, bool legacy) {
   return {low, lower(low + 1, size - 1), at - float(low)};
 }
 
+// The columns of an output row.
+struct Columns {
+  const Tap* taps;
+  int64_t count;
+  // Of those from the left whose taps are neighbours, with two pixels after them in the row: `low` and `weight` apart.
+  int64_t paired;
+  const int32_t* low;
+  const float* weights;
+};
+
 // F is float or a pack of floats. x is interpolated first, then y.
 template <typename F> PYRCNN_HD F blend(F from, F to, F weight) { return from + (to - from) * weight; }
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <limits>
 
 #include "preprocess_check.h"
 #include "preprocess_kernel.h"
@@ -8,11 +9,24 @@ namespace {
 
 constexpr double kNanosecondsPerPixel = 5;
 
-std::vector<Tap> column_taps(const Picture& p) {
-  std::vector<Tap> taps(p.new_width);
-  for (int64_t x = 0; x < p.new_width; ++x) taps[x] = tap(x, p.width, p.new_width, p.legacy);
-  return taps;
-}
+// What the output rows of a picture have in common.
+struct ColumnTable {
+  std::vector<Tap> taps;
+  std::vector<int32_t> low;
+  std::vector<float> weights;
+
+  explicit ColumnTable(const Picture& p) : taps(p.new_width) {
+    for (int64_t x = 0; x < p.new_width; ++x) taps[x] = tap(x, p.width, p.new_width, p.legacy);
+    if (p.width > std::numeric_limits<int32_t>::max()) return;
+    for (const Tap& t : taps) {
+      if (t.low + 4 > p.width) break;
+      low.push_back(int32_t(t.low)), weights.push_back(t.weight);
+    }
+  }
+  Columns columns() const {
+    return {taps.data(), int64_t(taps.size()), int64_t(low.size()), low.data(), weights.data()};
+  }
+};
 
 // Rows [begin, end) of one picture's place in the batch. A source row is resized along x once and kept while output
 // rows need it: two neighbouring rows have different parities.
@@ -21,14 +35,15 @@ void rows(const Picture& p, T* to, int64_t step_c, int64_t step_y, int64_t step_
           int64_t end) {
   const auto stretch = PYRCNN_KERNEL(stretch<S>);
   const auto finish = PYRCNN_KERNEL(finish<T>);
-  const std::vector<Tap> taps = column_taps(p);
+  const ColumnTable table(p);
+  const Columns columns = table.columns();
   std::vector<float> kept(2 * 3 * p.new_width);
   int64_t held[2] = {-1, -1};
   const auto row = [&](int64_t y) {
     float* line = kept.data() + (y % 2) * 3 * p.new_width;
     if (held[y % 2] != y)
       for (int c = 0; c < 3; ++c)
-        stretch(static_cast<const S*>(p.pixels) + p.source(c) + y * p.step_y, p.step_x, taps.data(), p.new_width,
+        stretch(static_cast<const S*>(p.pixels) + p.source(c) + y * p.step_y, p.step_x, columns,
                 line + c * p.new_width);
     held[y % 2] = y;
     return line;

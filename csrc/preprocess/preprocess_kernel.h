@@ -7,7 +7,7 @@ namespace pyrcnn::preprocess {
 
 // One channel of a source row, resized along x: `count` numbers.
 PYRCNN_DECLARE_KERNEL(template <typename S> void, stretch,
-                      (const S* row, int64_t step, const Tap* taps, int64_t count, float* to))
+                      (const S* row, int64_t step, const Columns& columns, float* to))
 // One channel of an output row, from the two source rows that it lies between.
 PYRCNN_DECLARE_KERNEL(template <typename T> void, finish,
                       (const float* top, const float* bottom, float weight, const Channel& channel, T* to, int64_t step,
