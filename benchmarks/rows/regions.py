@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from benchmarks import data
 from benchmarks.peers import onnx_roi_align, openvino, torchvision
@@ -125,4 +126,34 @@ def bench_roi_pool(duel, device, layout: str, count: int) -> None:
         peers,
         agree=lambda a, b, name: close(a, b, name) if name == "torchvision" else None,
         bytes=moved(count, 512, 49, [x]),
+    )
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def bench_crop_and_resize(duel, device, layout: str) -> None:
+    """300 crops of 14 x 14 at stride 16, beside one ``grid_sample`` of all their points."""
+    height, width, count, size = 38, 63, 300, 14
+    (x,) = data.features(256, ((16, height, width),), device, torch.float32, layout == "nhwc")
+    corners = data.rois(count, device, size=(600, 1000))[:, [2, 1, 4, 3]]
+    boxes = corners / torch.tensor([600.0, 1000.0, 600.0, 1000.0], device=device)
+    indices = torch.zeros(count, dtype=torch.int64, device=device)
+
+    def in_torch() -> torch.Tensor:
+        steps = torch.linspace(0, 1, size, device=device)
+        y1, x1, y2, x2 = boxes.unbind(1)
+        ys = y1[:, None] + (y2 - y1)[:, None] * steps  # [K, size]
+        xs = x1[:, None] + (x2 - x1)[:, None] * steps
+        grid = torch.stack([xs[:, None].expand(-1, size, -1), ys[..., None].expand(-1, -1, size)], 3) * 2 - 1
+        sampled = F.grid_sample(x, grid.flatten(0, 1)[None], align_corners=True)  # [1, C, K * size, size]
+        return (
+            sampled.view(-1, count, size, size)
+            .transpose(0, 1)
+            .contiguous(memory_format=torch.channels_last if layout == "nhwc" else torch.contiguous_format)
+        )
+
+    duel(
+        lambda: ops.crop_and_resize(x, boxes, indices, (size, size)),
+        {"torch": in_torch},
+        agree=close,
+        bytes=moved(count, 256, size * size, [x]),
     )

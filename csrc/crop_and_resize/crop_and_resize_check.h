@@ -18,12 +18,11 @@ inline void check_boxes(const Tensor& boxes, const Tensor& box_indices, const Te
   check_same_device("box_indices", box_indices, like_name, like);
 }
 
-inline Tensor check_and_allocate(const Tensor& features, const Tensor& boxes, const Tensor& box_indices, int64_t rows,
-                                 int64_t columns, bool channels_last) {
+inline void check_crops(const Tensor& features, const Tensor& boxes, const Tensor& box_indices, int64_t rows,
+                        int64_t columns) {
   check(features.dim() == 4, "features must be [N, C, H, W], got ", shape(features));
   check_boxes(boxes, box_indices, features, "features");
   check(rows > 0 && columns > 0, "output_size must be positive, got (", rows, ", ", columns, ")");
-  return empty_4d(features, boxes.size(0), features.size(1), rows, columns, channels_last);
 }
 
 // The gradient is gathered in the compute type.

@@ -105,7 +105,8 @@ template <typename T, typename B, int width> struct Backward {
 Tensor cuda(const Tensor& features, const Tensor& boxes, const Tensor& box_indices, int64_t rows, int64_t columns,
             double extrapolation) {
   const bool channels_last = is_channels_last(features);
-  Tensor out = check_and_allocate(features, boxes, box_indices, rows, columns, channels_last);
+  check_crops(features, boxes, box_indices, rows, columns);
+  Tensor out = empty_4d(features, boxes.size(0), features.size(1), rows, columns, channels_last);
   const OnDevice on(features);
   const Tensor maps = dense(features), b = as_contiguous(boxes), i = as_contiguous(box_indices);
   dispatch(maps, "features", boxes, [&](auto type, auto box_type) {

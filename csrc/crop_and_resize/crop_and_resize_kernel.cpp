@@ -1,5 +1,5 @@
 // Compiled once per instruction set.
-#include "../common/pack.h"
+#include "../common/tile.h"
 #include "crop_and_resize.h"
 
 namespace pyrcnn::crop_and_resize::PYRCNN_ISA {
@@ -40,6 +40,13 @@ void crop_row_first(const T* top, const T* bottom, T* to, const Tap<compute_t<T>
   }
 }
 
+template <typename T> void load_tile(const T* planes, int64_t pixels, int64_t count, T* tile) {
+  planes_to_tile<line_block<T>>(planes, pixels, count, pixels, tile);
+}
+template <typename T> void store_tile(const T* tile, int64_t pixels, int64_t count, T* planes) {
+  tile_to_planes<line_block<T>>(tile, pixels, count, planes, pixels);
+}
+
 template <typename T>
 void spread_last(const T* grad, compute_t<T>* top, compute_t<T>* bottom, const Tap<compute_t<T>>* taps, int64_t columns,
                  int64_t channels, int64_t first, int64_t end, compute_t<T> weight) {
@@ -61,6 +68,8 @@ void spread_last(const T* grad, compute_t<T>* top, compute_t<T>* bottom, const T
   template void crop_row_last(const T*, const T*, T*, const Tap<compute_t<T>>*, int64_t, int64_t, compute_t<T>,        \
                               compute_t<T>);                                                                           \
   template void crop_row_first(const T*, const T*, T*, const Tap<compute_t<T>>*, int64_t, compute_t<T>, compute_t<T>); \
+  template void load_tile(const T*, int64_t, int64_t, T*);                                                             \
+  template void store_tile(const T*, int64_t, int64_t, T*);                                                            \
   template void spread_last(const T*, compute_t<T>*, compute_t<T>*, const Tap<compute_t<T>>*, int64_t, int64_t,        \
                             int64_t, int64_t, compute_t<T>);
 PYRCNN_INSTANTIATE(float)

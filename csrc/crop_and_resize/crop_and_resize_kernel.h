@@ -1,5 +1,6 @@
 // The loops of crop_and_resize_kernel.cpp, one version per instruction set.
 #pragma once
+#include "../common/block.h"
 #include "../common/cpu.h"
 #include "crop_and_resize.h"
 
@@ -13,6 +14,9 @@ PYRCNN_DECLARE_KERNEL(template <typename T> void, crop_row_last,
 PYRCNN_DECLARE_KERNEL(template <typename T> void, crop_row_first,
                       (const T* top, const T* bottom, T* to, const Tap<compute_t<T>>* taps, int64_t columns,
                        compute_t<T> weight, compute_t<T> outside))
+// `count` channels of an NCHW map as an NHWC map [pixels, line_block<T>] and back.
+PYRCNN_DECLARE_KERNEL(template <typename T> void, load_tile, (const T* planes, int64_t pixels, int64_t count, T* tile))
+PYRCNN_DECLARE_KERNEL(template <typename T> void, store_tile, (const T* tile, int64_t pixels, int64_t count, T* planes))
 PYRCNN_DECLARE_KERNEL(template <typename T> void, spread_last,
                       (const T* grad, compute_t<T>* top, compute_t<T>* bottom, const Tap<compute_t<T>>* taps,
                        int64_t columns, int64_t channels, int64_t first, int64_t end, compute_t<T> weight))
