@@ -11,17 +11,18 @@ struct Grouping {
   std::vector<uint32_t> of;     // group of item i: 0, 1, ... by first appearance
   std::vector<uint32_t> sizes;  // items of each group
 
-  // Item i has the value values[rows[i]].
+  // Item i has the value values[rows[i]], or values[i] where rows is null.
   Grouping(const int64_t* values, const uint32_t* rows, int64_t count) : of(count) {
     if (count == 0) return;
-    int64_t low = values[rows[0]], high = low;
-    for (int64_t i = 1; i < count; ++i) low = std::min(low, values[rows[i]]), high = std::max(high, values[rows[i]]);
+    const auto value = [&](int64_t i) { return values[rows == nullptr ? i : int64_t(rows[i])]; };
+    int64_t low = value(0), high = low;
+    for (int64_t i = 1; i < count; ++i) low = std::min(low, value(i)), high = std::max(high, value(i));
     const uint64_t range = uint64_t(high) - uint64_t(low);
     if (range < 4 * uint64_t(count) + 1024) {
       std::vector<uint32_t> number(range + 1, kNone);
-      for (int64_t i = 0; i < count; ++i) add(i, number[uint64_t(values[rows[i]]) - uint64_t(low)]);
+      for (int64_t i = 0; i < count; ++i) add(i, number[uint64_t(value(i)) - uint64_t(low)]);
     } else {
-      hash(values, rows, count);
+      hash(value, count);
     }
   }
 
@@ -35,7 +36,7 @@ struct Grouping {
   }
 
   // Open addressing in a table of at least twice as many slots as items. Fibonacci hashing: 2^64 / golden ratio.
-  void hash(const int64_t* values, const uint32_t* rows, int64_t count) {
+  template <typename F> void hash(const F& value_of, int64_t count) {
     int bits = 1;
     while ((int64_t{1} << bits) < 2 * count) ++bits;
     struct Slot {
@@ -45,7 +46,7 @@ struct Grouping {
     std::vector<Slot> slots(size_t{1} << bits, Slot{0, kNone});
     const size_t mask = slots.size() - 1;
     for (int64_t i = 0; i < count; ++i) {
-      const int64_t value = values[rows[i]];
+      const int64_t value = value_of(i);
       size_t at = (uint64_t(value) * 0x9e3779b97f4a7c15u) >> (64 - bits);
       while (slots[at].number != kNone && slots[at].value != value) at = (at + 1) & mask;
       slots[at].value = value;

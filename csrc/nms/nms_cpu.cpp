@@ -45,7 +45,46 @@ Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
 // Nanoseconds for a segment of `n` candidates, half of which stay.
 double suppression_cost(double n) { return n * (20 + 0.05 * n); }
 
-// Each group is a segment of its own, in score order; what stays is then read off in the order of all scores.
+// Where all groups are searched together.
+template <typename T>
+std::vector<uint8_t> gone_of_all(const T* boxes, const uint32_t* order, const Grouping& groups,
+                                 compute_t<T> threshold) {
+  const int64_t n = int64_t(groups.of.size()), group_count = int64_t(groups.sizes.size());
+  if (!Screen<compute_t<T>>(threshold).usable || n < kPairedBoxes || n < 8 * group_count) return {};
+  const uint32_t largest = uint32_t(std::max_element(groups.sizes.begin(), groups.sizes.end()) - groups.sizes.begin());
+  std::vector<uint32_t> rows;
+  for (int64_t i = 0; i < n; ++i)
+    if (groups.of[i] == largest) rows.push_back(uint32_t(i));
+  if (!few_pairs(Candidates<T>{boxes, rows.data(), int64_t(rows.size())}, threshold)) return {};
+  const auto rank_of = scratch<uint32_t>(n);
+  for (int64_t i = 0; i < n; ++i) rank_of[order[i]] = uint32_t(i);
+  return find_gone(Candidates<T>{boxes, nullptr, n}, groups.of.data(), groups.sizes, rank_of.get(), threshold);
+}
+
+// Each group is a segment of its own, in score order.
+template <typename T>
+std::vector<uint8_t> gone_of_each(const T* boxes, const uint32_t* order, const Grouping& groups,
+                                  compute_t<T> threshold) {
+  const int64_t n = int64_t(groups.of.size()), group_count = int64_t(groups.sizes.size());
+  const auto rows = scratch<uint32_t>(n), ranks = scratch<uint32_t>(n), kept = scratch<uint32_t>(n);
+  const auto first = begins(groups.sizes, [](uint32_t size) { return int64_t(size); });
+  std::vector<int64_t> next(first);
+  for (int64_t i = 0; i < n; ++i) {
+    const int64_t at = next[groups.of[order[i]]]++;
+    rows[at] = order[i], ranks[at] = uint32_t(i);
+  }
+  std::vector<uint8_t> gone(n, 1);
+  parallel(group_count, suppression_cost(double(n) / double(group_count)), [&](int64_t begin, int64_t end) {
+    for (int64_t g = begin; g < end; ++g) {
+      const int64_t size = groups.sizes[g];
+      const int64_t count =
+          suppress(Candidates<T>{boxes, rows.get() + first[g], size}, threshold, size, kept.get() + first[g]);
+      for (int64_t i = 0; i < count; ++i) gone[ranks[first[g] + kept[first[g] + i]]] = 0;
+    }
+  });
+  return gone;
+}
+
 Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs, double iou_threshold) {
   const Tensor values = check_batched_nms(boxes, scores, idxs);
   const int64_t n = boxes.size(0);
@@ -53,32 +92,17 @@ Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs
   return dispatch_floating(boxes, "boxes", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
-    const auto order = scratch<uint32_t>(n), rows = scratch<uint32_t>(n), ranks = scratch<uint32_t>(n);
+    const auto order = scratch<uint32_t>(n);
     sort_scores(data<T>(s), n, order.get());
-    const Grouping groups(data<int64_t>(values), order.get(), n);
-    const auto first = begins(groups.sizes, [](uint32_t size) { return int64_t(size); });
-    const int64_t group_count = int64_t(groups.sizes.size());
-    std::vector<int64_t> next(first);
-    for (int64_t i = 0; i < n; ++i) {
-      const int64_t at = next[groups.of[i]]++;
-      rows[at] = order[i], ranks[at] = uint32_t(i);
-    }
-    const auto kept = scratch<uint32_t>(n);
-    std::vector<uint8_t> stays(n);
-    parallel(group_count, suppression_cost(double(n) / double(group_count)), [&](int64_t begin, int64_t end) {
-      for (int64_t g = begin; g < end; ++g) {
-        const int64_t size = groups.sizes[g];
-        const int64_t count = suppress(Candidates<T>{data<T>(b), rows.get() + first[g], size}, C(iou_threshold), size,
-                                       kept.get() + first[g]);
-        for (int64_t i = 0; i < count; ++i) stays[ranks[first[g] + kept[first[g] + i]]] = 1;
-      }
-    });
-    int64_t count = 0;
-    for (int64_t i = 0; i < n; ++i) count += stays[i];
+    const Grouping groups(data<int64_t>(values), nullptr, n);
+    std::vector<uint8_t> gone = gone_of_all(data<T>(b), order.get(), groups, C(iou_threshold));
+    if (gone.empty()) gone = gone_of_each(data<T>(b), order.get(), groups, C(iou_threshold));
+    int64_t count = n;
+    for (int64_t i = 0; i < n; ++i) count -= gone[i];
     Tensor indices = fresh({count}, ScalarType::Long);
     int64_t *to = mutable_data<int64_t>(indices), *end = to + count;
     for (int64_t i = 0; to < end; ++i)
-      *to = order[i], to += stays[i];  // no branch: one in two would be foreseen wrongly
+      *to = order[i], to += 1 ^ gone[i];  // no branch: one in two would be foreseen wrongly
     return indices;
   });
 }

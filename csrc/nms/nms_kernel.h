@@ -30,11 +30,12 @@ PYRCNN_DECLARE_KERNEL(template <typename T> void, strew,
 PYRCNN_DECLARE_KERNEL(template <typename T> void, fill_tiles,
                       (const Candidates<T>& candidates, compute_t<T> threshold, const Strewn<compute_t<T>>& to))
 
-// The edges of tiles [first, last) among themselves and with later tiles, or -1 if there are more than about `room`.
-// `near` is scratch, a number for every tile and kSpare more. The threshold must be one that Screen can use.
+// The edges of tiles [first, last) among themselves and with later tiles before `end`, or -1 if there are more than
+// about `room`. `near` is scratch, a number for every tile and kSpare more. The threshold must be one that Screen can
+// use.
 PYRCNN_DECLARE_KERNEL(template <typename C> int64_t, find_edges,
-                      (const Strewn<C>& all, int64_t first, int64_t last, C threshold, uint32_t* near, Edge* edges,
-                       int64_t room))
+                      (const Strewn<C>& all, int64_t first, int64_t last, int64_t end, C threshold, uint32_t* near,
+                       Edge* edges, int64_t room))
 
 // order[0..count) = the places of `keys` by ascending key, equal ones as they stand; count <= kFew. By counting for
 // each key the smaller ones, which for so few costs less than the bins of a radix sort.

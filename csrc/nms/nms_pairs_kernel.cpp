@@ -33,21 +33,23 @@ template <int width> PYRCNN_HD uint32_t* append_bits(uint32_t word, uint32_t bas
   return to;
 }
 
-// The tiles from a on with a box in the window of one of a's; a itself comes first if it has a box at all.
-template <typename C> PYRCNN_HD uint32_t* near_tiles(const Strewn<C>& all, int64_t a, uint32_t* to) {
+// The tiles in [a, end) with a box in the window of one of a's; a itself comes first if it has a box at all.
+template <typename C> PYRCNN_HD uint32_t* near_tiles(const Strewn<C>& all, int64_t a, int64_t end, uint32_t* to) {
   constexpr int lanes = lanes_of<C>;
   const Extents<C>& e = all.extents;
   Pack<C> low[4], high[4];
   for (int c = 0; c < 4; ++c) low[c] = broadcast(e.window_low(c)[a]), high[c] = broadcast(e.window_high(c)[a]);
   const int64_t begin = a / lanes * lanes;
-  for (int64_t from = begin; from < all.tile_count; from += lanes) {
+  for (int64_t from = begin; from < end; from += lanes) {
     Mask<C> meets = load(e.low(0) + from) <= high[0];
 #pragma GCC unroll 4
     for (int c = 0; c < 4; ++c) {
       if (c > 0) meets &= load(e.low(c) + from) <= high[c];
       meets &= load(e.high(c) + from) >= low[c];
     }
-    const uint32_t word = from == begin ? bits(meets) & ~0u << (a - from) : bits(meets);
+    uint32_t word = bits(meets);
+    if (from == begin) word &= ~0u << (a - from);
+    if (from + lanes > end) word &= ~(~0u << (end - from));
     to = append_bits<lanes>(word, uint32_t(from), to);
   }
   return to;
@@ -121,8 +123,8 @@ PYRCNN_HD int64_t confirm(const Strewn<C>& all, int64_t a, C threshold, const ui
 }
 
 template <typename C>
-int64_t find_edges(const Strewn<C>& all, int64_t first, int64_t last, C threshold, uint32_t* near, Edge* edges,
-                   int64_t room) {
+int64_t find_edges(const Strewn<C>& all, int64_t first, int64_t last, int64_t end, C threshold, uint32_t* near,
+                   Edge* edges, int64_t room) {
   constexpr int64_t kSome = 16;  // tiles held against one together
   constexpr int64_t kMost = kSome * kTile;
   uint32_t boxes[kMost + kSpare], words[kMost + kSpare], hits[kMost + kSpare];
@@ -131,10 +133,10 @@ int64_t find_edges(const Strewn<C>& all, int64_t first, int64_t last, C threshol
   int64_t found = 0;
   for (int64_t a = first; a < last; ++a) {
     const Tile<C>& tile = all.tiles[a];
-    const uint32_t* end = near_tiles(all, a, near);
+    const uint32_t* last_near = near_tiles(all, a, end, near);
     const Windows<C> reached(tile, reach);
-    for (const uint32_t* begin = near; begin < end; begin += kSome) {
-      const int64_t some = end - begin < kSome ? end - begin : kSome;
+    for (const uint32_t* begin = near; begin < last_near; begin += kSome) {
+      const int64_t some = last_near - begin < kSome ? last_near - begin : kSome;
       uint32_t* to = boxes;
       for (int64_t k = 0; k < some; ++k)
         to = append_bits<kTile>(reached.meet(all.extents, begin[k]), begin[k] * kTile, to);
@@ -157,7 +159,7 @@ int64_t find_edges(const Strewn<C>& all, int64_t first, int64_t last, C threshol
   return found;
 }
 
-template int64_t find_edges(const Strewn<float>&, int64_t, int64_t, float, uint32_t*, Edge*, int64_t);
-template int64_t find_edges(const Strewn<double>&, int64_t, int64_t, double, uint32_t*, Edge*, int64_t);
+template int64_t find_edges(const Strewn<float>&, int64_t, int64_t, int64_t, float, uint32_t*, Edge*, int64_t);
+template int64_t find_edges(const Strewn<double>&, int64_t, int64_t, int64_t, double, uint32_t*, Edge*, int64_t);
 
 }  // namespace pyrcnn::nms::PYRCNN_ISA

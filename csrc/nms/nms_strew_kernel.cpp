@@ -8,16 +8,18 @@ using namespace pyrcnn::PYRCNN_ISA;
 
 constexpr int64_t kBlock = 4 * kTile;  // boxes that are copied together: what was just stored is slow to load
 
-// Candidates [first, first + kBlock) of `ranks`, or in their order where it is null, side by side; NaN beyond `count`.
-template <typename T>
-PYRCNN_HD void copy_block(const Candidates<T>& candidates, const uint32_t* ranks, int64_t first, compute_t<T>* boxes) {
-  const int64_t left = candidates.count - first, some = left < kBlock ? left : kBlock;
-  for (int64_t i = 0; i < some; ++i) {
-    const int64_t rank = ranks == nullptr ? first + i : int64_t(ranks[first + i]);
-    const T* row = candidates.boxes + 4 * (candidates.rows == nullptr ? rank : int64_t(candidates.rows[rank]));
-    for (int side = 0; side < 4; ++side) boxes[4 * i + side] = compute_t<T>(row[side]);
+// Candidates rank_of(0), rank_of(1), ... up to kBlock, side by side; NaN for kNobody.
+template <typename T, typename F>
+PYRCNN_HD void copy_block(const Candidates<T>& candidates, const F& rank_of, compute_t<T>* boxes) {
+  for (int64_t i = 0; i < kBlock; ++i, boxes += 4) {
+    const uint32_t rank = rank_of(i);
+    if (rank == kNobody) {
+      for (int side = 0; side < 4; ++side) boxes[side] = compute_t<T>(NAN);
+    } else {
+      const T* row = candidates.boxes + 4 * int64_t(candidates.rows == nullptr ? rank : candidates.rows[rank]);
+      for (int side = 0; side < 4; ++side) boxes[side] = compute_t<T>(row[side]);
+    }
   }
-  for (int64_t i = 4 * some; i < 4 * kBlock; ++i) boxes[i] = compute_t<T>(NAN);
 }
 
 template <typename C> PYRCNN_HD C least(Pack<C> pack) {
@@ -136,14 +138,18 @@ template <typename T> void strew(const Candidates<T>& candidates, uint32_t* keys
   constexpr int lanes = lanes_of<C>;
   const int64_t count = candidates.count;
   C boxes[4 * kBlock];
+  const auto in_order = [&](int64_t first) __attribute__((always_inline)) {
+    return [first, count](int64_t i)
+               __attribute__((always_inline)) { return first + i < count ? uint32_t(first + i) : kNobody; };
+  };
   Curve<C> curve;
   for (int64_t first = 0; first < count; first += kBlock) {
-    copy_block(candidates, nullptr, first, boxes);
+    copy_block(candidates, in_order(first), boxes);
     for (int i = 0; i < kBlock; i += lanes) curve.extend(place_of(load_boxes<C>(boxes + 4 * i)));
   }
   curve.finish();
   for (int64_t first = 0; first < count; first += kBlock) {
-    copy_block(candidates, nullptr, first, boxes);
+    copy_block(candidates, in_order(first), boxes);
     for (int64_t i = 0; i < kBlock && first + i < count; i += lanes) {
       const Mask<C> key = box_order<C>(curve.key(place_of(load_boxes<C>(boxes + 4 * i))));
       if constexpr (sizeof(C) == 4) {
@@ -162,9 +168,14 @@ void fill_tiles(const Candidates<T>& candidates, compute_t<T> threshold, const S
   C boxes[4 * kBlock];
   const Screen<C> screen(threshold);
   const Reach<C> reach(threshold);
+  const int64_t end = to.tile_count * kTile;
   for (int64_t t = 0; t < to.tile_count; ++t) {
-    const int64_t in_block = t * kTile % kBlock;
-    if (in_block == 0) copy_block(candidates, to.ranks, t * kTile, boxes);
+    const int64_t at = t * kTile, in_block = at % kBlock;
+    if (in_block == 0) {
+      const auto rank_of = [&](int64_t i)
+                               __attribute__((always_inline)) { return at + i < end ? to.ranks[at + i] : kNobody; };
+      copy_block(candidates, rank_of, boxes);
+    }
     fill(boxes + 4 * in_block, screen, reach, to.tiles[t], to.extents, t);
   }
   for (int e = 0; e < kExtents; ++e)

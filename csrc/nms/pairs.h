@@ -19,16 +19,17 @@ template <typename C> struct Extents {
   PYRCNN_HD C* window_high(int coordinate) const { return rows + (12 + coordinate) * nodes; }
 };
 
-// All candidates, in tiles along a curve through places and sizes. The last tile is filled up with NaN.
+// All candidates, in tiles along a curve through places and sizes; each group has tiles of its own.
 template <typename C> struct Strewn {
   int64_t tile_count;
-  const uint32_t* ranks;  // [tile_count, kTile]: which candidate
+  const uint32_t* ranks;  // [tile_count, kTile]: which candidate; kNobody where the tile holds NaN
   Tile<C>* tiles;
   Extents<C> extents;
 };
 
 constexpr int64_t kBins = 4096;  // as many as a key of strew() has values
-constexpr int64_t kSpare = 8;    // numbers past the end of a list that may be written
+constexpr uint32_t kNobody = UINT32_MAX;
+constexpr int64_t kSpare = 8;  // numbers past the end of a list that may be written
 
 // If the candidate `better` is kept, `worse`, a higher number, is suppressed.
 struct Edge {

@@ -6,15 +6,12 @@
 #include <vector>
 
 #include "../common/sort.h"
+#include "by_pairs.h"
 #include "nearby.h"
-#include "nms_kernel.h"
 
 namespace pyrcnn::nms {
 
-template <typename T> std::unique_ptr<T[]> scratch(int64_t count) { return std::unique_ptr<T[]>(new T[count]); }
-
-constexpr int64_t kPairedBoxes = 160;  // from here on tiles along the curve repay the time to make them
-constexpr int64_t kManyBoxes = 640;    // that may be kept: from here on the index of those kept does
+constexpr int64_t kManyBoxes = 640;  // that may be kept: from here on the index of those kept does
 
 // Positions for an index: candidates sorted along a Z-curve through five bits of x and of y and two of each size.
 struct Placed {
@@ -60,72 +57,6 @@ template <typename T> void assign_positions(const Candidates<T>& candidates, uin
   for (int64_t i = 0; i < n; ++i) positions[sorted[i].candidate] = uint32_t(i);
 }
 
-// The candidates that stay, from all pairs of which one may suppress the other; -1 if there are too many of them.
-template <typename T>
-int64_t suppress_by_pairs(const Candidates<T>& candidates, compute_t<T> threshold, int64_t max_output, uint32_t* kept) {
-  using C = compute_t<T>;
-  constexpr int64_t kChunk = 64, kRoom = 8 * kChunk * kTile;  // tiles that are searched together, and their edges
-  const int64_t n = candidates.count, count = tiles_for(n), nodes = ceil_div(count, kTile) * kTile;
-  const auto ranks = scratch<uint32_t>(count * kTile);
-  {
-    const auto keys = scratch<uint32_t>(count * kTile), bins = scratch<uint32_t>(kBins);
-    PYRCNN_KERNEL_OF(nms, strew<T>)(candidates, keys.get(), bins.get(), ranks.get());
-  }
-  const auto tiles = scratch<Tile<C>>(count);
-  const auto extents = scratch<C>(kExtents * nodes);
-  const Strewn<C> all{count, ranks.get(), tiles.get(), {extents.get(), nodes}};
-  PYRCNN_KERNEL_OF(nms, fill_tiles<T>)(candidates, threshold, all);
-
-  const int64_t chunks = ceil_div(count, kChunk);
-  const auto edges = scratch<Edge>(chunks * kRoom);
-  std::vector<int64_t> found(chunks);
-  const auto find_edges = PYRCNN_KERNEL_OF(nms, find_edges<C>);
-  parallel(chunks, 15e3 + 10 * double(count), [&](int64_t begin, int64_t end) {
-    const auto near = scratch<uint32_t>(count + kSpare);
-    for (int64_t c = begin; c < end; ++c)
-      found[c] = find_edges(all, c * kChunk, std::min(count, (c + 1) * kChunk), threshold, near.get(),
-                            edges.get() + c * kRoom, kRoom);
-  });
-
-  // By `better`, through counting: when its turn comes, all that may suppress it has had its own.
-  std::vector<uint32_t> ends(n + 1);
-  int64_t total = 0;
-  for (int64_t c = 0; c < chunks; ++c) {
-    if (found[c] < 0) return -1;
-    total += found[c];
-    for (int64_t i = 0; i < found[c]; ++i) ++ends[edges[c * kRoom + i].better + 1];
-  }
-  for (int64_t i = 0; i < n; ++i) ends[i + 1] += ends[i];
-  const auto sorted = scratch<Edge>(total);
-  for (int64_t c = 0; c < chunks; ++c)
-    for (int64_t i = 0; i < found[c]; ++i) {
-      const Edge& edge = edges[c * kRoom + i];
-      sorted[ends[edge.better]++] = edge;
-    }
-  std::vector<uint8_t> gone(n);
-  for (int64_t i = 0; i < total; ++i) gone[sorted[i].worse] |= 1 ^ gone[sorted[i].better];
-  int64_t stay = 0;
-  for (int64_t i = 0; i < n && stay < max_output; ++i) kept[stay] = uint32_t(i), stay += 1 ^ gone[i];
-  return stay;
-}
-
-// Are there so few pairs that finding all of them pays? From how many in a sample of the candidates suppress each
-// other. What it competes with takes longer per box the more boxes there are.
-template <typename T> bool few_pairs(const Candidates<T>& candidates, compute_t<T> threshold) {
-  constexpr int64_t kMost = 512;
-  const int64_t n = candidates.count, some = std::clamp<int64_t>(n / 12, 32, kMost);
-  uint32_t sample[kMost], kept[kMost];
-  for (int64_t i = 0; i < some; ++i) {
-    const int64_t at = i * n / some;
-    sample[i] = candidates.rows == nullptr ? uint32_t(at) : candidates.rows[at];
-  }
-  const auto tiles = scratch<Tile<compute_t<T>>>(tiles_for(some));
-  const int64_t gone =
-      some - PYRCNN_KERNEL_OF(nms, greedy<T>)({candidates.boxes, sample, some}, threshold, some, tiles.get(), kept);
-  const double pairs = double(gone) * double(n) / double(some) * double(n) / double(some);
-  return pairs < std::min(1 + double(n) / 2500, 6.0) * double(n);
-}
-
 // As greedy() of nms_kernel.h.
 template <typename T>
 int64_t suppress(const Candidates<T>& candidates, compute_t<T> threshold, int64_t max_output, uint32_t* kept) {
@@ -133,8 +64,12 @@ int64_t suppress(const Candidates<T>& candidates, compute_t<T> threshold, int64_
   const int64_t n = candidates.count;
   const bool usable = Screen<C>(threshold).usable;
   if (usable && n >= kPairedBoxes && max_output >= n / 2 && few_pairs(candidates, threshold)) {
-    const int64_t count = suppress_by_pairs(candidates, threshold, max_output, kept);
-    if (count >= 0) return count;
+    const std::vector<uint8_t> gone = find_gone(candidates, nullptr, {uint32_t(n)}, nullptr, threshold);
+    if (!gone.empty()) {
+      int64_t count = 0;
+      for (int64_t i = 0; i < n && count < max_output; ++i) kept[count] = uint32_t(i), count += 1 ^ gone[i];
+      return count;
+    }
   }
   if (std::min(n, max_output) < kManyBoxes || !usable) {
     const auto tiles = scratch<Tile<C>>(tiles_for(std::min(n, max_output)));
