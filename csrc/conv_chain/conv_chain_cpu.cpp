@@ -10,7 +10,8 @@ namespace {
 
 constexpr int64_t kColumns = 64;              // of a tile behind a depthwise convolution, at most
 constexpr int64_t kPixels = 128;              // of a tile without one, at most
-constexpr int64_t kLeastRows = 8;             // of a tile: its first and last one make a row more be expanded
+constexpr int64_t kLeastRows = 4;             // of a tile: around it a row on either side is expanded, too,
+constexpr int64_t kEnoughRows = 16;           // which is an eighth more here
 constexpr int64_t kTasksPerThread = 4;        // so that a thread that is held up leaves work to the others
 constexpr int64_t kWorthAThread = 4'000'000;  // multiplications: 0.1 ms, what waking one may take
 constexpr int kSpins = 2000;                  // tens of microseconds: then a waiting thread lets others run
@@ -29,7 +30,8 @@ void plan(Chain& c, int64_t images, int64_t threads) {
   c.tile_columns = ceil_div(c.columns, ceil_div(c.columns, most));
   const int64_t across = ceil_div(c.columns, c.tile_columns) * images;
   const int64_t wanted = threads == 1 ? 1 : ceil_div(kTasksPerThread * threads, across);
-  c.tile_rows = std::min(c.rows, std::max(kLeastRows, ceil_div(c.rows, wanted)));
+  const int64_t enough = std::min(kEnoughRows, ceil_div(c.rows * across, threads));  // rather than fewer and more tasks
+  c.tile_rows = std::min(c.rows, std::max({kLeastRows, enough, ceil_div(c.rows, wanted)}));
   const int64_t slots = c.depthwise.weight ? kKernel : 1;
   const int64_t pixels = slots * source_columns(c, c.tile_columns) + c.tile_columns;
   const int64_t panel_bytes = 4 * kPanel * (pixels + c.inputs + c.outputs);
