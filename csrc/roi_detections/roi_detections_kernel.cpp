@@ -14,14 +14,16 @@ template <typename C, typename F> PYRCNN_HD Pack<C> fold(Pack<C>* packs, const F
   return packs[0];
 }
 
-// row[i] = exp(row[i] - most) for i < padded, the last kSums of them times `real`; returns their partial sums.
-template <typename C> PYRCNN_HD Pack<C> exponentials(C* row, int64_t padded, C most, const C* real) {
+// row[i] = exp(row[i] - most) for i < columns, in whole packs; returns their partial sums, of the last kSums times
+// `real`.
+template <typename C> PYRCNN_HD Pack<C> exponentials(C* row, int64_t columns, int64_t padded, C most, const C* real) {
   constexpr int lanes = lanes_of<C>, kPacks = kSums / lanes;
   Pack<C> sums[kPacks] = {};
   for (int64_t c = 0; c < padded; c += kSums) {
     const bool last = c + kSums == padded;
     for (int p = 0; p < kPacks; ++p) {
       C* at = row + c + p * lanes;
+      if (last && c + p * lanes >= columns) break;  // nothing but filler
       Pack<C> e = exp_below(load(at) - broadcast(most));
       if (last) e *= load(real + p * lanes);
       store(at, e);
@@ -33,9 +35,27 @@ template <typename C> PYRCNN_HD Pack<C> exponentials(C* row, int64_t padded, C m
   return sums[0];
 }
 
-template <typename C> PYRCNN_HD Pack<C> greatest(const C* row, int64_t padded) {
-  Pack<C> most = load(row);
-  for (int64_t c = lanes_of<C>; c < padded; c += lanes_of<C>) most = higher(load(row + c), most);
+// Where the background stands among a row's packs: told by a mask, for a number that is written into a row makes the
+// next pack that is read there wait.
+template <typename C> struct Background {
+  int64_t pack;  // begins here
+  uint32_t bit;
+  Mask<C> lane;
+
+  PYRCNN_HD explicit Background(int64_t column)
+      : pack(column / lanes_of<C> * lanes_of<C>), bit(1u << (column - pack)), lane{} {
+    for (int i = 0; i < lanes_of<C>; ++i) lane[i] = i == column - pack ? -1 : 0;
+  }
+};
+
+// The greatest of the others.
+template <typename C> PYRCNN_HD Pack<C> greatest(const C* row, int64_t whole, const Background<C>& background) {
+  const auto others = [&](int64_t c) __attribute__((always_inline)) {
+    const Pack<C> pack = load(row + c);
+    return c == background.pack ? (background.lane ? broadcast(C(-INFINITY)) : pack) : pack;
+  };
+  Pack<C> most = others(0);
+  for (int64_t c = lanes_of<C>; c < whole; c += lanes_of<C>) most = higher(others(c), most);
   return most;
 }
 
@@ -46,7 +66,8 @@ int64_t scan(const T* logits, int64_t rows, int64_t columns, int64_t background,
              uint32_t first, compute_t<T>* work, uint32_t* candidates, compute_t<T>* scores) {
   using C = compute_t<T>;
   constexpr int lanes = lanes_of<C>;
-  const int64_t padded = ceil_div(columns, kSums) * kSums;
+  const int64_t padded = ceil_div(columns, kSums) * kSums, whole = ceil_div(columns, lanes) * lanes;
+  const Background<C> where(background);
   const Pack<C> none = broadcast(C(-INFINITY));
   if (columns == 1) return 0;
   // Rows are filled up with a number of their own, whose exp is then taken out again: that of -inf would be subnormal
@@ -64,36 +85,42 @@ int64_t scan(const T* logits, int64_t rows, int64_t columns, int64_t background,
       C* row = work + i * padded;
       int64_t c = 0;
       for (; c + lanes <= columns; c += lanes) store(row + c, load(from + c));
-      for (; c < columns; ++c) row[c] = C(from[c]);
-      for (; c < padded; ++c) row[c] = C(from[filler]);
-      backgrounds[i] = C(from[background]), row[background] = C(-INFINITY);
+      if (r + i + 1 < rows && columns >= lanes && c < columns) {  // the next row is there to be read
+        const Mask<C> mine = load(real + (c - (padded - kSums))) > Pack<C>{};
+        store(row + c, mine ? load(from + c) : broadcast(C(from[filler])));
+      } else {
+        for (; c < columns; ++c) row[c] = C(from[c]);
+        for (; c < whole; ++c) row[c] = C(from[filler]);
+      }
+      backgrounds[i] = C(from[background]);
     }
     Pack<C> folded[lanes];
-    for (int i = 0; i < lanes; ++i) folded[i] = i < some ? greatest(work + i * padded, padded) : none;
+    for (int i = 0; i < lanes; ++i) folded[i] = i < some ? greatest(work + i * padded, whole, where) : none;
     const Pack<C> foreground = fold<C>(folded, [](Pack<C> a, Pack<C> b) { return higher(b, a); });
     const Pack<C> most = higher(foreground, load(backgrounds));
     const uint32_t hopeful = all & bits(cut.hopeful(foreground, most));
     if (hopeful == 0) continue;
 
-    for (int i = 0; i < some; ++i) work[i * padded + background] = backgrounds[i];
     for (int i = 0; i < lanes; ++i)
-      folded[i] = hopeful >> i & 1 ? exponentials(work + i * padded, padded, C(most[i]), real) : Pack<C>{};
+      folded[i] = hopeful >> i & 1 ? exponentials(work + i * padded, columns, padded, C(most[i]), real) : Pack<C>{};
     const Pack<C> sum = fold<C>(folded, [](Pack<C> a, Pack<C> b) { return a + b; });
     const Pack<C> bound = cut.bound(sum);
     for (uint32_t row_word = hopeful & bits(exp_below(foreground - most) > bound); row_word != 0;
          row_word &= row_word - 1) {
       const int i = __builtin_ctz(row_word);
-      C* row = work + i * padded;
-      row[background] = C(-INFINITY);
-      for (int64_t c = columns; c < padded; ++c) row[c] = C(-INFINITY);
-      for (int64_t c = 0; c < padded; c += lanes)
-        for (uint32_t word = bits(load(row + c) > broadcast(C(bound[i]))); word != 0; word &= word - 1) {
+      const C* row = work + i * padded;
+      for (int64_t c = 0; c < whole; c += lanes) {
+        uint32_t word = bits(load(row + c) > broadcast(C(bound[i])));
+        if (c == where.pack) word &= ~where.bit;
+        if (c + lanes > columns) word &= ~(~0u << (columns - c));
+        for (; word != 0; word &= word - 1) {
           const int64_t at = c + __builtin_ctz(word);
           const C score = row[at] / sum[i];
           if (!(score > cut.threshold)) continue;
           candidates[n] = first + uint32_t((r + i) * (columns - 1) + at - (at > background));
           scores[n++] = score;
         }
+      }
     }
   }
   return n;
