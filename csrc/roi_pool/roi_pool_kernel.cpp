@@ -116,6 +116,8 @@ template <typename T>
 void pool_tile(const Bins& bins, const Shape& s, const T* tile, int64_t count, T* scratch, int32_t* indices, T* out,
                int32_t* argmax) {
   const int64_t per_channel = int64_t(s.bins_y) * s.bins_x;
+  // The result is written across: ask for its lines now, so that they are there when the maxima are.
+  for (int64_t i = 0; i < count * per_channel; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(out + i, 1);
   if (argmax) {
     pool<true>(bins, s, tile, kBlock, kBlock, kBlock, scratch, indices);
     tile_to_planes(indices, per_channel, count, argmax, per_channel);
