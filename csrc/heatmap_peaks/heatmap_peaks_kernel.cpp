@@ -68,9 +68,9 @@ template <typename C> PYRCNN_HD uint32_t word_of(const Mask<C>* passes) {
 }
 
 // Those of kGroup values that no neighbour exceeds, a bit each. Cells beside each other are `step` values apart (in
-// NCHW a constant), the rows around them begin at `above` and `below`: 0 in the place of a row that there is not. The
-// bits `first` and `last` have nothing before and after them in their row.
-template <typename Step, typename T>
+// NCHW a constant), the rows around them begin at `above` and `below`: 0 in the place of a row that there is not. If
+// there are `ends` of rows among them, the bits `first` and `last` have nothing before and after them.
+template <bool ends, typename Step, typename T>
 PYRCNN_HD uint32_t highest_among(const T* at, Step step, int64_t above, int64_t below, uint32_t first, uint32_t last) {
   using C = compute_t<T>;
   uint32_t before = 0, beside = 0, after = 0;
@@ -78,11 +78,15 @@ PYRCNN_HD uint32_t highest_among(const T* at, Step step, int64_t above, int64_t 
   for (int i = 0; i < kGroup; i += lanes_of<C>) {
     const Pack<C> value = load(at + i);
     const auto lets = [&](int64_t offset) { return ~(load(at + i + offset) > value); };
-    beside |= bits(lets(above) & lets(below)) << i;
-    before |= bits(lets(above - step) & lets(-step) & lets(below - step)) << i;
-    after |= bits(lets(above + step) & lets(step) & lets(below + step)) << i;
+    const Mask<C> column = lets(above) & lets(below), left = lets(above - step) & lets(-step) & lets(below - step),
+                  right = lets(above + step) & lets(step) & lets(below + step);
+    if constexpr (ends) {
+      beside |= bits(column) << i, before |= bits(left) << i, after |= bits(right) << i;
+    } else {
+      beside |= bits(column & left & right) << i;
+    }
   }
-  return beside & (before | first) & (after | last);
+  return ends ? beside & (before | first) & (after | last) : beside;
 }
 
 // Any map. Most cells of an NHWC map are compared with their neighbours many at a time.
@@ -119,7 +123,8 @@ template <bool one_list, typename T> PYRCNN_HD void scan_any(const Scan<T>& part
       const int64_t y = cell / map.width, x = cell - y * map.width;
       sure = x > 0 && x + more + 1 < map.width;
       if (sure)
-        word &= highest_among(values + position, map.channels, y > 0 ? -row : 0, y + 1 < map.height ? row : 0, 0, 0);
+        word &=
+            highest_among<false>(values + position, map.channels, y > 0 ? -row : 0, y + 1 < map.height ? row : 0, 0, 0);
     }
     for (; word != 0; word &= word - 1) {
       const int64_t at = position + __builtin_ctz(word), list = one_list ? 0 : at % part.lists;
@@ -156,8 +161,10 @@ template <typename T> PYRCNN_HD void scan_rows(const Scan<T>& part, int64_t begi
       if (sure) {
         const uint32_t last = uint32_t(uint64_t{1} << pyrcnn::lower(width - 1 - x, int64_t{32}));
         const uint32_t first = uint32_t(uint64_t{1} << pyrcnn::lower(width - x, int64_t{32})) | uint32_t(x == 0);
-        word &=
-            highest_among(at, std::integral_constant<int64_t, 1>{}, upper ? -width : 0, lower ? width : 0, first, last);
+        const int64_t above = upper ? -width : 0, below = lower ? width : 0;
+        constexpr std::integral_constant<int64_t, 1> step{};
+        word &= (first | last) == 0 ? highest_among<false>(at, step, above, below, 0, 0)
+                                    : highest_among<true>(at, step, above, below, first, last);
       }
       for (; word != 0; word &= word - 1) {
         const int64_t cell = position + __builtin_ctz(word);
