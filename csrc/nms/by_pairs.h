@@ -53,7 +53,7 @@ std::vector<uint8_t> find_gone(const Candidates<T>& candidates, const uint32_t* 
     count = end;
   }
 
-  const auto ranks = scratch<uint32_t>(count * kTile);
+  auto ranks = scratch<uint32_t>(count * kTile);
   {
     const auto keys = scratch<uint32_t>(tiles_for(n) * kTile), bins = scratch<uint32_t>(kBins);
     const auto line = scratch<uint32_t>(group_of == nullptr ? 0 : n);
@@ -64,8 +64,8 @@ std::vector<uint8_t> find_gone(const Candidates<T>& candidates, const uint32_t* 
       for (int64_t i = 0; i < n; ++i) ranks[next[group_of[line[i]]]++] = line[i];
   }
   const int64_t nodes = ceil_div(count, kTile) * kTile;
-  const auto tiles = scratch<Tile<C>>(count);
-  const auto extents = scratch<C>(kExtents * nodes);
+  auto tiles = scratch<Tile<C>>(count);
+  auto extents = scratch<C>(kExtents * nodes);
   const Strewn<C> all{count, ranks.get(), tiles.get(), {extents.get(), nodes}};
   PYRCNN_KERNEL(fill_tiles<T>)(candidates, threshold, all);
   if (rank_of != nullptr)
@@ -84,6 +84,8 @@ std::vector<uint8_t> find_gone(const Candidates<T>& candidates, const uint32_t* 
                                               edges.get() + s.first * kRoom, (s.last - s.first) * kRoom);
     }
   });
+
+  tiles.reset(), extents.reset(), ranks.reset();  // before more is taken
 
   // By `better`, through counting: when its turn comes, all that may suppress it has had its own.
   std::vector<uint32_t> ends(n + 1);
