@@ -229,13 +229,14 @@ def test_compiled_models_compute_the_same(name: str) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's own")
 def test_large_blocks_are_kept_for_the_next_call() -> None:
-    # The smallest of several: a block freed under a younger small one is a few bytes too short for the next aligned
-    # request of the same size, so single calls may fault. C's malloc tells whether this process's heap can keep
-    # anything: where it cannot grow (a limit on data, another allocator preloaded), glibc maps every block anew.
+    # The smallest of many: a freed block is a few bytes too short for the next aligned request of its size while what
+    # the first one left over beside it lies in glibc's cache of small blocks. That holds seven of each size, so the
+    # first dozens of calls may fault. C's malloc tells whether this process's heap can keep anything: where it cannot
+    # grow (a limit on data, another allocator preloaded), glibc maps every block anew.
     code = """import ctypes, resource, torch
 from pyrcnn.memory import keep_freed_memory
 
-libc, size = ctypes.CDLL(None), 1 << 26
+libc, size = ctypes.CDLL(None), 36 << 20  # more than glibc ever keeps by itself
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.memset.argtypes, libc.free.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t], [ctypes.c_void_p]
 
@@ -251,7 +252,8 @@ def faults(call):
 
 fresh = min(faults(lambda: torch.ones(size // 4)) for _ in range(8))
 assert keep_freed_memory()
-print(fresh, min(faults(lambda: torch.ones(size // 4)) for _ in range(8)), min(faults(by_libc) for _ in range(8)))"""
+again = min(faults(lambda: torch.ones(size // 4)) for _ in range(64))
+print(fresh, again, min(faults(by_libc) for _ in range(8)))"""
     command, folder = python(code)
     fresh, again, by_libc = map(
         int, subprocess.run(command, cwd=folder, text=True, capture_output=True, check=True).stdout.split()
