@@ -13,7 +13,9 @@ def keep_freed_memory() -> bool:
     A model allocates and frees hundreds of tensors of tens of megabytes, and glibc maps each anew: page faults took 45%
     of the time of a CenterNet's training step (4.4 s against 2.2 s at 4 pictures of 512x512 on one core), and a tenth
     of a Faster R-CNN's inference at 800x1333 (163,000 faults per picture). The price is that the process stays at its
-    largest size.
+    largest size. The first calls after this one may still fault: what an aligned request leaves over beside a freed
+    block goes to glibc's cache of small blocks, of which it keeps seven of each size, and until then the block is too
+    short for the next request of its own size.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
