@@ -10,10 +10,12 @@ namespace {
 
 constexpr int64_t kRows = 32;    // rows in a block
 constexpr int64_t kFirst = 128;  // candidates visited before more are sorted
+constexpr int64_t kSome = 512;   // candidates of an image for which there is room at once
 
 template <typename C> using Items = std::vector<Ranked<C>>;
 
-// The candidates of each block of rows: found[image * blocks + block].
+// The candidates of each image, ascending, in lists: those of found[image * blocks], found[image * blocks + 1] and so
+// on. All that one thread finds in an image is in one list, so most are empty.
 template <typename T> std::vector<Items<compute_t<T>>> find(const Arguments& a, const int64_t* valid, int64_t blocks) {
   using C = compute_t<T>;
   const Cut<C> limit = cut<C>(a);
@@ -32,8 +34,9 @@ template <typename T> std::vector<Items<compute_t<T>>> find(const Arguments& a, 
       const T* logits = data<T>(a.class_logits) + (image * a.rows + row) * a.columns;
       const int64_t n = scan(logits, rows, a.columns, a.background, limit, uint32_t(row * classes), work.get(),
                              numbers.get(), scores);
-      found[task].reserve(n);
-      for (int64_t i = 0; i < n; ++i) found[task].emplace_back(scores[i], numbers[i]);
+      Items<C>& list = found[std::max(begin, image * blocks)];
+      if (list.empty()) list.reserve(std::max(n, kSome));
+      for (int64_t i = 0; i < n; ++i) list.emplace_back(scores[i], numbers[i]);
     }
   });
   return found;
@@ -125,8 +128,12 @@ template <typename T> void run(const Arguments& a, const Outputs& to) {
     for (int64_t image = begin; image < end; ++image) {
       Items<C> items;
       for (int64_t b = 0; b < blocks; ++b) {
-        Items<C>& some = found[image * blocks + b];
-        items.insert(items.end(), some.begin(), some.end());
+        Items<C>& list = found[image * blocks + b];
+        if (b == 0) {
+          items = std::move(list);
+        } else {
+          items.insert(items.end(), list.begin(), list.end());
+        }
       }
       const int64_t at = image * a.max_detections;
       const Image<C> here{image,      sizes.at<C>(2 * image), sizes.at<C>(2 * image + 1), boxes + 4 * at, scores + at,

@@ -1,6 +1,7 @@
 // Compiled once per instruction set.
 #include "../common/fit_rows.h"
 #include "../common/tile.h"
+#include "../common/twin.h"
 #include "roi_detections.h"
 
 namespace pyrcnn::roi_detections::PYRCNN_ISA {
@@ -14,22 +15,27 @@ template <typename C, typename F> PYRCNN_HD Pack<C> fold(Pack<C>* packs, const F
   return packs[0];
 }
 
-// row[i] = exp(row[i] - most) for i < columns, in whole packs; returns their partial sums, of the last kSums times
-// `real`.
-template <typename C> PYRCNN_HD Pack<C> exponentials(C* row, int64_t columns, int64_t padded, C most, const C* real) {
-  constexpr int lanes = lanes_of<C>, kPacks = kSums / lanes;
+// row[i] = exp(row[i] - most) for i < columns, in whole packs; returns their partial sums. `real` is 1 for those
+// numbers of the last pack that are the row's own, and 0 for the others.
+template <typename C> PYRCNN_HD Pack<C> exponentials(C* row, int64_t columns, C most, Pack<C> real) {
+  constexpr int lanes = lanes_of<C>, kPacks = kSums / lanes, kStep = kPacks > 2 ? kPacks : 2;
   Pack<C> sums[kPacks] = {};
-  for (int64_t c = 0; c < padded; c += kSums) {
-    const bool last = c + kSums == padded;
-    for (int p = 0; p < kPacks; ++p) {
+  int64_t c = 0;
+  for (; c + kStep * lanes <= columns; c += kStep * lanes)
+    for (int p = 0; p < kStep; p += 2) {
       C* at = row + c + p * lanes;
-      if (last && c + p * lanes >= columns) break;  // nothing but filler
+      const Twin<Pack<C>> e = exp_below(Twin<Pack<C>>{load(at), load(at + lanes)} - both(broadcast(most)));
+      store(at, e.a), store(at + lanes, e.b);
+      sums[p % kPacks] += e.a, sums[(p + 1) % kPacks] += e.b;
+    }
+  for (; c < columns; c += kSums)
+    for (int p = 0; p < kPacks && c + p * lanes < columns; ++p) {
+      C* at = row + c + p * lanes;
       Pack<C> e = exp_below(load(at) - broadcast(most));
-      if (last) e *= load(real + p * lanes);
+      if (c + (p + 1) * lanes > columns) e *= real;
       store(at, e);
       sums[p] += e;
     }
-  }
   for (int half = kPacks / 2; half > 0; half /= 2)
     for (int p = 0; p < half; ++p) sums[p] += sums[p + half];
   return sums[0];
@@ -39,24 +45,45 @@ template <typename C> PYRCNN_HD Pack<C> exponentials(C* row, int64_t columns, in
 // next pack that is read there wait.
 template <typename C> struct Background {
   int64_t pack;  // begins here
-  uint32_t bit;
   Mask<C> lane;
 
-  PYRCNN_HD explicit Background(int64_t column)
-      : pack(column / lanes_of<C> * lanes_of<C>), bit(1u << (column - pack)), lane{} {
+  PYRCNN_HD explicit Background(int64_t column) : pack(column / lanes_of<C> * lanes_of<C>), lane{} {
     for (int i = 0; i < lanes_of<C>; ++i) lane[i] = i == column - pack ? -1 : 0;
   }
 };
 
-// The greatest of the others.
-template <typename C> PYRCNN_HD Pack<C> greatest(const C* row, int64_t whole, const Background<C>& background) {
-  const auto others = [&](int64_t c) __attribute__((always_inline)) {
-    const Pack<C> pack = load(row + c);
-    return c == background.pack ? (background.lane ? broadcast(C(-INFINITY)) : pack) : pack;
+// Copies a row in whole packs; returns the greatest of all but the background. Past its end comes the number
+// from[filler], which is taken out again: an exp of -inf would be subnormal on the way to 0, which costs some machines
+// as much as ten packs. `readable`: the row may be read to the end of its last pack.
+template <typename T, typename C = compute_t<T>>
+PYRCNN_HD Pack<C> copy_row(const T* from, int64_t columns, int64_t filler, bool readable, Pack<C> real,
+                           const Background<C>& background, C* row) {
+  constexpr int lanes = lanes_of<C>;
+  Pack<C> most = broadcast(C(-INFINITY));
+  int64_t c = 0;
+  const auto take = [&](Pack<C> pack) __attribute__((always_inline)) {
+    store(row + c, pack);
+    const Pack<C> others = c == background.pack ? (background.lane ? broadcast(C(-INFINITY)) : pack) : pack;
+    most = higher(others, most);
   };
-  Pack<C> most = others(0);
-  for (int64_t c = lanes_of<C>; c < whole; c += lanes_of<C>) most = higher(others(c), most);
+  for (; c + lanes <= columns; c += lanes) take(load(from + c));
+  if (c == columns) return most;
+  if (readable) {
+    take(real > Pack<C>{} ? load(from + c) : broadcast(C(from[filler])));
+  } else {
+    C end[lanes];
+    for (int i = 0; i < lanes; ++i) end[i] = C(from[c + i < columns ? c + i : filler]);
+    take(load(end));
+  }
   return most;
+}
+
+// Of up to 64 columns from `row` on, those greater than `bound`, a bit each.
+template <typename C> PYRCNN_HD uint64_t above(const C* row, int64_t columns, C bound) {
+  constexpr int lanes = lanes_of<C>;
+  uint64_t word = 0;
+  for (int64_t c = 0; c < columns; c += lanes) word |= uint64_t(bits(load(row + c) > broadcast(bound))) << c;
+  return columns < 64 ? word & ~(~uint64_t{0} << columns) : word;
 }
 
 // As many rows as a pack has lanes go through each step together: what a row ends up with is a lane of a pack, and no
@@ -66,59 +93,48 @@ int64_t scan(const T* logits, int64_t rows, int64_t columns, int64_t background,
              uint32_t first, compute_t<T>* work, uint32_t* candidates, compute_t<T>* scores) {
   using C = compute_t<T>;
   constexpr int lanes = lanes_of<C>;
-  const int64_t padded = ceil_div(columns, kSums) * kSums, whole = ceil_div(columns, lanes) * lanes;
+  const int64_t whole = ceil_div(columns, lanes) * lanes;
   const Background<C> where(background);
   const Pack<C> none = broadcast(C(-INFINITY));
   if (columns == 1) return 0;
-  // Rows are filled up with a number of their own, whose exp is then taken out again: that of -inf would be subnormal
-  // on the way to 0, which costs some machines as much as ten packs.
   const int64_t filler = background == 0 ? 1 : 0;
-  C real[kSums];
-  for (int64_t i = 0; i < kSums; ++i) real[i] = C(padded - kSums + i < columns ? 1 : 0);
+  Pack<C> real;
+  for (int i = 0; i < lanes; ++i) real[i] = C(whole - lanes + i < columns ? 1 : 0);
   int64_t n = 0;
   for (int64_t r = 0; r < rows; r += lanes) {
     const int some = int(rows - r < lanes ? rows - r : lanes);
     const uint32_t all = (1u << some) - 1;
     C backgrounds[lanes] = {};
+    Pack<C> folded[lanes];
+    for (int i = 0; i < lanes; ++i) folded[i] = none;
     for (int i = 0; i < some; ++i) {
       const T* from = logits + (r + i) * columns;
-      C* row = work + i * padded;
-      int64_t c = 0;
-      for (; c + lanes <= columns; c += lanes) store(row + c, load(from + c));
-      if (r + i + 1 < rows && columns >= lanes && c < columns) {  // the next row is there to be read
-        const Mask<C> mine = load(real + (c - (padded - kSums))) > Pack<C>{};
-        store(row + c, mine ? load(from + c) : broadcast(C(from[filler])));
-      } else {
-        for (; c < columns; ++c) row[c] = C(from[c]);
-        for (; c < whole; ++c) row[c] = C(from[filler]);
-      }
+      const bool readable = r + i + 1 < rows && columns >= lanes;  // the next row is there
+      folded[i] = copy_row(from, columns, filler, readable, real, where, work + i * whole);
       backgrounds[i] = C(from[background]);
     }
-    Pack<C> folded[lanes];
-    for (int i = 0; i < lanes; ++i) folded[i] = i < some ? greatest(work + i * padded, whole, where) : none;
     const Pack<C> foreground = fold<C>(folded, [](Pack<C> a, Pack<C> b) { return higher(b, a); });
     const Pack<C> most = higher(foreground, load(backgrounds));
     const uint32_t hopeful = all & bits(cut.hopeful(foreground, most));
     if (hopeful == 0) continue;
 
     for (int i = 0; i < lanes; ++i)
-      folded[i] = hopeful >> i & 1 ? exponentials(work + i * padded, columns, padded, C(most[i]), real) : Pack<C>{};
+      folded[i] = hopeful >> i & 1 ? exponentials(work + i * whole, columns, C(most[i]), real) : Pack<C>{};
     const Pack<C> sum = fold<C>(folded, [](Pack<C> a, Pack<C> b) { return a + b; });
     const Pack<C> bound = cut.bound(sum);
     for (uint32_t row_word = hopeful & bits(exp_below(foreground - most) > bound); row_word != 0;
          row_word &= row_word - 1) {
       const int i = __builtin_ctz(row_word);
-      const C* row = work + i * padded;
-      for (int64_t c = 0; c < whole; c += lanes) {
-        uint32_t word = bits(load(row + c) > broadcast(C(bound[i])));
-        if (c == where.pack) word &= ~where.bit;
-        if (c + lanes > columns) word &= ~(~0u << (columns - c));
+      const C* row = work + i * whole;
+      for (int64_t c = 0; c < columns; c += 64) {
+        uint64_t word = above(row + c, lower<int64_t>(columns - c, 64), C(bound[i]));
+        if (background / 64 * 64 == c) word &= ~(uint64_t{1} << (background - c));
         for (; word != 0; word &= word - 1) {
-          const int64_t at = c + __builtin_ctz(word);
+          const int64_t at = c + __builtin_ctzll(word);
           const C score = row[at] / sum[i];
-          if (!(score > cut.threshold)) continue;
           candidates[n] = first + uint32_t((r + i) * (columns - 1) + at - (at > background));
-          scores[n++] = score;
+          scores[n] = score;
+          n += score > cut.threshold;  // all but a few: no branch
         }
       }
     }
