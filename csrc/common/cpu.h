@@ -1,5 +1,8 @@
 // Running a CPU kernel: which instruction set, and over how many threads.
 #pragma once
+#include <algorithm>
+#include <atomic>
+
 #include "memory.h"
 #include "tensor.h"
 
@@ -51,14 +54,27 @@ Tensor empty_result(const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t
 // ... of any shape.
 Tensor empty_result(const Tensor& like, HeaderOnlyArrayRef<int64_t> sizes, ScalarType dtype);
 
+constexpr double kWorthAThread = 20e3;  // nanoseconds
+
 // body(begin, end) over [0, count), in parallel once a thread has at least ~20 us of work; `cost` is the estimated
 // nanoseconds of one step. Small work runs inline, without waking the pool.
 template <typename F> void parallel(int64_t count, double cost, const F& body) {
-  constexpr double kWorthAThread = 20e3;
   if (count <= 0) return;
   if (double(count) * cost < 2 * kWorthAThread || torch::stable::get_num_threads() == 1) return body(int64_t{0}, count);
   const int64_t grain = int64_t(kWorthAThread / cost) + 1;
   torch::stable::parallel_for(0, count, grain, body);
+}
+
+// body(i) for every i in [0, count), each when a thread comes for it: for steps of unequal length. `cost` is the
+// estimated nanoseconds of all of them.
+template <typename F> void parallel_tasks(int64_t count, double cost, const F& body) {
+  std::atomic<int64_t> next{0};
+  const auto work = [&](int64_t, int64_t) {
+    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) body(i);
+  };
+  const int64_t threads = std::min<int64_t>(count, torch::stable::get_num_threads());
+  if (threads < 2 || cost < 2 * kWorthAThread) work(0, 1);
+  else torch::stable::parallel_for(0, threads, 1, work);
 }
 
 }  // namespace pyrcnn

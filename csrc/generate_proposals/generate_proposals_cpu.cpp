@@ -168,13 +168,11 @@ template <typename T> void run(const Arguments& a, const Outputs& to) {
   const Rules<C> common = rules<C>(a);
   const Numbers sizes = numbers(a.image_sizes, "image_sizes");
   std::vector<Kept<C>> kept(a.images * a.levels);
-  parallel(a.images * a.levels, cost / double(a.levels), [&](int64_t begin, int64_t end) {
-    for (int64_t task = begin; task < end; ++task) {
-      const int64_t image = task / a.levels;
-      const Window<C> window =
-          first_window(a.clip_first, sizes.at<C>(2 * image), sizes.at<C>(2 * image + 1), C(a.min_size));
-      kept[task] = propose(levels[task % a.levels], common, image, window, a);
-    }
+  parallel_tasks(a.images * a.levels, cost * double(a.images), [&](int64_t task) {
+    const int64_t image = task / a.levels;
+    const Window<C> window =
+        first_window(a.clip_first, sizes.at<C>(2 * image), sizes.at<C>(2 * image + 1), C(a.min_size));
+    kept[task] = propose(levels[task % a.levels], common, image, window, a);
   });
   const int64_t most = a.post_nms_top_n;
   for (int64_t image = 0; image < a.images; ++image) {

@@ -16,10 +16,10 @@ constexpr int64_t kPairedBoxes = 160;  // from here on tiles along the curve rep
 // other. What it competes with takes longer per box the more boxes there are.
 template <typename T> bool few_pairs(const Candidates<T>& candidates, compute_t<T> threshold) {
   constexpr int64_t kMost = 512;
-  const int64_t n = candidates.count, some = std::clamp<int64_t>(n / 12, 32, kMost);
+  const int64_t n = candidates.count, some = std::clamp<int64_t>(n / 12, 32, kMost), apart = n / some;
   uint32_t sample[kMost], kept[kMost];
-  for (int64_t i = 0; i < some; ++i) {
-    const int64_t at = i * n / some;
+  for (int64_t i = 0; i < some; ++i) {  // one of every `apart`, not always the same: boxes may lie in rows
+    const int64_t at = i * n / some + (int64_t(uint32_t(i) * 2654435769u) * apart >> 32);
     sample[i] = candidates.rows == nullptr ? uint32_t(at) : candidates.rows[at];
   }
   const auto tiles = scratch<Tile<compute_t<T>>>(tiles_for(some));
@@ -34,58 +34,76 @@ struct Stretch {
   int64_t first, last, end;
 };
 
-// Which candidates are suppressed, by rank: gone[rank] is 1 or 0. Nothing at all if there are too many pairs to tell.
-// Candidate i is of the group group_of[i], and its rank among all groups' is rank_of[i]; where these are null there is
-// one group, and the candidates are in order of rank. `sizes`: candidates of each group.
-template <typename T>
-std::vector<uint8_t> find_gone(const Candidates<T>& candidates, const uint32_t* group_of,
-                               const std::vector<uint32_t>& sizes, const uint32_t* rank_of, compute_t<T> threshold) {
-  using C = compute_t<T>;
-  constexpr int64_t kChunk = 64, kRoom = 8 * kTile;  // tiles that are searched together; edges for each
-  const int64_t n = candidates.count;
+// Candidates in tiles, ready to be searched for pairs. Their order does not matter here, so this can be made while
+// their scores are sorted.
+template <typename C> struct Layout {
+  std::unique_ptr<uint32_t[]> numbers;  // of the candidate in each place of a tile
+  std::unique_ptr<Tile<C>[]> tiles;
+  std::unique_ptr<C[]> extents;
+  Strewn<C> all;
   std::vector<Stretch> stretches;
+  int64_t candidates, groups;
+};
+
+// Candidate i is of the group group_of[i], and there are sizes[g] candidates of group g; null where there is one group.
+template <typename T>
+Layout<compute_t<T>> lay_out(const Candidates<T>& candidates, const uint32_t* group_of,
+                             const std::vector<uint32_t>& sizes, compute_t<T> threshold) {
+  using C = compute_t<T>;
+  constexpr int64_t kChunk = 64;  // tiles that are searched together
+  const int64_t n = candidates.count;
+  Layout<C> result;
+  result.candidates = n, result.groups = int64_t(sizes.size());
   std::vector<int64_t> next;  // where the next candidate of each group goes
   int64_t count = 0;
   for (const uint32_t size : sizes) {
     const int64_t end = count + tiles_for(size);
     next.push_back(count * kTile);
-    for (; count < end; count += kChunk) stretches.push_back({count, std::min(count + kChunk, end), end});
+    for (; count < end; count += kChunk) result.stretches.push_back({count, std::min(count + kChunk, end), end});
     count = end;
   }
 
-  auto ranks = scratch<uint32_t>(count * kTile);
+  result.numbers = scratch<uint32_t>(count * kTile);
   {
+    uint32_t* numbers = result.numbers.get();
     const auto keys = scratch<uint32_t>(tiles_for(n) * kTile), bins = scratch<uint32_t>(kBins);
     const auto line = scratch<uint32_t>(group_of == nullptr ? 0 : n);
-    uint32_t* to = group_of == nullptr ? ranks.get() : line.get();
-    PYRCNN_KERNEL(strew<T>)(candidates, keys.get(), bins.get(), to);
-    std::fill(ranks.get() + (group_of == nullptr ? n : 0), ranks.get() + count * kTile, kNobody);
+    PYRCNN_KERNEL(strew<T>)(candidates, keys.get(), bins.get(), group_of == nullptr ? numbers : line.get());
+    std::fill(numbers + (group_of == nullptr ? n : 0), numbers + count * kTile, kNobody);
     if (group_of != nullptr)
-      for (int64_t i = 0; i < n; ++i) ranks[next[group_of[line[i]]]++] = line[i];
+      for (int64_t i = 0; i < n; ++i) numbers[next[group_of[line[i]]]++] = line[i];
   }
   const int64_t nodes = ceil_div(count, kTile) * kTile;
-  auto tiles = scratch<Tile<C>>(count);
-  auto extents = scratch<C>(kExtents * nodes);
-  const Strewn<C> all{count, ranks.get(), tiles.get(), {extents.get(), nodes}};
-  PYRCNN_KERNEL(fill_tiles<T>)(candidates, threshold, all);
-  if (rank_of != nullptr)
-    for (int64_t i = 0; i < count * kTile; ++i)
-      if (ranks[i] != kNobody) ranks[i] = rank_of[ranks[i]];
+  result.tiles = scratch<Tile<C>>(count);
+  result.extents = scratch<C>(kExtents * nodes);
+  result.all = {count, result.numbers.get(), result.tiles.get(), {result.extents.get(), nodes}};
+  PYRCNN_KERNEL(fill_tiles<T>)(candidates, threshold, result.all);
+  return result;
+}
 
-  const int64_t parts = int64_t(stretches.size());
+// Which candidates are suppressed, by rank: gone[rank] is 1 or 0. Nothing at all if there are too many pairs to tell.
+// rank_of[i] is the rank of candidate i; null where the candidates are in order of rank.
+template <typename C> std::vector<uint8_t> find_gone(Layout<C> layout, const uint32_t* rank_of, C threshold) {
+  constexpr int64_t kRoom = 8 * kTile;  // edges for each tile
+  const int64_t n = layout.candidates, count = layout.all.tile_count, parts = int64_t(layout.stretches.size());
   const auto edges = scratch<Edge>(count * kRoom);
   std::vector<int64_t> found(parts);
-  const double tiles_each = double(count) / double(parts), rivals = double(count) / double(sizes.size());
+  const double tiles_each = double(count) / double(parts), rivals = double(count) / double(layout.groups);
   parallel(parts, tiles_each * (250 + 0.15 * rivals), [&](int64_t begin, int64_t end) {
     const auto near = scratch<uint32_t>(count + kSpare);
     for (int64_t i = begin; i < end; ++i) {
-      const Stretch& s = stretches[i];
-      found[i] = PYRCNN_KERNEL(find_edges<C>)(all, s.first, s.last, s.end, threshold, near.get(),
-                                              edges.get() + s.first * kRoom, (s.last - s.first) * kRoom);
+      const Stretch& s = layout.stretches[i];
+      Edge* to = edges.get() + s.first * kRoom;
+      found[i] = PYRCNN_KERNEL(find_edges<C>)(layout.all, s.first, s.last, s.end, threshold, near.get(), to,
+                                              (s.last - s.first) * kRoom);
+      if (rank_of == nullptr) continue;
+      for (Edge* edge = to; edge < to + found[i]; ++edge) {
+        const uint32_t a = rank_of[edge->better], b = rank_of[edge->worse];
+        *edge = {std::min(a, b), std::max(a, b)};
+      }
     }
   });
-
-  tiles.reset(), extents.reset(), ranks.reset();  // before more is taken
+  layout.tiles.reset(), layout.extents.reset(), layout.numbers.reset();  // before more is taken
 
   // By `better`, through counting: when its turn comes, all that may suppress it has had its own.
   std::vector<uint32_t> ends(n + 1);
@@ -93,13 +111,13 @@ std::vector<uint8_t> find_gone(const Candidates<T>& candidates, const uint32_t* 
   for (int64_t i = 0; i < parts; ++i) {
     if (found[i] < 0) return {};
     total += found[i];
-    const Edge* from = edges.get() + stretches[i].first * kRoom;
+    const Edge* from = edges.get() + layout.stretches[i].first * kRoom;
     for (const Edge* edge = from; edge < from + found[i]; ++edge) ++ends[edge->better + 1];
   }
   for (int64_t i = 0; i < n; ++i) ends[i + 1] += ends[i];
   const auto sorted = scratch<Edge>(total);
   for (int64_t i = 0; i < parts; ++i) {
-    const Edge* from = edges.get() + stretches[i].first * kRoom;
+    const Edge* from = edges.get() + layout.stretches[i].first * kRoom;
     for (const Edge* edge = from; edge < from + found[i]; ++edge) sorted[ends[edge->better]++] = *edge;
   }
   std::vector<uint8_t> gone(n);

@@ -24,41 +24,83 @@ template <typename T> void sort_scores(const T* scores, int64_t n, uint32_t* ord
   sort_descending(scores, n, order);
 }
 
+// Nanoseconds for a segment of `n` candidates, half of which stay.
+double suppression_cost(double n) { return n * (20 + 0.05 * n); }
+
+// What suppression begins with: the order of the scores, the groups of the boxes, and where the pairs of boxes are to
+// be found at once all boxes in tiles. Two threads share it: sorting and the rest need nothing of each other.
+template <typename T> struct Start {
+  using C = compute_t<T>;
+  std::unique_ptr<uint32_t[]> order;
+  std::optional<Grouping> groups;
+  std::optional<Layout<C>> layout;
+
+  // group_values: int64, null where there is one group.
+  Start(const T* boxes, const T* scores, const Tensor* group_values, int64_t n, C threshold)
+      : order(scratch<uint32_t>(n)) {
+    constexpr double kCost = 10;  // of half of it, for a box
+    parallel_tasks(2, 2 * kCost * double(n), [&](int64_t task) {
+      if (task == 0) return sort_scores(scores, n, order.get());
+      const Candidates<T> all{boxes, nullptr, n};
+      if (group_values == nullptr) {
+        if (pairs_pay(all, threshold)) layout = lay_out(all, nullptr, {uint32_t(n)}, threshold);
+      } else {
+        groups.emplace(data<int64_t>(*group_values), nullptr, n);
+        if (pairs_pay_in_largest(all, threshold)) layout = lay_out(all, groups->of.data(), groups->sizes, threshold);
+      }
+    });
+  }
+
+  // Which boxes are suppressed, by rank; nothing where pairs do not pay.
+  std::vector<uint8_t> gone(int64_t n, C threshold) {
+    if (!layout) return {};
+    const auto rank_of = scratch<uint32_t>(n);
+    for (int64_t i = 0; i < n; ++i) rank_of[order[i]] = uint32_t(i);
+    return find_gone(std::move(*layout), rank_of.get(), threshold);
+  }
+
+ private:
+  bool pairs_pay_in_largest(const Candidates<T>& all, C threshold) const {
+    const std::vector<uint32_t>& sizes = groups->sizes;
+    if (all.count < kPairedBoxes || all.count < 8 * int64_t(sizes.size())) return false;
+    const uint32_t largest = uint32_t(std::max_element(sizes.begin(), sizes.end()) - sizes.begin());
+    std::vector<uint32_t> rows;
+    for (int64_t i = 0; i < all.count; ++i)
+      if (groups->of[i] == largest) rows.push_back(uint32_t(i));
+    return Screen<C>(threshold).usable &&
+           few_pairs(Candidates<T>{all.boxes, rows.data(), int64_t(rows.size())}, threshold);
+  }
+};
+
+// The boxes that are not gone, by descending score.
+Tensor remaining(const uint32_t* order, const std::vector<uint8_t>& gone) {
+  int64_t count = 0;
+  for (const uint8_t is_gone : gone) count += 1 ^ is_gone;
+  Tensor indices = fresh({count}, ScalarType::Long);
+  int64_t *to = mutable_data<int64_t>(indices), *end = to + count;
+  for (int64_t i = 0; to < end; ++i)
+    *to = order[i], to += 1 ^ gone[i];  // no branch: one in two would be foreseen wrongly
+  return indices;
+}
+
 Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
   check_nms(boxes, scores);
   const int64_t n = boxes.size(0);
   const Tensor b = as_contiguous(boxes), s = as_contiguous(scores);
   return dispatch_floating(boxes, "boxes", [&](auto type) {
     using T = typename decltype(type)::type;
-    using C = compute_t<T>;
-    const auto order = scratch<uint32_t>(n), kept = scratch<uint32_t>(n);
-    sort_scores(data<T>(s), n, order.get());
-    const Candidates<T> candidates{data<T>(b), order.get(), n};
-    const int64_t count = suppress(candidates, C(iou_threshold), n, kept.get());
+    const compute_t<T> threshold(iou_threshold);
+    Start<T> start(data<T>(b), data<T>(s), nullptr, n, threshold);
+    const uint32_t* order = start.order.get();
+    const std::vector<uint8_t> gone = start.gone(n, threshold);
+    if (!gone.empty()) return remaining(order, gone);
+    const auto kept = scratch<uint32_t>(n);
+    const int64_t count = suppress_in_turn(Candidates<T>{data<T>(b), order, n}, threshold, n, kept.get());
     Tensor indices = fresh({count}, ScalarType::Long);
     int64_t* to = mutable_data<int64_t>(indices);
     for (int64_t i = 0; i < count; ++i) to[i] = order[kept[i]];
     return indices;
   });
-}
-
-// Nanoseconds for a segment of `n` candidates, half of which stay.
-double suppression_cost(double n) { return n * (20 + 0.05 * n); }
-
-// Where all groups are searched together.
-template <typename T>
-std::vector<uint8_t> gone_of_all(const T* boxes, const uint32_t* order, const Grouping& groups,
-                                 compute_t<T> threshold) {
-  const int64_t n = int64_t(groups.of.size()), group_count = int64_t(groups.sizes.size());
-  if (!Screen<compute_t<T>>(threshold).usable || n < kPairedBoxes || n < 8 * group_count) return {};
-  const uint32_t largest = uint32_t(std::max_element(groups.sizes.begin(), groups.sizes.end()) - groups.sizes.begin());
-  std::vector<uint32_t> rows;
-  for (int64_t i = 0; i < n; ++i)
-    if (groups.of[i] == largest) rows.push_back(uint32_t(i));
-  if (!few_pairs(Candidates<T>{boxes, rows.data(), int64_t(rows.size())}, threshold)) return {};
-  const auto rank_of = scratch<uint32_t>(n);
-  for (int64_t i = 0; i < n; ++i) rank_of[order[i]] = uint32_t(i);
-  return find_gone(Candidates<T>{boxes, nullptr, n}, groups.of.data(), groups.sizes, rank_of.get(), threshold);
 }
 
 // Each group is a segment of its own, in score order.
@@ -91,19 +133,11 @@ Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs
   const Tensor b = as_contiguous(boxes), s = as_contiguous(scores);
   return dispatch_floating(boxes, "boxes", [&](auto type) {
     using T = typename decltype(type)::type;
-    using C = compute_t<T>;
-    const auto order = scratch<uint32_t>(n);
-    sort_scores(data<T>(s), n, order.get());
-    const Grouping groups(data<int64_t>(values), nullptr, n);
-    std::vector<uint8_t> gone = gone_of_all(data<T>(b), order.get(), groups, C(iou_threshold));
-    if (gone.empty()) gone = gone_of_each(data<T>(b), order.get(), groups, C(iou_threshold));
-    int64_t count = n;
-    for (int64_t i = 0; i < n; ++i) count -= gone[i];
-    Tensor indices = fresh({count}, ScalarType::Long);
-    int64_t *to = mutable_data<int64_t>(indices), *end = to + count;
-    for (int64_t i = 0; to < end; ++i)
-      *to = order[i], to += 1 ^ gone[i];  // no branch: one in two would be foreseen wrongly
-    return indices;
+    const compute_t<T> threshold(iou_threshold);
+    Start<T> start(data<T>(b), data<T>(s), &values, n, threshold);
+    std::vector<uint8_t> gone = start.gone(n, threshold);
+    if (gone.empty()) gone = gone_of_each(data<T>(b), start.order.get(), *start.groups, threshold);
+    return remaining(start.order.get(), gone);
   });
 }
 

@@ -57,21 +57,17 @@ template <typename T> void assign_positions(const Candidates<T>& candidates, uin
   for (int64_t i = 0; i < n; ++i) positions[sorted[i].candidate] = uint32_t(i);
 }
 
-// As greedy() of nms_kernel.h.
+// Do pairs pay for these candidates?
+template <typename T> bool pairs_pay(const Candidates<T>& candidates, compute_t<T> threshold) {
+  return Screen<compute_t<T>>(threshold).usable && candidates.count >= kPairedBoxes && few_pairs(candidates, threshold);
+}
+
+// As greedy() of nms_kernel.h: each candidate is held against those kept before it.
 template <typename T>
-int64_t suppress(const Candidates<T>& candidates, compute_t<T> threshold, int64_t max_output, uint32_t* kept) {
+int64_t suppress_in_turn(const Candidates<T>& candidates, compute_t<T> threshold, int64_t max_output, uint32_t* kept) {
   using C = compute_t<T>;
   const int64_t n = candidates.count;
-  const bool usable = Screen<C>(threshold).usable;
-  if (usable && n >= kPairedBoxes && max_output >= n / 2 && few_pairs(candidates, threshold)) {
-    const std::vector<uint8_t> gone = find_gone(candidates, nullptr, {uint32_t(n)}, nullptr, threshold);
-    if (!gone.empty()) {
-      int64_t count = 0;
-      for (int64_t i = 0; i < n && count < max_output; ++i) kept[count] = uint32_t(i), count += 1 ^ gone[i];
-      return count;
-    }
-  }
-  if (std::min(n, max_output) < kManyBoxes || !usable) {
+  if (std::min(n, max_output) < kManyBoxes || !Screen<C>(threshold).usable) {
     const auto tiles = scratch<Tile<C>>(tiles_for(std::min(n, max_output)));
     return PYRCNN_KERNEL_OF(nms, greedy<T>)(candidates, threshold, max_output, tiles.get(), kept);
   }
@@ -87,6 +83,22 @@ int64_t suppress(const Candidates<T>& candidates, compute_t<T> threshold, int64_
   const Index<C> index{positions.get(), per_branch,           tiles.get(),
                        sizes.data(),    {spans.get(), nodes}, {spans.get() + 8 * nodes, branches}};
   return PYRCNN_KERNEL_OF(nms, greedy_indexed<T>)(candidates, index, threshold, max_output, kept);
+}
+
+// The same, or by pairs.
+template <typename T>
+int64_t suppress(const Candidates<T>& candidates, compute_t<T> threshold, int64_t max_output, uint32_t* kept) {
+  const int64_t n = candidates.count;
+  if (max_output >= n / 2 && pairs_pay(candidates, threshold)) {
+    const std::vector<uint8_t> gone =
+        find_gone(lay_out(candidates, nullptr, {uint32_t(n)}, threshold), nullptr, threshold);
+    if (!gone.empty()) {
+      int64_t count = 0;
+      for (int64_t i = 0; i < n && count < max_output; ++i) kept[count] = uint32_t(i), count += 1 ^ gone[i];
+      return count;
+    }
+  }
+  return suppress_in_turn(candidates, threshold, max_output, kept);
 }
 
 }  // namespace pyrcnn::nms
