@@ -1,6 +1,6 @@
 // The arguments and results of heatmap_peaks, for both devices.
 #pragma once
-#include "../common/tensor.h"
+#include "../common/fresh.h"
 #include "heatmap_peaks.h"
 
 namespace pyrcnn::heatmap_peaks {
@@ -24,9 +24,10 @@ inline Peaks check_and_allocate(const Tensor& heatmap, const Options& o) {
   check(o.kernel > 0 && o.kernel % 2 == 1, "kernel must be odd and positive, got ", o.kernel);
   check(o.tolerance >= 0, "tolerance must not be negative, got ", o.tolerance);
   const bool wide = heatmap.scalar_type() == ScalarType::Double;
-  std::vector<int64_t> sizes{heatmap.size(0), o.k};
-  if (o.per_class) sizes.insert(sizes.begin() + 1, heatmap.size(1));
-  const auto make = [&](ScalarType type) { return torch::stable::new_empty(heatmap, sizes, type); };
+  const auto make = [&](ScalarType type) {
+    if (o.per_class) return fresh_like(heatmap, {heatmap.size(0), heatmap.size(1), o.k}, type);
+    return fresh_like(heatmap, {heatmap.size(0), o.k}, type);
+  };
   return {make(wide ? ScalarType::Double : ScalarType::Float), make(ScalarType::Long), make(ScalarType::Long),
           make(ScalarType::Long)};
 }

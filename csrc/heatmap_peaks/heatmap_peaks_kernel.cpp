@@ -1,7 +1,7 @@
 // Compiled once per instruction set.
 #include <type_traits>
 
-#include "../common/pack.h"
+#include "../common/twin.h"
 #include "heatmap_peaks.h"
 
 namespace pyrcnn::heatmap_peaks::PYRCNN_ISA {
@@ -52,128 +52,139 @@ template <typename T> PYRCNN_HD void visit(const Scan<T>& part, int64_t position
 // Asks for values `ahead` of those that are looked at. (The hardware's own prefetching stops at the end of every 4 KiB
 // page.)
 constexpr int64_t kPage = 4096;
-template <int level, typename T> PYRCNN_HD void expect(const T* values, int64_t count, int64_t ahead) {
+template <typename T> PYRCNN_HD void expect(const T* values, int64_t count, int64_t ahead) {
   constexpr int64_t kLine = 64 / sizeof(T);
-  for (int64_t line = 0; line < count; line += kLine) __builtin_prefetch(values + ahead + line, 0, level);
+  for (int64_t line = 0; line < count; line += kLine) __builtin_prefetch(values + ahead + line);
 }
 
 constexpr int kGroup = 32;  // neighbouring values that are looked at together
 
-// Those of kGroup values that reach their floors, a bit each.
-template <typename C> PYRCNN_HD uint32_t word_of(const Mask<C>* passes) {
-  uint32_t word = 0;
-#pragma GCC unroll 16
-  for (int i = 0; i < kGroup / lanes_of<C>; ++i) word |= bits(passes[i]) << (i * lanes_of<C>);
-  return word;
-}
+// Those of kGroup values that are judged at once, a bit each: those that no neighbour exceeds, and those that remain to
+// be looked at one by one.
+struct Verdict {
+  uint32_t peaks, open;
+};
 
-// Those of kGroup values that no neighbour exceeds, a bit each. Cells beside each other are `step` values apart (in
-// NCHW a constant), the rows around them begin at `above` and `below`: 0 in the place of a row that there is not. If
-// there are `ends` of rows among them, the bits `first` and `last` have nothing before and after them.
-template <bool ends, typename Step, typename T>
+// Those of kGroup values that no neighbour exceeds. Cells beside each other are `step` values apart (in NCHW a
+// constant), the rows around them begin at `above` and `below`: 0 in the place of a row that there is not. The cells
+// `first` and `last` have nothing before and after them. NaN among neighbours is passed over: it comes first in most().
+template <typename Step, typename T>
 PYRCNN_HD uint32_t highest_among(const T* at, Step step, int64_t above, int64_t below, uint32_t first, uint32_t last) {
   using C = compute_t<T>;
   uint32_t before = 0, beside = 0, after = 0;
 #pragma GCC unroll 16
   for (int i = 0; i < kGroup; i += lanes_of<C>) {
     const Pack<C> value = load(at + i);
-    const auto lets = [&](int64_t offset) { return ~(load(at + i + offset) > value); };
-    const Mask<C> column = lets(above) & lets(below), left = lets(above - step) & lets(-step) & lets(below - step),
-                  right = lets(above + step) & lets(step) & lets(below + step);
-    if constexpr (ends) {
-      beside |= bits(column) << i, before |= bits(left) << i, after |= bits(right) << i;
-    } else {
-      beside |= bits(column & left & right) << i;
-    }
+    const auto exceeded = [&](int64_t column) {
+      const T* to = at + i + column;
+      return most(load(to), most(load(to + above), most(load(to + below), value)));
+    };
+    before |= bits(value == exceeded(-step)) << i;
+    beside |= bits(value == exceeded(0)) << i;
+    after |= bits(value == exceeded(step)) << i;
   }
-  return ends ? beside & (before | first) & (after | last) : beside;
+  return beside & (before | first) & (after | last);
 }
 
-// Any map. Most cells of an NHWC map are compared with their neighbours many at a time.
-template <bool one_list, typename T> PYRCNN_HD void scan_any(const Scan<T>& part, int64_t begin, int64_t end) {
-  using C = compute_t<T>;
-  constexpr int lanes = lanes_of<C>, packs = kGroup / lanes;
-  const Map<T>& map = part.map;
-  const T* values = map.values;
-  const bool plain = map.channels_last && map.radius == 1 && !(map.tolerance > 0);
+// An NHWC map, or one whose peaks are judged one by one.
+template <typename T> struct AnyMap {
+  const Map<T>& map;
+  const bool plain;
+  const int64_t row;
+
+  explicit PYRCNN_HD AnyMap(const Scan<T>& part)
+      : map(part.map),
+        plain(map.channels_last && map.radius == 1 && !(map.tolerance > 0)),
+        row(map.channels * map.width) {}
   // A cell's neighbours are a row further on: outside all caches, if nobody asks in time.
-  constexpr int64_t kFarthest = 256 << 10;
-  const int64_t row = map.channels * map.width;
-  const int64_t ahead = (plain && row * int64_t(sizeof(T)) < kFarthest ? row : 0) + kPage / int64_t(sizeof(T));
-  const int64_t advance = lanes % part.lists;
-  int64_t phase = begin % part.lists, position = begin;  // phase: the list of the next value
-  for (; position + kGroup <= end; position += kGroup) {
-    Mask<C> passes[packs], any{};
-    expect<2>(values + position, kGroup, ahead);
-#pragma GCC unroll 16
-    for (int i = 0; i < packs; ++i) {
-      passes[i] =
-          load(values + position + i * lanes) >= (one_list ? broadcast(part.floors[0]) : load(part.floors + phase));
-      any |= passes[i];
-      if (one_list) continue;
-      phase += advance;
-      if (phase >= part.lists) phase -= part.lists;
-    }
-    if (bits(any) == 0) [[likely]]
-      continue;
-    uint32_t word = word_of<C>(passes);
-    bool sure = false;
-    if (plain) {
-      const int64_t cell = position / map.channels, more = (position + kGroup - 1) / map.channels - cell;
-      const int64_t y = cell / map.width, x = cell - y * map.width;
-      sure = x > 0 && x + more + 1 < map.width;
-      if (sure)
-        word &=
-            highest_among<false>(values + position, map.channels, y > 0 ? -row : 0, y + 1 < map.height ? row : 0, 0, 0);
-    }
-    for (; word != 0; word &= word - 1) {
-      const int64_t at = position + __builtin_ctz(word), list = one_list ? 0 : at % part.lists;
-      if (!sure) visit(part, at);
-      else if (may_matter(part, list, at)) add(part, list, at);
-    }
+  PYRCNN_HD int64_t ahead() const {
+    constexpr int64_t kFarthest = 256 << 10;
+    return plain && row * int64_t(sizeof(T)) < kFarthest ? row : 0;
   }
-  for (; position < end; ++position) visit(part, position);
-}
+  PYRCNN_HD Verdict judge(int64_t position) const {
+    if (!plain) return {0, ~0u};
+    const int64_t cell = position / map.channels, more = (position + kGroup - 1) / map.channels - cell;
+    const int64_t y = cell / map.width, x = cell - y * map.width;
+    if (x == 0 || x + more + 1 >= map.width) return {0, ~0u};
+    const int64_t above = y > 0 ? -row : 0, below = y + 1 < map.height ? row : 0;
+    return {highest_among(map.values + position, map.channels, above, below, 0, 0), 0};
+  }
+};
 
-// NCHW maps whose rows are at least kGroup cells long: nearly all cells are compared with their neighbours many at a
-// time. Where some of them have a row above or below and others do not, they are judged one by one.
-template <typename T> PYRCNN_HD void scan_rows(const Scan<T>& part, int64_t begin, int64_t end) {
+// An NCHW map whose rows are at least kGroup cells long. Where some of a group's cells have a row above or below and
+// others do not, they are judged one by one.
+template <typename T> struct Rows {
+  const Scan<T>& part;
+  const Map<T>& map;
+  const int64_t cells;
+
+  explicit PYRCNN_HD Rows(const Scan<T>& part)
+      : part(part), map(part.map), cells(map.channels * map.height * map.width) {}
+  PYRCNN_HD int64_t ahead() const { return 0; }
+  PYRCNN_HD Verdict judge(int64_t position) const {
+    const int64_t row = position / map.width, x = position - row * map.width, y = row % map.height;
+    const bool one_row = x + kGroup <= map.width, upper = y > 0, lower = y + 1 < map.height;
+    // What lies before and after a row is read in vain, and before the first map and after the last one not at all.
+    const int64_t reach = 1 + (upper ? map.width : 0), far = kGroup + 1 + (lower ? map.width : 0);
+    const bool sure = map.radius == 1 && (part.after_another || position >= reach) &&
+                      (part.before_another || position + far <= cells) && (one_row || (upper && y + 2 < map.height));
+    if (!sure) return {0, ~0u};
+    const uint32_t last = uint32_t(uint64_t{1} << pyrcnn::lower(map.width - 1 - x, int64_t{32}));
+    const uint32_t first = uint32_t(uint64_t{1} << pyrcnn::lower(map.width - x, int64_t{32})) | uint32_t(x == 0);
+    const int64_t above = upper ? -map.width : 0, below = lower ? map.width : 0;
+    constexpr std::integral_constant<int64_t, 1> step{};
+    return {highest_among(map.values + position, step, above, below, first, last), 0};
+  }
+};
+
+// Finds what may matter in three steps, a block of groups at a time: the groups that have a value that reaches its
+// floor, the peaks among these groups' values, and those that still matter. No step has a branch that depends on what
+// lies in a map, which a processor would foresee wrongly about as often as not.
+constexpr int kGroupsAtOnce = 64;
+template <bool one_list, typename Judge, typename T>
+PYRCNN_HD void scan_groups(const Scan<T>& part, int64_t begin, int64_t end) {
   using C = compute_t<T>;
-  constexpr int lanes = lanes_of<C>, packs = kGroup / lanes;
-  const Map<T>& map = part.map;
-  const int64_t width = map.width, cells = map.channels * map.height * width;
-  const int64_t row = begin / width;
-  int64_t x = begin - row * width, y = row % map.height, position = begin;
-  for (; position + kGroup <= end; position += kGroup) {
-    const T* at = map.values + position;
+  constexpr int lanes = lanes_of<C>;
+  const Judge judge(part);
+  const T* values = part.map.values;
+  const int64_t ahead = judge.ahead() + kPage / int64_t(sizeof(T)), advance = lanes % part.lists;
+  int64_t phase = begin % part.lists, position = begin;  // phase: the list of the next value
+  struct Found {
+    int64_t position;
+    uint32_t reaching;
+    Verdict verdict;
+  } found[kGroupsAtOnce];
+  for (int64_t groups; (groups = lower((end - position) / kGroup, int64_t{kGroupsAtOnce})) > 0;) {
     const Pack<C> floor = broadcast(part.floors[0]);
-    Mask<C> passes[packs], any{};
-    expect<3>(at, kGroup, kPage / int64_t(sizeof(T)));
+    int64_t reaching = 0, peaks = 0;
+    for (const int64_t stop = position + groups * kGroup; position < stop; position += kGroup) {
+      expect(values + position, kGroup, ahead);
+      uint32_t word = 0;
 #pragma GCC unroll 16
-    for (int i = 0; i < packs; ++i) any |= passes[i] = load(at + i * lanes) >= floor;
-    if (bits(any) != 0) [[unlikely]] {
-      uint32_t word = word_of<C>(passes);
-      const bool one_row = x + kGroup <= width, upper = y > 0, lower = y + 1 < map.height;
-      // What lies before and after a row is read in vain, and before the first map and after the last one not at all.
-      const int64_t reach = 1 + (upper ? width : 0), far = kGroup + 1 + (lower ? width : 0);
-      const bool sure = map.radius == 1 && (part.after_another || position >= reach) &&
-                        (part.before_another || position + far <= cells) && (one_row || (upper && y + 2 < map.height));
-      if (sure) {
-        const uint32_t last = uint32_t(uint64_t{1} << pyrcnn::lower(width - 1 - x, int64_t{32}));
-        const uint32_t first = uint32_t(uint64_t{1} << pyrcnn::lower(width - x, int64_t{32})) | uint32_t(x == 0);
-        const int64_t above = upper ? -width : 0, below = lower ? width : 0;
-        constexpr std::integral_constant<int64_t, 1> step{};
-        word &= (first | last) == 0 ? highest_among<false>(at, step, above, below, 0, 0)
-                                    : highest_among<true>(at, step, above, below, first, last);
+      for (int i = 0; i < kGroup; i += lanes) {
+        word |= bits(load(values + position + i) >= (one_list ? floor : load(part.floors + phase))) << i;
+        if (one_list) continue;
+        phase += advance;
+        if (phase >= part.lists) phase -= part.lists;
       }
-      for (; word != 0; word &= word - 1) {
-        const int64_t cell = position + __builtin_ctz(word);
-        if (!sure) visit(part, cell);
-        else if (may_matter(part, 0, cell)) add(part, 0, cell);
+      found[reaching].position = position, found[reaching].reaching = word;
+      reaching += word != 0;
+    }
+    for (int64_t i = 0; i < reaching; ++i) {
+      Found f = found[i];
+      f.verdict = judge.judge(f.position);
+      f.verdict.open &= f.reaching, f.verdict.peaks &= f.reaching;
+      found[peaks] = f;
+      peaks += (f.verdict.open | f.verdict.peaks) != 0;
+    }
+    for (int64_t i = 0; i < peaks; ++i) {
+      const Found& f = found[i];
+      for (uint32_t word = f.verdict.open | f.verdict.peaks; word != 0; word &= word - 1) {
+        const int64_t at = f.position + __builtin_ctz(word), list = one_list ? 0 : at % part.lists;
+        if (f.verdict.open != 0) visit(part, at);
+        else if (may_matter(part, list, at)) add(part, list, at);
       }
     }
-    x += kGroup;
-    if (x >= width) x -= width, y = y + 1 == map.height ? 0 : y + 1;
   }
   for (; position < end; ++position) visit(part, position);
 }
@@ -182,9 +193,10 @@ template <typename T> PYRCNN_HD void scan_rows(const Scan<T>& part, int64_t begi
 
 template <typename T> void scan(const Scan<T>& part, int64_t begin, int64_t end) {
   const Map<T>& map = part.map;
-  if (!map.channels_last && map.radius > 0 && !(map.tolerance > 0) && map.width >= kGroup) scan_rows(part, begin, end);
-  else if (part.lists == 1) scan_any<true>(part, begin, end);
-  else scan_any<false>(part, begin, end);
+  if (!map.channels_last && map.radius > 0 && !(map.tolerance > 0) && map.width >= kGroup)
+    scan_groups<true, Rows<T>>(part, begin, end);
+  else if (part.lists == 1) scan_groups<true, AnyMap<T>>(part, begin, end);
+  else scan_groups<false, AnyMap<T>>(part, begin, end);
   for (int64_t list = 0; list < part.lists; ++list) score(part, list);
 }
 

@@ -119,14 +119,18 @@ template <typename T> struct Maps {
     return s;
   }
 
+  // The offset of a joint's candidate in a cell, of which y and x are of_offset.c apart.
+  PYRCNN_HD const T* offset_at(int64_t n, int64_t joint, int64_t y, int64_t x) const {
+    return offset + n * of_offset.n + y * of_offset.y + x * of_offset.x + (own_offsets ? 2 * joint : 0) * of_offset.c;
+  }
+
   // Candidate `m` of a joint; of score 0 if it does not count.
   PYRCNN_HD Joint<C> candidate(int64_t n, int64_t joint, int64_t m) const {
     const int64_t i = (n * joints + joint) * candidates + m, y = candidate_ys[i], x = candidate_xs[i];
     const C score = candidate_scores[i];
     if (!(score >= rules.score_threshold && score > 0)) return {C(0), C(0), C(0)};
-    const T* o = offset + n * of_offset.n + y * of_offset.y + x * of_offset.x;
-    const int64_t first = own_offsets ? 2 * joint : 0;
-    return {C(y) + C(o[first * of_offset.c]), C(x) + C(o[(first + 1) * of_offset.c]), score};
+    const T* o = offset_at(n, joint, y, x);
+    return {C(y) + C(o[0]), C(x) + C(o[of_offset.c]), score};
   }
 
   PYRCNN_HD void write(int64_t n, int64_t detection, int64_t joint, Joint<C> found) const {

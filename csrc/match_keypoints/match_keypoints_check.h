@@ -73,8 +73,7 @@ inline Outputs check_and_allocate(const Inputs& in, const Options& o) {
   check(Ranking(o.ranking) != Ranking::kGaussian || (in.boxes && (!o.spreads.empty() || joints == 0)),
         "ranking by a Gaussian needs boxes and spreads");
   check(o.stride > 0, "stride must be positive, got ", o.stride);
-  return {torch::stable::new_empty(heat, {n, k, joints, 2}, dtype),
-          torch::stable::new_empty(heat, {n, k, joints}, dtype)};
+  return {fresh_like(heat, {n, k, joints, 2}, dtype), fresh_like(heat, {n, k, joints}, dtype)};
 }
 
 // Contiguous inputs; the maps keep their strides.

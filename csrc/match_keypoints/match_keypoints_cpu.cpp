@@ -1,4 +1,5 @@
 #include "../heatmap_peaks/find_peaks.h"
+#include "../heatmap_peaks/finder.h"
 #include "match_keypoints_check.h"
 #include "match_keypoints_kernel.h"
 
@@ -41,22 +42,56 @@ template <typename T> class Around {
   std::vector<C> fields_;
 };
 
+// Asks for the numbers that match() of this joint reads: in NCHW each lies in a line of its own, mostly outside the
+// caches.
+template <typename T> void expect(const Maps<T>& maps, const Detections<T>& detections, int64_t n, int64_t joint) {
+  const int64_t step = maps.of_regression.c, row = (n * maps.joints + joint) * maps.candidates;
+  for (int64_t i = 0; i < maps.detections; ++i) {
+    const T* r = detections.regressions[i];
+    if (r == nullptr) continue;
+    __builtin_prefetch(r + 2 * joint * step), __builtin_prefetch(r + (2 * joint + 1) * step);
+  }
+  for (int64_t m = 0; m < maps.candidates && maps.candidate_scores[row + m] > 0; ++m) {
+    const T* o = maps.offset_at(n, joint, maps.candidate_ys[row + m], maps.candidate_xs[row + m]);
+    __builtin_prefetch(o), __builtin_prefetch(o + maps.of_offset.c);
+  }
+}
+
+// The joints' maps one by one, if they lie so in memory: the peaks of one are found while what the joint before reads
+// is on its way from memory.
 template <typename T> void run(const Inputs& inputs, const Options& o, const Outputs& out) {
   using C = compute_t<T>;
   const Inputs in = prepared(inputs);
-  const heatmap_peaks::Peaks peaks = heatmap_peaks::find_peaks(in.heatmap, o.peaks());
+  const Tensor heatmap = dense(in.heatmap);
+  const bool by_joint = !is_channels_last(heatmap) && heatmap.numel() > 0 && o.candidates > 0;
+  const auto peaks =
+      by_joint ? heatmap_peaks::check_and_allocate(heatmap, o.peaks()) : heatmap_peaks::find_peaks(heatmap, o.peaks());
   const std::vector<C> spreads(o.spreads.begin(), o.spreads.end());
   const Maps<T> maps = match_keypoints::maps<T>(in, o, peaks, out, spreads.empty() ? nullptr : spreads.data());
-  const int64_t images = in.heatmap.size(0);
+  const int64_t images = in.heatmap.size(0), cells = maps.height * maps.width;
+  heatmap_peaks::Map<T> map = heatmap_peaks::map_of<T>(heatmap, o.peaks());
+  map.channels = 1;
+  const auto rows = heatmap_peaks::rows_of<C>(peaks, maps.candidates, 1, maps.width);
   Around<T> around(maps, images);
   const auto match = PYRCNN_KERNEL(match<T>);
   const double cost = double(maps.detections) * (kNanosecondsPerJoint + double(maps.candidates) * kNanosecondsPerPair);
-  parallel(images * maps.joints, cost, [&](int64_t begin, int64_t end) {
+  const double finding = by_joint ? double(cells) * heatmap_peaks::kNanosecondsPerCell : 0;
+  parallel(images * maps.joints, cost + finding, [&](int64_t begin, int64_t end) {
+    heatmap_peaks::Finder<T> finder(map, maps.candidates, 1, by_joint ? cells : 0, o.score_threshold);
     std::vector<C> scratch(3 * maps.candidates);
+    const auto match_one = [&](int64_t i) {
+      match(maps, around.of_image(i / maps.joints), i / maps.joints, i % maps.joints, scratch.data());
+    };
     for (int64_t i = begin; i < end; ++i) {
-      const int64_t n = i / maps.joints;
-      match(maps, around.of_image(n), n, i % maps.joints, scratch.data());
+      if (by_joint) {
+        finder.scan(i, images * maps.joints, 0, cells);
+        const int64_t found = heatmap_peaks::sort_best(finder.list(0), finder.count(0), maps.candidates);
+        rows.write(i, finder.list(0), found, i % maps.joints);
+      }
+      expect(maps, around.of_image(i / maps.joints), i / maps.joints, i % maps.joints);
+      if (i > begin) match_one(i - 1);
     }
+    match_one(end - 1);
   });
 }
 

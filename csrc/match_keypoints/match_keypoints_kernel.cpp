@@ -5,28 +5,6 @@
 namespace pyrcnn::match_keypoints::PYRCNN_ISA {
 using namespace pyrcnn::PYRCNN_ISA;
 
-// In NCHW every number of a cell lies in a line of its own, mostly outside the caches: ask for it some steps ahead.
-constexpr int64_t kAhead = 16;
-
-// ... which may be in the next joint.
-template <typename T>
-PYRCNN_HD void expect_regression(const Maps<T>& maps, const Detections<T>& detections, int64_t detection,
-                                 int64_t joint) {
-  if (detection >= maps.detections) detection -= maps.detections, ++joint;
-  if (joint >= maps.joints || detection >= maps.detections || detections.regressions[detection] == nullptr) return;
-  const T* r = detections.regressions[detection] + 2 * joint * maps.of_regression.c;
-  __builtin_prefetch(r), __builtin_prefetch(r + maps.of_regression.c);
-}
-template <typename T> PYRCNN_HD void expect_offset(const Maps<T>& maps, int64_t n, int64_t joint, int64_t m) {
-  if (m >= maps.candidates) m -= maps.candidates, ++joint;
-  if (joint >= maps.joints || m >= maps.candidates) return;
-  const int64_t i = (n * maps.joints + joint) * maps.candidates + m;
-  const Strides& s = maps.of_offset;
-  const T* o = maps.offset + n * s.n + maps.candidate_ys[i] * s.y + maps.candidate_xs[i] * s.x +
-               (maps.own_offsets ? 2 * joint : 0) * s.c;
-  __builtin_prefetch(o), __builtin_prefetch(o + s.c);
-}
-
 // Each lane of a pack is a detection, all of which look for the same joint.
 template <typename C> struct Candidates {
   C *ys, *xs, *scores;
@@ -100,7 +78,6 @@ PYRCNN_HD Search<Pack<C>> searches(const Maps<T>& maps, const Detections<T>& det
   const int64_t step = maps.of_regression.c;
   C dy[lanes] = {}, dx[lanes] = {};
   for (int lane = 0; lane < lanes; ++lane) {
-    expect_regression(maps, detections, first + lane + kAhead, joint);
     const T* r = detections.regressions[first + lane];
     if (r != nullptr) dy[lane] = C(r[2 * joint * step]), dx[lane] = C(r[(2 * joint + 1) * step]);
   }
@@ -116,7 +93,6 @@ void match(const Maps<T>& maps, const Detections<T>& detections, int64_t n, int6
   constexpr int lanes = lanes_of<C>;
   Candidates<C> all{scratch, scratch + maps.candidates, scratch + 2 * maps.candidates, 0};
   for (int64_t m = 0; m < maps.candidates; ++m) {  // in descending order: the first that does not count is the end
-    expect_offset(maps, n, joint, m + kAhead);
     const Joint<C> candidate = maps.candidate(n, joint, m);
     if (!(candidate.score > 0)) break;
     all.ys[m] = candidate.y, all.xs[m] = candidate.x, all.scores[m] = candidate.score;

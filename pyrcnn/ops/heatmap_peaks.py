@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._register import input_errors, refuse_forward_ad
+from ._register import call, input_errors, refuse_forward_ad
 
 _op = torch.ops.pyrcnn.heatmap_peaks.default
 
@@ -57,7 +57,7 @@ def heatmap_peaks(
         (1, 2, 3)
     """
     refuse_forward_ad("heatmap_peaks", (heatmap,))
-    return Peaks(*_op(heatmap, k, kernel, sigmoid, tolerance, per_class))
+    return Peaks(*call(_op, (heatmap,), heatmap, k, kernel, sigmoid, tolerance, per_class))
 
 
 @torch.library.register_fake("pyrcnn::heatmap_peaks")
