@@ -7,16 +7,20 @@ layers that its time is spent in, of one kind and shape together; with ``--openv
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from benchmarks.machine import ceilings
 from benchmarks.race import synchronize
-from pyrcnn.deploy.chain import ConvChains
+from pyrcnn.deploy.chain import ConvChain, ConvChains
+from pyrcnn.deploy.winograd import WinogradConv2d
 
 # stage → what is timed: a method, or the forward of a part; a stage inside another is not counted twice
 CENTERNET = {"network": ("backbone.forward", "neck.forward", "head.forward"), "peaks and boxes": ("predict_padded",)}
@@ -94,10 +98,38 @@ def split(model: Any, image: torch.Tensor, device: torch.device, rounds: int = 3
     return {stage: best[stage] for stage in ("preprocessing", *stages, REST)}
 
 
+def multiplications(layer: nn.Module, x: torch.Tensor, result: torch.Tensor) -> int:
+    """How many a layer needs for this input and result, without tricks that spare some; 0 where it has no weight."""
+    pixels = result.numel() // result.shape[1]
+    if isinstance(layer, ConvChain):
+        chain = layer.chain
+        middle = chain.project.shape[1] - 1
+        hidden = chain.outputs if chain.last is None else chain.last.shape[1] - 1
+        each = middle * hidden + (0 if chain.last is None else hidden * chain.outputs)
+        each += 0 if chain.depthwise is None else 9 * middle
+        return pixels * each + (0 if chain.expand is None else x.numel() * middle)
+    weight = getattr(layer, "weight", None)
+    if not isinstance(weight, torch.Tensor):
+        return 0
+    if isinstance(layer, WinogradConv2d):
+        return result.numel() * 9 * x.shape[1]
+    return result.numel() * math.prod(weight.shape[1:])
+
+
+@dataclass
+class Cost:
+    """What the layers of one kind and shape take: seconds and calls, and the bytes and operations of all the calls."""
+
+    seconds: float = 0.0
+    calls: int = 0
+    moved: int = 0
+    operations: int = 0
+
+
 def layers(model: nn.Module, image: torch.Tensor, device: torch.device, timer: Callable[[], float],
-           rounds: int = 10) -> list[tuple[float, int, str]]:  # fmt: skip
-    """Seconds and calls per picture of the layers of one kind and shape, in the best round, the dearest first."""
-    found: dict[str, list[tuple[float, int]]] = {}
+           rounds: int = 10) -> list[tuple[str, Cost]]:  # fmt: skip
+    """What the layers of one kind and shape cost per picture in the best round, the dearest first."""
+    found: dict[str, Cost] = {}
     began = 0.0
 
     def before(*_: Any) -> None:
@@ -111,8 +143,11 @@ def layers(model: nn.Module, image: torch.Tensor, device: torch.device, timer: C
         if isinstance(result, torch.Tensor) and isinstance(inputs[0], torch.Tensor):
             shapes = " → ".join("x".join(map(str, t.shape)) for t in (inputs[0], result))
             what = f"{type(layer).__name__} {shapes}{' + input' if len(inputs) > 1 else ''}"
-            spent, calls = now.get(what, (0.0, 0))
-            now[what] = spent + seconds, calls + 1
+            cost = now.setdefault(what, Cost())
+            cost.seconds += seconds
+            cost.calls += 1
+            cost.moved += sum(t.numel() * t.element_size() for t in (*inputs, result))
+            cost.operations += 2 * multiplications(layer, inputs[0], result)
 
     grouped: list[Any] = [layer for layer in model.modules() if isinstance(layer, ConvChains)]
     for group in grouped:
@@ -122,15 +157,15 @@ def layers(model: nn.Module, image: torch.Tensor, device: torch.device, timer: C
         h for leaf in leaves for h in (leaf.register_forward_pre_hook(before), leaf.register_forward_hook(after))
     ]
     for _ in range(rounds):
-        now: dict[str, tuple[float, int]] = {}
+        now: dict[str, Cost] = {}
         model([image])
         for what, cost in now.items():
-            found.setdefault(what, []).append(cost)
+            found[what] = min(found.get(what, cost), cost, key=lambda c: c.seconds)
     for handle in handles:
         handle.remove()
     for group in grouped:
         del group.forward
-    return sorted(((*min(costs), what) for what, costs in found.items()), reverse=True)
+    return sorted(found.items(), key=lambda pair: -pair[1].seconds)
 
 
 def beside_openvino(model: nn.Module, plain: nn.Module, image: torch.Tensor, rounds: int, top: int) -> None:
@@ -143,10 +178,10 @@ def beside_openvino(model: nn.Module, plain: nn.Module, image: torch.Tensor, rou
     rest = float("inf")
     for _ in range(rounds):
         ours: dict[str, tuple[float, int]] = {}
-        for seconds, calls, what in layers(model, image, image.device, time.perf_counter, 1):
+        for what, cost in layers(model, image, image.device, time.perf_counter, 1):
             shapes = what.partition(" ")[2].removesuffix(" + input")  # OpenVINO adds inside its layers too
             spent, before = ours.get(shapes, (0.0, 0))
-            ours[shapes] = spent + seconds, before + calls
+            ours[shapes] = spent + cost.seconds, before + cost.calls
         found, other = theirs()
         rest = min(rest, other)
         for kept, new in zip(best, (ours, found), strict=True):
@@ -196,11 +231,16 @@ def main() -> None:
         with torch.inference_mode():
             beside_openvino(model, plain, image, arguments.rounds, arguments.top)
         return
-    print("\n| layers, input → result | calls | ms | share |\n|---|---|---|---|")
-    for seconds, calls, what in costs[: arguments.top]:
-        print(f"| {what} | {calls} | {1e3 * seconds:.2f} | {seconds / sum(parts.values()):.1%} |")
-    rest = sum(seconds for seconds, _, _ in costs[arguments.top :])
-    print(f"| {max(len(costs) - arguments.top, 0)} more | | {1e3 * rest:.2f} | {rest / sum(parts.values()):.1%} |")
+    best = ceilings(device.type, arguments.threads)
+    print("\n| layers, input → result | calls | ms | share | floor, ms | of the floor |\n|---|---|---|---|---|---|")
+    more = Cost()
+    for _, cost in costs[arguments.top :]:
+        more = Cost(*(a + b for a, b in zip(astuple(more), astuple(cost), strict=True)))
+    for what, cost in [*costs[: arguments.top], (f"{max(len(costs) - arguments.top, 0)} more", more)]:
+        floor = best.floor(cost.moved, cost.operations)
+        share = cost.seconds / sum(parts.values())
+        times = f"{1e3 * floor:.2f} | {cost.seconds / floor:.2f}" if floor else "– | –"
+        print(f"| {what} | {cost.calls} | {1e3 * cost.seconds:.2f} | {share:.1%} | {times} |")
 
 
 if __name__ == "__main__":

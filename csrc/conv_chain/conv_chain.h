@@ -1,12 +1,12 @@
-// Convolutions in a row, tile by tile: [1x1 ->] [depthwise 3x3 ->] 1x1 [-> 1x1], each with a bias and a clamp. What
-// they pass on stays in the caches: MobileNetV2's blocks (Sandler et al. 2018) widen a map six times in between.
+// Convolutions in a row, tile by tile: [1x1 or 3x3 ->] [depthwise 3x3 ->] 1x1 [-> 1x1], each with a bias and a clamp.
+// What they pass on stays in the caches: MobileNetV2's blocks (Sandler et al. 2018) widen a map six times in between.
 #pragma once
 #include "../common/hd.h"
 
 namespace pyrcnn::conv_chain {
 
 constexpr int kPanel = 16;  // outputs whose weights lie together
-constexpr int kKernel = 3;  // of the depthwise convolution, both sides
+constexpr int kKernel = 3;  // of a 3x3 convolution, both sides
 constexpr int kStrip = 24;  // pixels between the last two 1x1 convolutions: 24 KiB at 256 channels
 
 // A 1x1 convolution. weight is [panels, 1 + inputs, kPanel], the row before an input's being the bias; null: none.
@@ -23,16 +23,28 @@ struct Depthwise {
   float low, high;
 };
 
+// How a first 3x3 convolution, as of a network's picture, reads the input: in whatever layout that is. Its rows of
+// `expand`'s weight are in the order [kKernel, inputs, kKernel].
+struct Window {
+  int64_t stride;  // 0: the first convolution is 1x1
+  int64_t top, left;
+  int64_t height, width;  // of the input
+  int64_t step_image, step_channel, step_row, step_column;
+};
+
 struct Chain {
   Pointwise expand;
+  Window window;
   Depthwise depthwise;
   Pointwise project, last;
-  int64_t height, width, inputs;    // of the input [images, height, width, inputs]
+  int64_t height, width;            // of what the depthwise convolution sees: the input, or what `window` makes of it
+  int64_t inputs;                   // of the input [images, height, width, inputs]
   int64_t rows, columns, outputs;   // of the result; without a depthwise convolution all pixels are one row
   int64_t tile_rows, tile_columns;  // of the result, at most, in a task
   int64_t chunk;                    // panels between expand and project that are in the workspace at a time
   const float* input;
   const float* other;  // like the result, or null: added before the last clamp
+  int64_t up;          // 2: `other` is half as high and wide, and each of its pixels counts for four; else 1
   float* output;       // [images, rows, columns, outputs]
 };
 
@@ -49,22 +61,42 @@ PYRCNN_HD int64_t source_columns(const Chain& c, int64_t columns) {
   return c.depthwise.weight ? (columns - 1) * c.depthwise.stride + kKernel : columns;
 }
 
+// Columns of the input in a row of `window`'s patches, for as many results.
+PYRCNN_HD int64_t patch_columns(const Chain& c, int64_t columns) { return (columns - 1) * c.window.stride + kKernel; }
+
+// With so few outputs a pack of them would be mostly filler: each is a dot product of packs instead.
+constexpr int64_t kFew = 4;
+PYRCNN_HD bool few_outputs(const Chain& c) { return c.last.weight && c.outputs <= kFew && c.last.inputs % kPanel == 0; }
+
 // Where things lie in the workspace of a task.
 struct Workspace {
   int64_t ring;    // [chunk][kKernel or 1][source_columns][kPanel]: rows of the input, expanded
   int64_t mid;     // [chunk][tile_columns][kPanel]: a row of the depthwise convolution
   int64_t hidden;  // [panels of project][kStrip][kPanel]: between project and last
   int64_t sums;    // [panels of project][tile_rows * tile_columns][kPanel]: of the chunks so far
+  int64_t patch;   // [kKernel][inputs][patch_columns]: the rows of the input under a row of `window`'s results
+  int64_t twice;   // [tile_columns][outputs]: a row of `other`, each pixel twice
+  int64_t few;     // [outputs][inputs of last]: its weights, where there are few outputs
   int64_t floats;
 };
 PYRCNN_HD Workspace workspace_of(const Chain& c) {
   const bool rows = c.expand.weight || c.depthwise.weight;
   const int64_t slots = c.depthwise.weight ? kKernel : 1, hidden = panels(c.project.outputs);
+  int64_t end = 0;
+  const auto take = [&](bool wanted, int64_t floats) {  // whole lines of the cache
+    const int64_t begin = end;
+    end += wanted ? ceil_div(floats, kPanel) * kPanel : 0;
+    return begin;
+  };
   Workspace w{};
-  w.mid = rows ? c.chunk * slots * source_columns(c, c.tile_columns) * kPanel : 0;
-  w.hidden = w.mid + (c.depthwise.weight ? c.chunk * c.tile_columns * kPanel : 0);
-  w.sums = w.hidden + (c.last.weight ? hidden * kStrip * kPanel : 0);
-  w.floats = w.sums + (c.chunk < panels(middle(c)) ? hidden * c.tile_rows * c.tile_columns * kPanel : 0);
+  w.ring = take(rows, c.chunk * slots * source_columns(c, c.tile_columns) * kPanel);
+  w.mid = take(c.depthwise.weight, c.chunk * c.tile_columns * kPanel);
+  w.hidden = take(c.last.weight, hidden * kStrip * kPanel);
+  w.sums = take(c.chunk < panels(middle(c)), hidden * c.tile_rows * c.tile_columns * kPanel);
+  w.patch = take(c.window.stride, kKernel * c.inputs * patch_columns(c, source_columns(c, c.tile_columns)));
+  w.twice = take(c.up > 1, c.tile_columns * c.outputs);
+  w.few = take(few_outputs(c), c.outputs * c.last.inputs);
+  w.floats = end;
   return w;
 }
 

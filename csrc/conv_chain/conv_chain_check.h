@@ -6,8 +6,9 @@
 
 namespace pyrcnn::conv_chain {
 
-constexpr size_t kNumbers =
-    9;  // per chain: input, other or -1, stages, outputs, stride, padding (top, left, bottom, right)
+// Per chain: input, other or -1, up, stages, outputs, then the stride and padding (top, left, bottom, right) of the
+// depthwise convolution and of the first one, whose stride is 0 where it is 1x1.
+constexpr size_t kNumbers = 15;
 constexpr size_t kLimits = 8;                                      // per chain: two for each of its four stages
 enum Stages : int64_t { kExpand = 1, kDepthwise = 2, kLast = 4 };  // those that a chain has beside project
 
@@ -15,9 +16,11 @@ enum Stages : int64_t { kExpand = 1, kDepthwise = 2, kLast = 4 };  // those that
 struct Arguments {
   size_t input;   // a map: those that are given, then the results of the chains before
   int64_t other;  // ... or -1
+  int64_t up;     // how often it counts, both ways
   const Tensor *expand, *depthwise, *project, *last;  // null: none
-  int64_t outputs, stride;
-  int64_t padding[4];
+  int64_t outputs;
+  int64_t stride, padding[4];                // of depthwise
+  int64_t window_stride, window_padding[4];  // of expand
 };
 
 inline bool is_float(const Tensor& t) { return t.scalar_type() == ScalarType::Float; }
@@ -37,19 +40,22 @@ inline std::vector<Arguments> arguments(const std::vector<Tensor>& inputs, const
     check(n[0] >= 0 && n[0] < maps, "input must be one of ", maps, " maps, got ", n[0]);
     check(n[1] >= -1 && n[1] < maps, "other must be one of ", maps, " maps or -1, got ", n[1]);
     const auto weight = [&](int64_t stage) -> const Tensor* {
-      if (stage && !(n[2] & stage)) return nullptr;
+      if (stage && !(n[3] & stage)) return nullptr;
       check(used < weights.size(), "weights must be one for each stage, got ", weights.size());
       return &weights[used++];
     };
     Arguments a{.input = size_t(n[0]),
                 .other = n[1],
+                .up = n[2],
                 .expand = weight(kExpand),
                 .depthwise = weight(kDepthwise),
                 .project = weight(0),
                 .last = weight(kLast),
-                .outputs = n[3],
-                .stride = n[4],
-                .padding = {n[5], n[6], n[7], n[8]}};
+                .outputs = n[4],
+                .stride = n[5],
+                .padding = {n[6], n[7], n[8], n[9]},
+                .window_stride = n[10],
+                .window_padding = {n[11], n[12], n[13], n[14]}};
     chains.push_back(a);
   }
   check(used == weights.size(), "weights must be one for each stage, ", used, ", got ", weights.size());
@@ -65,39 +71,62 @@ inline void check_weight(const char* name, const Tensor& weight, int64_t outputs
 }
 
 struct Sizes {
-  int64_t middle, hidden, rows, columns;  // channels between expand and project, before last; of the result
+  int64_t middle, hidden;  // channels between expand and project, before last
+  int64_t height, width;   // of what the depthwise convolution sees
+  int64_t rows, columns;   // of the result
 };
+
+// The result of a 3x3 convolution along one dimension.
+inline int64_t convolved(int64_t size, int64_t before, int64_t after, int64_t stride) {
+  const int64_t padded = size + before + after;
+  return padded < kKernel ? 0 : (padded - kKernel) / stride + 1;
+}
+
+inline void check_window(const char* stride_name, int64_t stride, const char* padding_name, const int64_t (&padding)[4],
+                         bool used) {
+  check(used ? stride == 1 || stride == 2 : stride <= 1, stride_name, " must be 1, or 2 with its 3x3 convolution, got ",
+        stride);
+  for (int64_t side : padding)
+    check(side == 0 || (used && side > 0 && side < kKernel), padding_name, " must be 0, 1 or 2 on every side, and 0 ",
+          "without its 3x3 convolution, got ", side);
+}
 
 inline Sizes check_chain(const Arguments& a, const Tensor& input, const Tensor* other) {
   check(input.size(1) > 0 && is_float(input), "input must be float32 [N, C, H, W] with channels, got ", shape(input));
   check(a.outputs > 0, "outputs must be positive, got ", a.outputs);
-  check(a.stride == 1 || (a.stride == 2 && a.depthwise), "stride must be 1, or 2 with depthwise, got ", a.stride);
-  for (int64_t side : a.padding)
-    check(side == 0 || (a.depthwise && side > 0 && side < kKernel), "padding must be 0, 1 or 2 on every side, and 0 ",
-          "without depthwise, got ", side);
+  check_window("stride", a.stride, "padding", a.padding, a.depthwise);
+  check_window("window_stride", a.window_stride, "window_padding", a.window_padding, a.window_stride != 0);
+  check(a.window_stride == 0 || (a.expand && a.depthwise), "window_stride must be 0 without expand and depthwise, got ",
+        a.window_stride);
   check(a.project->dim() == 3 && a.project->size(1) > 1, "project must be [panels, 1 + inputs, ", kPanel, "], got ",
         shape(*a.project));
   if (a.last)
     check(a.last->dim() == 3 && a.last->size(1) > 1, "last must be [panels, 1 + inputs, ", kPanel, "], got ",
           shape(*a.last));
-  Sizes sizes{a.project->size(1) - 1, a.last ? a.last->size(1) - 1 : a.outputs, input.size(2), input.size(3)};
-  if (a.expand) check_weight("expand", *a.expand, sizes.middle, 1 + input.size(1), input);
+  Sizes sizes{.middle = a.project->size(1) - 1,
+              .hidden = a.last ? a.last->size(1) - 1 : a.outputs,
+              .height = input.size(2),
+              .width = input.size(3),
+              .rows = 0,
+              .columns = 0};
+  if (a.window_stride) {
+    sizes.height = convolved(input.size(2), a.window_padding[0], a.window_padding[2], a.window_stride);
+    sizes.width = convolved(input.size(3), a.window_padding[1], a.window_padding[3], a.window_stride);
+  }
+  const int64_t taps = a.window_stride ? kKernel * kKernel : 1;
+  if (a.expand) check_weight("expand", *a.expand, sizes.middle, 1 + taps * input.size(1), input);
   const int64_t inputs = a.expand ? sizes.middle : input.size(1);
   if (a.depthwise) check_weight("depthwise", *a.depthwise, inputs, 1 + kKernel * kKernel, input);
   check_weight("project", *a.project, sizes.hidden, 1 + inputs, input);
   if (a.last) check_weight("last", *a.last, a.outputs, 1 + sizes.hidden, input);
-  if (a.depthwise) {
-    const auto result = [&](int64_t size, int64_t pad) {
-      return size + pad < kKernel ? int64_t{0} : (size + pad - kKernel) / a.stride + 1;
-    };
-    sizes.rows = result(input.size(2), a.padding[0] + a.padding[2]);
-    sizes.columns = result(input.size(3), a.padding[1] + a.padding[3]);
-  }
+  sizes.rows = a.depthwise ? convolved(sizes.height, a.padding[0], a.padding[2], a.stride) : sizes.height;
+  sizes.columns = a.depthwise ? convolved(sizes.width, a.padding[1], a.padding[3], a.stride) : sizes.width;
+  check(a.up == 1 || (a.up == 2 && other), "up must be 1, or 2 with other, got ", a.up);
   if (other) {
     check(other->dim() == 4 && other->size(0) == input.size(0) && other->size(1) == a.outputs &&
-              other->size(2) == sizes.rows && other->size(3) == sizes.columns && is_float(*other),
-          "other must be float32 [", input.size(0), ", ", a.outputs, ", ", sizes.rows, ", ", sizes.columns, "], got ",
-          shape(*other));
+              other->size(2) * a.up == sizes.rows && other->size(3) * a.up == sizes.columns && is_float(*other),
+          "other must be float32 [", input.size(0), ", ", a.outputs, ", ", sizes.rows, " / ", a.up, ", ", sizes.columns,
+          " / ", a.up, "], got ", shape(*other));
     check_same_device("other", *other, "input", input);
   }
   return sizes;

@@ -17,6 +17,7 @@ constexpr int64_t kWorthAThread = 4'000'000;  // multiplications: 0.1 ms, what w
 constexpr int kSpins = 2000;                  // tens of microseconds: then a waiting thread lets others run
 constexpr int64_t kChunkBytes = 256 << 10;    // of a workspace and its weights: half of a cache of 512 KiB
 constexpr int64_t kSumsBytes = 256 << 10;     // of the sums beside it
+constexpr uintptr_t kLine = 64;               // of the cache: packs that cross into the next take twice as long to load
 
 // [N, H, W, C], contiguous: for channels_last the same memory.
 Tensor nhwc(const Tensor& t) {
@@ -34,7 +35,7 @@ void plan(Chain& c, int64_t images, int64_t threads) {
   c.tile_rows = std::min(c.rows, std::max({kLeastRows, enough, ceil_div(c.rows, wanted)}));
   const int64_t slots = c.depthwise.weight ? kKernel : 1;
   const int64_t pixels = slots * source_columns(c, c.tile_columns) + c.tile_columns;
-  const int64_t panel_bytes = 4 * kPanel * (pixels + c.inputs + c.outputs);
+  const int64_t panel_bytes = 4 * kPanel * (pixels + c.expand.inputs + c.outputs);
   const int64_t chunks = c.last.weight ? 1 : ceil_div(all * panel_bytes, kChunkBytes);
   c.chunk = ceil_div(all, std::min(chunks, all));
   if (c.chunk == all) return;  // else the sums of all chunks so far are in the workspace too
@@ -69,7 +70,8 @@ void work(std::vector<Job>& jobs) {
   int64_t floats = 0;
   for (const Job& job : jobs)
     if (job.tasks > 0) floats = std::max(floats, workspace_of(job.chain).floats);
-  const auto scratch = workspace<float>(floats);
+  const auto memory = workspace<float>(floats + kPanel);
+  float* scratch = memory.get() + (-reinterpret_cast<uintptr_t>(memory.get()) % kLine) / sizeof(float);
   for (Job& job : jobs) {
     const Chain& c = job.chain;
     if (job.next.load(std::memory_order_relaxed) >= job.tasks) continue;
@@ -79,32 +81,57 @@ void work(std::vector<Job>& jobs) {
       kernel(c,
              {i / job.across / job.down, row, column, std::min(c.tile_rows, c.rows - row),
               std::min(c.tile_columns, c.columns - column)},
-             scratch.get());
+             scratch);
       job.done.fetch_add(1, std::memory_order_release);
     }
   }
 }
 
+// The maps: what was given, then the results, as [N, C, H, W] and, where they are read so, as [N, H, W, C].
+struct Maps {
+  std::vector<Tensor> all;
+  std::vector<std::optional<Tensor>> memory;
+
+  explicit Maps(const std::vector<Tensor>& inputs) : all(inputs), memory(inputs.size()) {}
+  void add(const Tensor& result) {
+    all.push_back(result);
+    memory.emplace_back(nhwc(result));
+  }
+  const float* pixels(size_t map) {
+    if (!memory[map]) memory[map] = nhwc(all[map]);
+    return data<float>(*memory[map]);
+  }
+};
+
 // The job without its cut.
-void prepare(Job& job, const Arguments& a, const Tensor& input, const Tensor& memory, const Tensor* other,
-             const Tensor& out, const Sizes& sizes, const double* limits) {
-  const auto pointwise = [&](const Tensor* weight, int64_t inputs, int64_t outputs, int stage) {
-    return Pointwise{weight ? data<float>(*weight) : nullptr, inputs, outputs, float(limits[2 * stage]),
-                     float(limits[2 * stage + 1])};
+void prepare(Job& job, const Arguments& a, Maps& maps, const Tensor& out, const Sizes& sizes, const double* limits) {
+  const Tensor& input = maps.all[a.input];
+  const auto pointwise = [&](const Tensor* weight, int64_t outputs, int stage) {
+    return Pointwise{weight ? data<float>(*weight) : nullptr, weight ? weight->size(1) - 1 : 0, outputs,
+                     float(limits[2 * stage]), float(limits[2 * stage + 1])};
   };
   job.images = input.size(0);
   Chain& c = job.chain;
-  c = {.expand = pointwise(a.expand, input.size(1), sizes.middle, 0),
+  c = {.expand = pointwise(a.expand, sizes.middle, 0),
+       .window = {.stride = a.window_stride,
+                  .top = a.window_padding[0],
+                  .left = a.window_padding[1],
+                  .height = input.size(2),
+                  .width = input.size(3),
+                  .step_image = input.stride(0),
+                  .step_channel = input.stride(1),
+                  .step_row = input.stride(2),
+                  .step_column = input.stride(3)},
        .depthwise = {.weight = a.depthwise ? data<float>(*a.depthwise) : nullptr,
                      .stride = a.stride,
                      .top = a.padding[0],
                      .left = a.padding[1],
                      .low = float(limits[2]),
                      .high = float(limits[3])},
-       .project = pointwise(a.project, sizes.middle, sizes.hidden, 2),
-       .last = pointwise(a.last, sizes.hidden, a.outputs, 3),
-       .height = input.size(2),
-       .width = input.size(3),
+       .project = pointwise(a.project, sizes.hidden, 2),
+       .last = pointwise(a.last, a.outputs, 3),
+       .height = sizes.height,
+       .width = sizes.width,
        .inputs = input.size(1),
        .rows = sizes.rows,
        .columns = sizes.columns,
@@ -112,14 +139,15 @@ void prepare(Job& job, const Arguments& a, const Tensor& input, const Tensor& me
        .tile_rows = 0,
        .tile_columns = 0,
        .chunk = 0,
-       .input = data<float>(memory),
-       .other = other ? data<float>(*other) : nullptr,
+       .input = a.window_stride ? data<float>(input) : maps.pixels(a.input),
+       .other = a.other < 0 ? nullptr : maps.pixels(size_t(a.other)),
+       .up = a.up,
        .output = mutable_data<float>(out)};
-  if (!a.depthwise) {
+  if (!a.depthwise && a.up == 1) {
     c.width = c.columns = job.images * c.height * c.width;
     c.height = c.rows = job.images = 1;
   }
-  const int64_t seen = a.expand ? job.images * c.height * c.width * c.inputs : 0;
+  const int64_t seen = a.expand ? job.images * c.height * c.width * c.expand.inputs : 0;
   const int64_t each = sizes.middle * sizes.hidden + (a.last ? sizes.hidden * a.outputs : 0);
   job.multiplications = seen * sizes.middle + job.images * c.rows * c.columns * each;
 }
@@ -129,24 +157,19 @@ std::vector<Tensor> conv_chains_cpu(std::vector<Tensor> inputs, std::vector<Tens
                                     std::vector<int64_t> numbers, std::vector<double> limits) {
   const std::vector<Arguments> chains = arguments(inputs, weights, numbers, limits);
   const size_t given = inputs.size();
-  std::vector<Tensor> maps = inputs;  // [N, C, H, W], then the results
-  std::vector<Tensor> memory;         // the same as [N, H, W, C]
-  for (const Tensor& input : inputs) {
-    check(input.dim() == 4, "inputs must be [N, C, H, W], got ", shape(input));
-    memory.push_back(nhwc(input));
-  }
+  for (const Tensor& input : inputs) check(input.dim() == 4, "inputs must be [N, C, H, W], got ", shape(input));
+  Maps maps(inputs);
   std::vector<Job> jobs(chains.size());
   int64_t multiplications = 0;
   for (size_t i = 0; i < chains.size(); ++i) {
     const Arguments& a = chains[i];
-    const Sizes sizes = check_chain(a, maps[a.input], a.other < 0 ? nullptr : &maps[size_t(a.other)]);
-    const Tensor out = empty_result(maps[a.input], maps[a.input].size(0), a.outputs, sizes.rows, sizes.columns, true);
-    maps.push_back(out);
-    memory.push_back(nhwc(out));
-    const Tensor* other = a.other < 0 ? nullptr : &memory[size_t(a.other)];
-    prepare(jobs[i], a, maps[a.input], memory[a.input], other, out, sizes, &limits[8 * i]);
+    const Tensor& input = maps.all[a.input];
+    const Sizes sizes = check_chain(a, input, a.other < 0 ? nullptr : &maps.all[size_t(a.other)]);
+    const Tensor out = empty_result(input, input.size(0), a.outputs, sizes.rows, sizes.columns, true);
+    prepare(jobs[i], a, maps, out, sizes, &limits[kLimits * i]);
     for (size_t source : {a.input, a.other < 0 ? a.input : size_t(a.other)})
       if (source >= given) jobs[i].after.push_back(source - given);
+    maps.add(out);
     multiplications += jobs[i].multiplications;
   }
   const int64_t threads = std::clamp<int64_t>(multiplications / kWorthAThread, 1, torch::stable::get_num_threads());
@@ -159,7 +182,7 @@ std::vector<Tensor> conv_chains_cpu(std::vector<Tensor> inputs, std::vector<Tens
   }
   if (threads == 1) work(jobs);
   else torch::stable::parallel_for(0, threads, 1, [&](int64_t, int64_t) { work(jobs); });
-  return {maps.begin() + int64_t(given), maps.end()};
+  return {maps.all.begin() + int64_t(given), maps.all.end()};
 }
 
 }  // namespace

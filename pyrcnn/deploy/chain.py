@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from .. import _native
-from ..models.layers import pad_same
-from ..ops.conv_chain import NO_LIMITS, Chain, chain_weight, conv_chains
+from ..models.layers import pad_same, upsample_nearest
+from ..ops.conv_chain import NO_LIMITS, Chain, chain_weight, conv_chains, convolved
 from .fold import cleaned, erase, layer, only_user
 from .stages import LIMITS, Activation, activation, sum_with
 
 LEAST_PIXELS = 64  # of the result; with fewer, weights are read for too little work
+MOST_COLOURS = 4  # inputs of a first 3x3 convolution: of more, Winograd's algorithm or oneDNN multiply faster
 
 
 @dataclass
@@ -29,12 +30,44 @@ class Stage:
     last: fx.Node  # whose value is the result
     activation: Activation
     other: fx.Node | None = None  # added before the activation
+    up: int = 1  # 2: each pixel of that counts for four
     same: bool = False  # behind TensorFlow's padding
 
     @property
     def limits(self) -> tuple[float, float]:
         """What the result is clamped to."""
         return LIMITS[self.activation[0]]
+
+    @property
+    def source(self) -> Any:
+        """What is convolved."""
+        source: Any = self.first.args[0]
+        return source.args[0] if self.same else source
+
+
+@dataclass
+class _Window:
+    """How a 3x3 convolution moves over a map."""
+
+    stride: int = 0
+    padding: int = 0
+    same: bool = False
+
+    @staticmethod
+    def of(stage: Stage | None) -> _Window:
+        if stage is None or stage.conv.kernel_size != (3, 3):
+            return _Window()
+        return _Window(stage.conv.stride[0], int(stage.conv.padding[0]), stage.same)
+
+    def on(self, sizes: Sequence[int]) -> tuple[Sequence[int], Sequence[int]]:
+        """The padding for a map of these ``sizes`` (height, width), and the result's sizes."""
+        if not self.stride:
+            return (0, 0, 0, 0), sizes
+        padding = [self.padding] * 4
+        if self.same:
+            lacks = [max((math.ceil(n / self.stride) - 1) * self.stride + 3 - n, 0) for n in sizes]
+            padding = [lack // 2 for lack in lacks] + [lack - lack // 2 for lack in lacks]
+        return padding, convolved(sizes, self.stride, padding)
 
 
 class ConvChain(nn.Module):
@@ -48,30 +81,28 @@ class ConvChain(nn.Module):
         limits = [x for i, s in enumerate(stages) for x in (s.limits if s else NO_LIMITS[2 * i : 2 * i + 2])]
         expand_, depthwise_, project_, last_ = weights
         outputs = (last or project).conv.out_channels
-        self.chain = Chain(expand_, depthwise_, project_, last_, outputs, limits=limits)
-        self.stride, self.padding, self.same = 1, 0, False
-        if depthwise:
-            self.stride, self.same = depthwise.conv.stride[0], depthwise.same
-            self.padding = int(depthwise.conv.padding[0])
+        self.windows = _Window.of(expand), _Window.of(depthwise)
+        up = (last or project).up
+        self.chain = Chain(expand_, depthwise_, project_, last_, outputs, limits=limits, up=up)
 
-    def on(self, height: int, width: int, input: int = 0, other: int = -1) -> tuple[Chain, int, int]:
-        """The chain for an input of this size, and its result's height and width."""
-        padding = [self.padding] * 4
-        if self.same:
-            lacks = [max((math.ceil(n / self.stride) - 1) * self.stride + 3 - n, 0) for n in (height, width)]
-            padding = [lack // 2 for lack in lacks] + [lack - lack // 2 for lack in lacks]
-        chain = self.chain._replace(stride=self.stride, padding=padding, input=input, other=other)
-        if chain.depthwise is not None:
-            height = (height + padding[0] + padding[2] - 3) // self.stride + 1
-            width = (width + padding[1] + padding[3] - 3) // self.stride + 1
-        return chain, height, width
+    def reads_any_layout(self, place: int) -> bool:
+        """Whether this one of its inputs need not be in channels_last."""
+        return place == 0 and self.windows[0].stride > 0
+
+    def on(self, sizes: Sequence[int], input: int = 0, other: int = -1) -> tuple[Chain, Sequence[int]]:
+        """The chain for an input of these ``sizes`` (height, width), and its result's sizes."""
+        first, second = self.windows
+        before, sizes = first.on(sizes)
+        padding, sizes = second.on(sizes)
+        chain = self.chain._replace(stride=max(second.stride, 1), padding=padding, input=input, other=other,
+                                    window_stride=first.stride, window_padding=before)  # fmt: skip
+        return chain, sizes
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         """[N, C, H, W] → [N, outputs, H / stride, W / stride]."""
-        height, width = x.shape[2:]
         if other is None:
-            return conv_chains([x], [self.on(height, width)[0]])[0]
-        return conv_chains([x, other], [self.on(height, width, other=1)[0]])[0]
+            return conv_chains([x], [self.on(x.shape[2:])[0]])[0]
+        return conv_chains([x, other], [self.on(x.shape[2:], other=1)[0]])[0]
 
 
 class ConvChains(nn.Module):
@@ -82,14 +113,20 @@ class ConvChains(nn.Module):
         self.chains = nn.ModuleList(chains)
         self.sources = tuple(sources)
 
+    def reads_any_layout(self, place: int) -> bool:
+        """Whether this one of its inputs need not be in channels_last."""
+        pairs = zip(self.chains, self.sources, strict=True)
+        readers = [(chain, sources.index(place)) for chain, sources in pairs if place in sources]
+        return all(chain.reads_any_layout(where) for chain, where in readers)  # type: ignore[operator]
+
     def forward(self, *inputs: Tensor) -> list[Tensor]:
         """Maps [N, C, H, W], counted from 0, the results counted on → the results."""
-        sizes = [tuple(x.shape[2:]) for x in inputs]
+        sizes: list[Sequence[int]] = [x.shape[2:] for x in inputs]
         chains = []
         for module, (source, other) in zip(self.chains, self.sources, strict=True):
-            chain, *size = module.on(*sizes[source], source, other)  # type: ignore[operator]
+            chain, size = module.on(sizes[source], source, other)  # type: ignore[operator]
             chains.append(chain)
-            sizes.append(tuple(size))
+            sizes.append(size)
         return conv_chains(inputs, chains)
 
     def apart(self, *inputs: Tensor) -> list[Tensor]:
@@ -104,10 +141,18 @@ def _is_pointwise(conv: nn.Conv2d) -> bool:
     return (conv.kernel_size, conv.stride, conv.padding, conv.groups) == ((1, 1), (1, 1), (0, 0), 1)
 
 
-def _is_depthwise(conv: nn.Conv2d) -> bool:
-    shape = conv.kernel_size, conv.dilation, conv.padding_mode
-    fits = shape == ((3, 3), (1, 1), "zeros") and conv.groups == conv.in_channels == conv.out_channels
+def _is_3x3(conv: nn.Conv2d) -> bool:
+    fits = (conv.kernel_size, conv.dilation, conv.padding_mode) == ((3, 3), (1, 1), "zeros")
     return fits and conv.stride in {(1, 1), (2, 2)} and conv.padding in {(0, 0), (1, 1), (2, 2)}
+
+
+def _is_depthwise(conv: nn.Conv2d) -> bool:
+    return _is_3x3(conv) and conv.groups == conv.in_channels == conv.out_channels
+
+
+def _is_first(conv: nn.Conv2d) -> bool:
+    """Of a picture, as a network's first convolution."""
+    return _is_3x3(conv) and conv.groups == 1 and conv.in_channels <= MOST_COLOURS
 
 
 class _Finder:
@@ -117,35 +162,32 @@ class _Finder:
         self.graph, self.shapes = graph, shapes
 
     def stage(self, node: Any, kind: Any) -> Stage | None:
-        """The convolution of this kind at ``node``, with its activation."""
+        """The convolution of this kind at ``node``, with its activation and TensorFlow's padding before it."""
         conv = layer(self.graph, node, nn.Conv2d)
         if conv is None or not kind(conv) or conv.weight.dtype != torch.float32:
             return None
         found = activation(self.graph, only_user(node))
-        return Stage(conv, node, only_user(node) if found else node, found or ("none", []))  # type: ignore[arg-type]
+        last: Any = only_user(node) if found else node
+        source = node.args[0]
+        same = isinstance(source, fx.Node) and source.target is pad_same and only_user(source) is node
+        same = same and conv.padding == (0, 0) and source.args[1:] == (3, conv.stride[0])
+        return Stage(conv, node, last, found or ("none", []), same=same)
 
     def behind(self, stage: Stage, kind: Any) -> Stage | None:
         """The convolution that alone takes the result of ``stage``."""
         return self.stage(only_user(stage.last), kind)
 
-    def before(self, value: Any, user: fx.Node) -> Stage | None:
-        """The 1x1 convolution whose result is ``value``, which ``user`` alone takes."""
+    def before(self, stage: Stage) -> Stage | None:
+        """The convolution whose result the depthwise one of ``stage`` alone takes: a 1x1, or of a picture."""
+        value = stage.source
+        user = stage.first.args[0] if stage.same else stage.first
         if not isinstance(value, fx.Node) or only_user(value) is not user:
             return None
         for node in (value, value.args[0] if value.args else None):
-            stage = self.stage(node, _is_pointwise)
-            if stage is not None and stage.last is value:
-                return stage
+            found = self.stage(node, lambda conv: _is_pointwise(conv) or _is_first(conv))
+            if found is not None and found.last is value:
+                return found
         return None
-
-    def depthwise(self, node: fx.Node) -> Stage | None:
-        """The depthwise convolution at ``node``, TensorFlow's padding included."""
-        stage = self.stage(node, _is_depthwise)
-        source = node.args[0]
-        if stage is not None and isinstance(source, fx.Node) and source.target is pad_same:
-            stage.same = stage.conv.padding == (0, 0) and only_user(source) is node
-            stage.same &= source.args[1:] == (3, stage.conv.stride[0])
-        return stage
 
     def leads_to_depthwise(self, stage: Stage) -> bool:
         """Whether ``stage`` widens the map for a depthwise convolution, and so belongs to that one's chain."""
@@ -154,23 +196,39 @@ class _Finder:
             user = only_user(user)
         return self.stage(user, _is_depthwise) is not None
 
+    def sum(self, stage: Stage) -> tuple[fx.Node, fx.Node, int] | None:
+        """The sum that alone takes the result of ``stage``, its other summand, and how often each pixel of that counts.
+
+        A map that is upsampled for this sum alone is taken as it was, if sizes of other inputs will fit as well.
+        """
+        total = sum_with(stage.first, self.shapes)
+        if total is None:
+            return None
+        node, other = total
+        if other.target is upsample_nearest and only_user(other) is node:
+            return node, other.args[0], 2  # type: ignore[return-value]
+        return node, other, 1
+
     def with_sum(self, stage: Stage) -> Stage:
         """``stage`` with what is added to its result."""
-        total = sum_with(stage.first, self.shapes) if stage.last is stage.first else None
+        total = self.sum(stage) if stage.last is stage.first else None
         if total is None:
             return stage
-        node, other = total
+        node, other, up = total
         found = activation(self.graph, only_user(node))
         last: Any = only_user(node) if found else node
-        return Stage(stage.conv, stage.first, last, found or ("none", []), other)
+        return Stage(stage.conv, stage.first, last, found or ("none", []), other, up, stage.same)
 
     def around(self, node: fx.Node) -> list[Stage | None] | None:
-        """The chain of which ``node`` is the depthwise convolution, or the first of two 1x1 ones."""
-        depthwise = self.depthwise(node)
+        """The chain whose depthwise convolution, first of two 1x1 ones or, in a pyramid, only one ``node`` is."""
+        depthwise = self.stage(node, _is_depthwise)
         if depthwise is None:
             expand = self.stage(node, _is_pointwise)
             if expand is None or self.leads_to_depthwise(expand):
                 return None
+            lateral = self.with_sum(expand)
+            if lateral.up > 1:
+                return [None, None, lateral, None]
             project = self.behind(expand, _is_pointwise)
             if project is None or self.leads_to_depthwise(project):
                 return None
@@ -178,8 +236,7 @@ class _Finder:
         project = self.behind(depthwise, _is_pointwise)
         if project is None:
             return None
-        source: Any = node.args[0]
-        expand = self.before(source.args[0], source) if depthwise.same else self.before(source, node)
+        expand = self.before(depthwise)
         if self.leads_to_depthwise(project):
             return [expand, depthwise, project, None]
         last = None if expand else self.behind(project, _is_pointwise)
@@ -213,13 +270,11 @@ def chain(graph: fx.GraphModule, shapes: dict[str, list[int]]) -> fx.GraphModule
         first, end = ends[0], ends[-1]
         if not suits(shapes[end.last.name]):
             continue
-        source: Any = first.first.args[0]
-        source = source.args[0] if first.same else source
         name = str(end.first.target)
         parent, _, own = name.rpartition(".")
         setattr(graph.get_submodule(parent), own, ConvChain(*stages))  # type: ignore[arg-type]
         with graph.graph.inserting_before(end.last):
-            chained = graph.graph.call_module(name, (source, end.other) if end.other is not None else (source,))
+            chained = graph.graph.call_module(name, (first.source, *([] if end.other is None else [end.other])))
         shapes[chained.name] = shapes[end.last.name]
         end.last.replace_all_uses_with(chained)
         erase(graph, end.last, first.first)
@@ -237,6 +292,14 @@ def together(graph: fx.GraphModule) -> fx.GraphModule:
             _join(graph, run)
         run = []
     return cleaned(graph)
+
+
+def reads_any_layout(graph: fx.GraphModule) -> bool:
+    """Whether the network's input need not be in channels_last: a chain that begins with a 3x3 convolution reads it."""
+    pixels = next(node for node in graph.graph.nodes if node.op == "placeholder")
+    user = only_user(pixels)
+    first = layer(graph, user, ConvChain, ConvChains)
+    return first is not None and first.reads_any_layout(user.args.index(pixels))  # type: ignore[union-attr]
 
 
 def _join(graph: fx.GraphModule, run: list[fx.Node]) -> None:

@@ -14,6 +14,7 @@ from ..errors import InputError, require
 from ..memory import keep_freed_memory
 from ..models.outputs import PaddedDetections, PaddedPoses, trim
 from ..structures import Detections
+from .chain import reads_any_layout
 from .graphs import CudaCaptures, Replayed, call
 from .network import prepared
 
@@ -154,7 +155,8 @@ def optimize(
             and a half times a direct convolution's.
         chain: with ``fuse``, channels_last and float32 compute convolutions that follow one another (1x1, depthwise
             3x3, 1x1, as in MobileNet) tile by tile where it is faster, so that the maps between them, six times as
-            wide, never leave the caches.
+            wide, never leave the caches. Where a picture's first convolution is among them, ``preprocess`` leaves
+            pixels in NCHW, which it reads as they are.
         compile: leave that to ``torch.compile`` instead: a minute for each input size when it first comes; after eight
             sizes others run uncompiled. Measured on AVX2 in float32 it is no faster than ``fuse``.
         graphs: on CUDA, the number of input sizes for which a CUDA graph is kept: see
@@ -180,5 +182,6 @@ def optimize(
     optimized = Optimized(faster, compile, graphs)
     if keep_memory and optimized.device.type == "cpu":
         keep_freed_memory()
-    optimized.layout = torch.channels_last if channels_last else torch.contiguous_format
+    if channels_last and not reads_any_layout(faster.backbone):
+        optimized.layout = torch.channels_last
     return optimized

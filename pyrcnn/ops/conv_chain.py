@@ -15,24 +15,30 @@ from ._register import input_errors
 _op = torch.ops.pyrcnn._conv_chains.default
 PANEL = 16  # outputs whose weights lie together
 NO_LIMITS = (-math.inf, math.inf) * 4
-_NUMBERS, _DEPTHWISE = 9, 2  # per chain, and the bit of that stage: as in csrc/conv_chain/conv_chain_check.h
+_NUMBERS, _DEPTHWISE = 15, 2  # per chain, and the bit of that stage: as in csrc/conv_chain/conv_chain_check.h
 
 
 def chain_weight(weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The weight of a 1x1 or depthwise 3x3 convolution, and its bias [outputs], as :func:`conv_chain` takes it.
+    """The weight of a 1x1, depthwise 3x3 or 3x3 convolution, and its bias [outputs], as :func:`conv_chains` takes it.
 
-    Returns [panels, 1 + inputs, 16] or [panels, 1 + 9, 16] float32: panels of 16 outputs, the last one filled with
-    zeros, the bias first.
+    Returns [panels, 1 + inputs, 16], [panels, 1 + 9, 16] or [panels, 1 + 9 * inputs, 16] float32: panels of 16 outputs,
+    the last one filled with zeros, the bias first, of a 3x3 kernel's rows each with all inputs.
     """
     outputs = len(weight)
     first = weight.new_zeros(outputs, 1) if bias is None else bias.detach()[:, None]
-    rows = torch.cat([first, weight.detach().flatten(1)], 1)
+    rows = torch.cat([first, weight.detach().transpose(1, 2).flatten(1)], 1)
     rows = F.pad(rows, (0, 0, 0, -outputs % PANEL))
     return rows.unflatten(0, (-1, PANEL)).transpose(1, 2).float().contiguous()
 
 
+def convolved(sizes: Sequence[int], stride: int, padding: Sequence[int]) -> Sequence[int]:
+    """Height and width of what a 3x3 convolution makes of a map of these ``sizes``."""
+    (height, width), (top, left, bottom, right) = sizes, padding
+    return max((height + top + bottom - 3) // stride + 1, 0), max((width + left + right - 3) // stride + 1, 0)
+
+
 class Chain(NamedTuple):
-    """A 1x1, a depthwise 3x3 and two more 1x1 convolutions; all but ``project`` may be None.
+    """A 1x1 or 3x3, a depthwise 3x3 and two more 1x1 convolutions; all but ``project`` may be None.
 
     Each is clamped to its two ``limits``, in this order, the last one after ``other`` was added.
 
@@ -42,6 +48,8 @@ class Chain(NamedTuple):
         stride: of ``depthwise``, 1 or 2.
         padding: rows and columns of zeros around what ``depthwise`` sees, at most 2: top, left, bottom, right.
         input, other: which map it reads and which one, of its result's shape, it adds, or -1.
+        up: 2 where ``other`` is half as high and wide: each of its pixels is added to four.
+        window_stride, window_padding: of ``expand`` where that is 3x3, which it may be before ``depthwise``; 0: 1x1.
     """
 
     expand: Tensor | None
@@ -54,6 +62,9 @@ class Chain(NamedTuple):
     limits: Sequence[float] = NO_LIMITS
     input: int = 0
     other: int = -1
+    up: int = 1
+    window_stride: int = 0
+    window_padding: Sequence[int] = (0, 0, 0, 0)
 
 
 @input_errors
@@ -64,7 +75,7 @@ def conv_chains(inputs: Sequence[Tensor], chains: Sequence[Chain]) -> list[Tenso
     are woken once for all chains. The numbers are those of the separate convolutions, sums in another order apart.
 
     Args:
-        inputs: [N, C, H, W] each, best in channels_last.
+        inputs: [N, C, H, W] each, best in channels_last; what a 3x3 ``expand`` reads, best not.
         chains: each reads and adds ``inputs`` and the results of those before it.
 
     Returns:
@@ -89,7 +100,8 @@ def conv_chains(inputs: Sequence[Tensor], chains: Sequence[Chain]) -> list[Tenso
             if weight is not None:
                 weights.append(weight)
                 stages += bit
-        numbers += (chain.input, chain.other, stages, chain.outputs, chain.stride, *chain.padding)
+        numbers += (chain.input, chain.other, chain.up, stages, chain.outputs)
+        numbers += (chain.stride, *chain.padding, chain.window_stride, *chain.window_padding)
         limits += chain.limits
     return _op(inputs, weights, numbers, limits)
 
@@ -98,11 +110,14 @@ def conv_chains(inputs: Sequence[Tensor], chains: Sequence[Chain]) -> list[Tenso
 def _(inputs: list[Tensor], weights: list[Tensor], chains: list[int], limits: list[float]) -> list[Tensor]:
     maps = list(inputs)
     for i in range(0, len(chains), _NUMBERS):
-        source, _, stages, outputs, stride, top, left, bottom, right = chains[i : i + _NUMBERS]
-        height, width = maps[source].shape[2:]
+        source, _, _, stages, outputs = chains[i : i + 5]
+        sizes: Sequence[int] = maps[source].shape[2:]
+        stride, *padding = chains[i + 10 : i + 15]
+        if stride:
+            sizes = convolved(sizes, stride, padding)
         if stages & _DEPTHWISE:
-            height = max((height + top + bottom - 3) // stride + 1, 0)
-            width = max((width + left + right - 3) // stride + 1, 0)
-        result = maps[source].new_empty(maps[source].shape[0], outputs, height, width)
+            stride, *padding = chains[i + 5 : i + 10]
+            sizes = convolved(sizes, stride, padding)
+        result = maps[source].new_empty(maps[source].shape[0], outputs, *sizes)
         maps.append(result.contiguous(memory_format=torch.channels_last))
     return maps[len(inputs) :]

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyrcnn import deploy
-from pyrcnn.deploy.chain import ConvChain, ConvChains, suits
+from pyrcnn.deploy.chain import ConvChain, ConvChains, reads_any_layout, suits
 from pyrcnn.deploy.fold import traced
 from pyrcnn.deploy.pack import PackedConv2d, pack
-from pyrcnn.models.layers import pad_same
+from pyrcnn.models.layers import pad_same, upsample_nearest
 from tests.deploy.small import small
 
 MOBILE = "centernet_mobilenet_v2_fpn_512"
@@ -47,6 +47,22 @@ class Found(nn.Module):
         x = self.second(F.relu(self.first(x)))
         x = self.less(self.middle(self.more(x)))
         return self.out(torch.relu(self.hidden(self.slim(x)))), F.relu(x + self.back(self.wide(x)))
+
+
+class Picture(nn.Module):
+    """A network's beginning and a pyramid's step."""
+
+    def __init__(self, padding: int):
+        super().__init__()
+        self.padding = padding
+        self.first, self.filter, self.project = nn.Conv2d(3, 10, 3, 2, padding), depthwise(10), nn.Conv2d(10, 6, 1)
+        self.coarser, self.narrow = depthwise(6, 2), nn.Conv2d(6, 8, 1)
+        self.lateral = nn.Conv2d(6, 8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x if self.padding else pad_same(x, 3, 2)
+        x = self.project(F.relu6(self.filter(F.relu6(self.first(x)))))
+        return upsample_nearest(self.narrow(self.coarser(x))) + self.lateral(x)
 
 
 class Left(nn.Module):
@@ -95,6 +111,23 @@ def test_chains_compute_what_their_layers_do(size: tuple[int, ...]) -> None:
             torch.testing.assert_close(got, value, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("padding", [0, 1])
+def test_a_picture_and_a_pyramid(padding: int) -> None:
+    network = Picture(padding)
+    with torch.no_grad():
+        graph = packed(network, (1, 3, 64, 80))
+        assert chains(graph) == 3
+        assert reads_any_layout(graph)
+        assert not [m for m in graph.modules() if isinstance(m, PackedConv2d | nn.Conv2d)]
+        for size in ((1, 3, 64, 80), (2, 3, 28, 140)):
+            x = torch.randn(size)
+            wanted = network(x)
+            for layout in (torch.contiguous_format, torch.channels_last):
+                got = graph(x.contiguous(memory_format=layout))
+                torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+    assert not reads_any_layout(packed(Found(), (1, 4, 32, 32)))
+
+
 def test_what_others_need_is_left_alone() -> None:
     network, x = Left(), torch.randn(1, 8, 40, 40)
     with torch.no_grad():
@@ -112,7 +145,7 @@ def test_what_it_is_used_for(monkeypatch: pytest.MonkeyPatch) -> None:
     def used(**options: Any) -> int:
         return chains(deploy.optimize(model, size=(512, 512), **options))
 
-    assert used() == 17 + 1 + 3 + 3  # MobileNet's blocks, its top and the pyramid's, merges, heads
+    assert used() == 17 + 1 + 3 + 3 + 3  # MobileNet's blocks, its top and the pyramid's, laterals, merges, heads
     assert not used(chain=False)
     assert not used(channels_last=False)
     assert not used(fuse=False)
@@ -125,7 +158,9 @@ def test_what_it_is_used_for(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_whole_networks_compute_the_same(name: str) -> None:
     model = small(name)
     fast = deploy.optimize(model, size=(512, 512))
-    assert chains(fast) >= 24
+    assert chains(fast) >= 27
+    assert sum(isinstance(m, ConvChains) for m in fast.modules()) == 1  # from the picture to the heads
+    assert fast.layout == torch.contiguous_format  # the first convolution reads it as it is
     pixels = torch.randn(2, 3, 160, 96)
     with torch.no_grad():
         for name, value in model.heads(pixels).items():

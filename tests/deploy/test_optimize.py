@@ -120,7 +120,9 @@ def test_the_calls_are_the_models(tmp_path: Any) -> None:
     assert fast([]) == []
     pixels, sizes, scales = fast.preprocess(pictures())
     wanted = model.preprocess(pictures())
-    assert pixels.is_contiguous(memory_format=torch.channels_last)
+    assert pixels.is_contiguous(memory_format=fast.layout)
+    unchained = deploy.optimize(model, chain=False)
+    assert unchained.preprocess(pictures())[0].is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(sizes, wanted[1])
     assert torch.equal(scales, wanted[2])
     found = fast.predict_padded(pixels, sizes)

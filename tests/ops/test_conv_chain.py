@@ -33,8 +33,12 @@ class Chain(NamedTuple):
     last: int = 0
     stride: int = 1
     padding: tuple[int, ...] = (1, 1, 1, 1)
+    up: int = 1  # 2: what is added is half as high and wide
+    window_stride: int = 0  # of expand as a 3x3 convolution
+    window_padding: tuple[int, ...] = (0, 0, 0, 0)
 
 
+NO_PADDING = (0, 0, 0, 0)
 # widths beside a panel's 16 and its half, fewer pixels than are multiplied at a time, sizes below the kernel
 SMALL = [
     Chain(),
@@ -50,6 +54,14 @@ SMALL = [
     Chain(inputs=6, height=2, width=1, project=6, padding=(0, 2, 1, 0)),
     Chain(inputs=6, height=4, width=5, expand=7, project=3, padding=(2, 2, 2, 2)),
     Chain(inputs=6, height=3, width=8, expand=20, project=9, stride=2, padding=(0, 0, 0, 0)),
+    *(Chain(inputs=5, project=48, last=few, images=2) for few in (1, 2, 3, 4)),
+    Chain(inputs=7, depthwise=False, project=10, images=2, height=4, width=6, padding=NO_PADDING, up=2),
+    Chain(inputs=7, expand=20, project=18, images=2, height=6, width=8, up=2),
+    Chain(inputs=5, project=32, last=2, height=4, width=4, up=2),
+    Chain(inputs=3, expand=20, project=9, height=9, width=8, window_stride=2, window_padding=(0, 0, 1, 1)),
+    Chain(inputs=3, expand=17, project=5, height=7, width=8, stride=2, window_stride=1, window_padding=(1, 2, 0, 1)),
+    Chain(inputs=2, expand=4, project=5, height=2, width=3, window_stride=2, window_padding=(1, 1, 1, 1)),
+    Chain(inputs=3, expand=4, project=3, last=2, height=5, width=5, window_stride=2),
 ]
 # several tiles on either side, and channels in several chunks
 LARGE = [
@@ -59,6 +71,10 @@ LARGE = [
     Chain(inputs=64, height=20, width=33, expand=384, project=90),
     Chain(inputs=24, height=30, width=70, project=256, last=90),
     Chain(images=3, inputs=320, height=9, width=20, expand=1280, depthwise=False, project=64, padding=(0, 0, 0, 0)),
+    Chain(inputs=24, height=30, width=134, project=256, last=2),
+    Chain(images=2, inputs=24, height=18, width=140, depthwise=False, project=40, padding=NO_PADDING, up=2),
+    Chain(images=2, inputs=3, height=70, width=262, expand=32, window_stride=2, window_padding=(0, 0, 1, 1)),
+    Chain(images=2, inputs=3, height=69, width=262, expand=32, window_stride=2, window_padding=(1, 1, 1, 1)),
 ]
 
 
@@ -75,12 +91,13 @@ def sample(chain: Chain) -> dict[str, Any]:
     relu = (0.0, math.inf)
     made: dict[str, Any] = {
         "x": 2 * torch.randn(chain.images, chain.inputs, chain.height, chain.width, generator=g),
-        "expand": layer(chain.expand, chain.inputs, 1, RELU6) if chain.expand else None,
+        "expand": layer(chain.expand, chain.inputs, 3 if chain.window_stride else 1, RELU6) if chain.expand else None,
         "filters": layer(middle, 1, 3, (-1.0, 5.0)) if chain.depthwise else None,
         "project": layer(chain.project, middle, 1, relu if chain.last else (-3.0, 4.0)),
         "last": layer(chain.last, chain.project, 1, (-2.0, math.inf)) if chain.last else None,
     }
-    made["other"] = torch.randn(run(made, chain).shape, generator=g)
+    images, outputs, rows, columns = run(made, chain).shape
+    made["other"] = torch.randn(images, outputs, rows // chain.up, columns // chain.up, generator=g)
     return made
 
 
@@ -90,7 +107,9 @@ def run(made: dict[str, Any], chain: Chain, x: Tensor | None = None, other: Tens
     limits = [x for stage in stages for x in (stage[2:] if stage else NO_LIMITS[:2])]
     x = made["x"] if x is None else x
     outputs, maps = chain.last or chain.project, [x] if other is None else [x, other]
-    native = ops.Chain(*weights, outputs, chain.stride, chain.padding, limits, other=-1 if other is None else 1)
+    native = ops.Chain(*weights, outputs, chain.stride, chain.padding, limits, other=-1 if other is None else 1,
+                       up=1 if other is None else chain.up, window_stride=chain.window_stride,
+                       window_padding=chain.window_padding)  # fmt: skip
     (result,) = conv_chains(maps, [native])
     return result
 
@@ -102,13 +121,17 @@ def torchs(made: dict[str, Any], chain: Chain, other: Tensor | None) -> Tensor:
     for name in ("expand", "filters", "project", "last"):
         if made[name] is not None:
             weight, bias, low, high = made[name]
-            if name == "filters":
+            if name == "expand" and chain.window_stride:
+                above, before, below, after = chain.window_padding
+                x = F.conv2d(F.pad(x, (before, after, above, below)), weight.double(), bias.double(),
+                             chain.window_stride)  # fmt: skip
+            elif name == "filters":
                 x = F.conv2d(F.pad(x, (left, right, top, bottom)), weight.double(), bias.double(), chain.stride,
                              groups=len(weight))  # fmt: skip
             else:
                 x = F.conv2d(x, weight.double(), bias.double())
             if other is not None and name == ("last" if chain.last else "project"):
-                x = x + other
+                x = x + (reference.doubled(other) if chain.up == 2 else other)
             x = x.clamp(low, high)
     return x
 
@@ -119,7 +142,10 @@ def test_it_is_what_loops_compute(chain: Chain) -> None:
     layers = [made[name] for name in ("expand", "filters", "project", "last")]
     x, other = made["x"], made["other"]
     for added in (None, other):
-        wanted = reference.conv_chain(x, *layers, added, chain.stride, chain.padding)
+        full = reference.doubled(other) if chain.up == 2 and added is not None else added
+        wanted = reference.conv_chain(
+            x, *layers, full, chain.stride, chain.padding, chain.window_stride, chain.window_padding
+        )
         got = run(made, chain, other=added)
         assert got.is_contiguous(memory_format=torch.channels_last)
         torch.testing.assert_close(got.double(), wanted, rtol=1e-5, atol=2e-5)
@@ -152,7 +178,11 @@ def test_nothing(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("chain", [Chain(expand=32), Chain(project=40, last=4)], ids=["block", "head"])
+@pytest.mark.parametrize(
+    "chain",
+    [Chain(expand=32), Chain(project=40, last=4), Chain(project=48, last=2), Chain(expand=32, window_stride=1)],
+    ids=["block", "head", "slim head", "first"],
+)
 def test_not_a_number_stays_where_it_is(value: float, chain: Chain) -> None:
     made = sample(chain)
     clean = run(made, chain)
@@ -207,7 +237,8 @@ def test_it_traces(monkeypatch: pytest.MonkeyPatch, layout: torch.memory_format)
     monkeypatch.setattr(ops, "_op", lambda *arguments: called.append(arguments) or ops_op(*arguments))
     inputs, chains = several()
     conv_chains([x.contiguous(memory_format=layout) for x in inputs], chains)
-    for chain in (SMALL[2], SMALL[4], SMALL[7], Chain(height=2, width=5, padding=(0, 0, 0, 0))):
+    windows = [chain for chain in SMALL if chain.window_stride]
+    for chain in (SMALL[2], SMALL[4], SMALL[7], *windows, Chain(height=2, width=5, padding=(0, 0, 0, 0))):
         made = sample(chain)
         run(made, chain, made["x"].contiguous(memory_format=layout))
     for arguments in called:
@@ -223,6 +254,8 @@ def test_weights_without_a_bias() -> None:
     assert torch.equal(packed[1, 1:, :4].T, weight[16:, :, 0, 0])
     assert not packed[1, :, 4:].any()
     assert not packed[:, 0].any()
+    window = torch.randn(16, 2, 3, 3)
+    assert torch.equal(chain_weight(window)[0, 1 + 5], window[:, 1, 0, 2])  # rows of the kernel with all inputs each
 
 
 GOOD = ops.Chain(torch.zeros(2, 5, 16), torch.zeros(2, 10, 16), torch.zeros(2, 21, 16), None, 24, 1, (1, 1, 1, 1))
@@ -242,7 +275,11 @@ GOOD = ops.Chain(torch.zeros(2, 5, 16), torch.zeros(2, 10, 16), torch.zeros(2, 2
      ("last", {"last": torch.zeros(2, 25, 16).half()}), ("project", {"last": torch.zeros(2, 34, 16)}),
      ("outputs", {"outputs": 0}), ("other", {"other": 1, "added": torch.zeros(1, 24, 6, 5)}),
      ("other", {"other": 1, "added": torch.zeros(1, 24, 6, 6).half()}), ("other", {"other": 0}),
-     ("stride", {"stride": 3}),
+     ("stride", {"stride": 3}), ("stride", {"stride": 0}), ("up", {"up": 2}), ("up", {"other": 1, "up": 0}),
+     ("up", {"other": 1, "up": 3}), ("other", {"other": 1, "up": 2}), ("window_stride", {"window_stride": 3}),
+     ("window_stride", {"window_stride": -1}), ("window_stride", {"window_stride": 1, "expand": None}),
+     ("window_padding", {"window_padding": (1, 0, 0, 0)}), ("expand", {"window_stride": 1}),
+     ("window_padding", {"window_stride": 1, "window_padding": (3, 0, 0, 0)}),
      ("stride", {"stride": 2, "depthwise": None, "padding": (0,) * 4}), ("chains", {"padding": (1, 1)}),
      ("padding", {"padding": (1, 1, 1, 3)}), ("padding", {"padding": (-1, 1, 1, 1)}),
      ("padding", {"depthwise": None}), ("limits", {"limits": (0.0, 6.0)})],
@@ -259,7 +296,7 @@ def test_bad_arguments(name: str, changes: dict[str, Any]) -> None:
 
 def test_a_weight_for_every_stage() -> None:
     x, weight = torch.zeros(1, 4, 6, 6), chain_weight(torch.zeros(4, 4, 1, 1))
-    numbers = [0, -1, 0, 4, 1, 0, 0, 0, 0]
+    numbers = [0, -1, 1, 0, 4, 1, *[0] * 9]
     assert ops_op([x], [weight], numbers, NO_LIMITS)[0].shape == (1, 4, 6, 6)
     for weights in ([], [weight] * 2):
         with pytest.raises((RuntimeError, ValueError), match="weights must be one for each stage"):

@@ -52,6 +52,30 @@ def depthwise(x: Tensor, layer: Layer, stride: int, padding: Sequence[int]) -> T
     return out
 
 
+def window(x: Tensor, layer: Layer, stride: int, padding: Sequence[int]) -> Tensor:
+    """A 3x3 convolution of all channels, zeros around them: ``padding`` top, left, bottom, right."""
+    weight, bias, low, high = layer
+    top, left, bottom, right = padding
+    n, c, h, w = x.shape
+    padded = torch.zeros(n, c, h + top + bottom, w + left + right, dtype=torch.float64)
+    padded[:, :, top : top + h, left : left + w] = x
+    rows, columns = max((padded.shape[2] - 3) // stride + 1, 0), max((padded.shape[3] - 3) // stride + 1, 0)
+    out = torch.empty(n, len(weight), rows, columns, dtype=torch.float64)
+    for i in range(n):
+        for y in range(rows):
+            for z in range(columns):
+                seen = padded[i, :, y * stride : y * stride + 3, z * stride : z * stride + 3]
+                for o in range(len(weight)):
+                    total = bias[o].double() + (weight[o].double() * seen).sum()
+                    out[i, o, y, z] = _clamp(total.item(), low, high)
+    return out
+
+
+def doubled(x: Tensor) -> Tensor:
+    """Each pixel four times."""
+    return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
 def conv_chain(
     x: Tensor,
     expand: Layer | None,
@@ -61,10 +85,12 @@ def conv_chain(
     other: Tensor | None,
     stride: int,
     padding: Sequence[int],
+    window_stride: int = 0,
+    window_padding: Sequence[int] = (0, 0, 0, 0),
 ) -> Tensor:
-    """The four layers, those that are there, one after the other."""
+    """The four layers, those that are there, one after the other; the first is 3x3 where ``window_stride`` is not 0."""
     if expand is not None:
-        x = pointwise(x, expand)
+        x = window(x, expand, window_stride, window_padding) if window_stride else pointwise(x, expand)
     if filters is not None:
         x = depthwise(x, filters, stride, padding)
     x = pointwise(x, project, None if last is not None else other)

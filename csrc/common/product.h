@@ -1,0 +1,30 @@
+// The inner loop of a matrix product: a few rows of the left matrix times a panel of the right one, all sums in
+// registers. Included by *_kernel.cpp only.
+#pragma once
+#include "pack.h"
+
+// Sums stay in registers only if the loops over them are unrolled, whatever those hold.
+#define PYRCNN_UNROLLED _Pragma("GCC unroll 16")
+
+namespace pyrcnn::PYRCNN_ISA {
+
+constexpr int kPanel = 16;  // columns of the right matrix that lie together: it is [depth][kPanel]
+constexpr int kPanelPacks = kPanel / kLanes;
+constexpr int kSums = 12;  // packs of sums: enough to hide the latency of an fma, and few enough for 16 registers
+
+// Adds left [Rows, depth], whose rows are `pitch` apart, times right [depth][kPanel], of which the first `Packs` packs
+// are wanted.
+template <int Rows, int Packs>
+PYRCNN_HD void multiply_add(Pack<float> (&sum)[Rows][Packs], const float* left, int64_t pitch, int64_t depth,
+                            const float* right) {
+  for (const float* end = left + depth; left < end; ++left, right += kPanel) {
+    Pack<float> column[Packs];
+    for (int p = 0; p < Packs; ++p) column[p] = load(right + p * kLanes);
+    for (int r = 0; r < Rows; ++r) {
+      const Pack<float> value = broadcast(left[r * pitch]);
+      for (int p = 0; p < Packs; ++p) sum[r][p] = fma(value, column[p], sum[r][p]);
+    }
+  }
+}
+
+}  // namespace pyrcnn::PYRCNN_ISA
