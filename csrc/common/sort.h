@@ -63,6 +63,38 @@ template <int kBits, typename Item> Item* radix_sort(Item* items, Item* scratch,
   return items;
 }
 
+// The same in two passes, over the first 2 * kBits bits below those that all keys share: that leaves few items out of
+// order, which go to their places by insertion. Should they be many after all, it is radix_sort's turn.
+template <int kBits, typename Item> Item* coarse_sort(Item* items, Item* scratch, int64_t n) {
+  constexpr int kBins = 1 << kBits;
+  auto low = items[0].key(), high = low;
+  for (int64_t i = 1; i < n; ++i) low = lower(low, items[i].key()), high = higher(high, items[i].key());
+  int dropped = 0;
+  while ((high - low) >> dropped >> (2 * kBits) != 0) ++dropped;
+  uint32_t starts[2][kBins] = {};
+  for (int64_t i = 0; i < n; ++i) {
+    const auto key = (items[i].key() - low) >> dropped;
+    ++starts[0][key & (kBins - 1)], ++starts[1][key >> kBits];
+  }
+  for (int pass = 0; pass < 2; ++pass) {
+    const int shift = dropped + pass * kBits;
+    uint32_t sum = 0;
+    for (uint32_t& start : starts[pass]) sum += std::exchange(start, sum);
+    for (int64_t i = 0; i < n; ++i) scratch[starts[pass][((items[i].key() - low) >> shift) & (kBins - 1)]++] = items[i];
+    std::swap(items, scratch);
+  }
+  int64_t moves = n;
+  for (int64_t i = 1; i < n; ++i) {
+    if (items[i - 1].key() <= items[i].key()) continue;
+    const Item item = items[i];
+    int64_t at = i;
+    for (; at > 0 && items[at - 1].key() > item.key() && moves > 0; --at, --moves) items[at] = items[at - 1];
+    items[at] = item;
+    if (moves == 0) return radix_sort<kBits>(items, scratch, n);
+  }
+  return items;
+}
+
 template <typename C> Ranked<C>* sort_ranked(Ranked<C>* items, Ranked<C>* scratch, int64_t n) {
   if (n < 2) return items;
   if (n <= 16) {  // by insertion
@@ -74,7 +106,8 @@ template <typename C> Ranked<C>* sort_ranked(Ranked<C>* items, Ranked<C>* scratc
     }
     return items;
   }
-  return n <= 2048 ? radix_sort<8>(items, scratch, n) : radix_sort<11>(items, scratch, n);
+  if (n <= 4096) return coarse_sort<9>(items, scratch, n);
+  return n <= 65536 ? coarse_sort<11>(items, scratch, n) : radix_sort<11>(items, scratch, n);
 }
 
 // order[0..n) = indices of `scores` by descending score; n < 2^32.

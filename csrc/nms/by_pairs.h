@@ -34,8 +34,8 @@ struct Stretch {
   int64_t first, last, end;
 };
 
-// Candidates in tiles, ready to be searched for pairs. Their order does not matter here, so this can be made while
-// their scores are sorted.
+// Which candidates go to which tiles. Their order does not matter here, so this can be found out while their scores are
+// sorted.
 template <typename C> struct Layout {
   std::unique_ptr<uint32_t[]> numbers;  // of the candidate in each place of a tile
   std::unique_ptr<Tile<C>[]> tiles;
@@ -48,7 +48,7 @@ template <typename C> struct Layout {
 // Candidate i is of the group group_of[i], and there are sizes[g] candidates of group g; null where there is one group.
 template <typename T>
 Layout<compute_t<T>> lay_out(const Candidates<T>& candidates, const uint32_t* group_of,
-                             const std::vector<uint32_t>& sizes, compute_t<T> threshold) {
+                             const std::vector<uint32_t>& sizes) {
   using C = compute_t<T>;
   constexpr int64_t kChunk = 64;  // tiles that are searched together
   const int64_t n = candidates.count;
@@ -77,15 +77,21 @@ Layout<compute_t<T>> lay_out(const Candidates<T>& candidates, const uint32_t* gr
   result.tiles = scratch<Tile<C>>(count);
   result.extents = scratch<C>(kExtents * nodes);
   result.all = {count, result.numbers.get(), result.tiles.get(), {result.extents.get(), nodes}};
-  PYRCNN_KERNEL(fill_tiles<T>)(candidates, threshold, result.all);
+  for (int e = 0; e < kExtents; ++e)
+    std::fill(result.extents.get() + e * nodes + count, result.extents.get() + (e + 1) * nodes, C(NAN));
   return result;
 }
 
 // Which candidates are suppressed, by rank: gone[rank] is 1 or 0. Nothing at all if there are too many pairs to tell.
 // rank_of[i] is the rank of candidate i; null where the candidates are in order of rank.
-template <typename C> std::vector<uint8_t> find_gone(Layout<C> layout, const uint32_t* rank_of, C threshold) {
+template <typename T, typename C = compute_t<T>>
+std::vector<uint8_t> find_gone(const Candidates<T>& candidates, Layout<C> layout, const uint32_t* rank_of,
+                               C threshold) {
   constexpr int64_t kRoom = 8 * kTile;  // edges for each tile
   const int64_t n = layout.candidates, count = layout.all.tile_count, parts = int64_t(layout.stretches.size());
+  parallel(count, 70, [&](int64_t first, int64_t last) {
+    PYRCNN_KERNEL(fill_tiles<T>)(candidates, threshold, first, last, layout.all);
+  });
   const auto edges = scratch<Edge>(count * kRoom);
   std::vector<int64_t> found(parts);
   const double tiles_each = double(count) / double(parts), rivals = double(count) / double(layout.groups);

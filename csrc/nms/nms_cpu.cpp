@@ -43,20 +43,20 @@ template <typename T> struct Start {
       if (task == 0) return sort_scores(scores, n, order.get());
       const Candidates<T> all{boxes, nullptr, n};
       if (group_values == nullptr) {
-        if (pairs_pay(all, threshold)) layout = lay_out(all, nullptr, {uint32_t(n)}, threshold);
+        if (pairs_pay(all, threshold)) layout = lay_out(all, nullptr, {uint32_t(n)});
       } else {
         groups.emplace(data<int64_t>(*group_values), nullptr, n);
-        if (pairs_pay_in_largest(all, threshold)) layout = lay_out(all, groups->of.data(), groups->sizes, threshold);
+        if (pairs_pay_in_largest(all, threshold)) layout = lay_out(all, groups->of.data(), groups->sizes);
       }
     });
   }
 
   // Which boxes are suppressed, by rank; nothing where pairs do not pay.
-  std::vector<uint8_t> gone(int64_t n, C threshold) {
+  std::vector<uint8_t> gone(const T* boxes, int64_t n, C threshold) {
     if (!layout) return {};
     const auto rank_of = scratch<uint32_t>(n);
     for (int64_t i = 0; i < n; ++i) rank_of[order[i]] = uint32_t(i);
-    return find_gone(std::move(*layout), rank_of.get(), threshold);
+    return find_gone(Candidates<T>{boxes, nullptr, n}, std::move(*layout), rank_of.get(), threshold);
   }
 
  private:
@@ -92,7 +92,7 @@ Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
     const compute_t<T> threshold(iou_threshold);
     Start<T> start(data<T>(b), data<T>(s), nullptr, n, threshold);
     const uint32_t* order = start.order.get();
-    const std::vector<uint8_t> gone = start.gone(n, threshold);
+    const std::vector<uint8_t> gone = start.gone(data<T>(b), n, threshold);
     if (!gone.empty()) return remaining(order, gone);
     const auto kept = scratch<uint32_t>(n);
     const int64_t count = suppress_in_turn(Candidates<T>{data<T>(b), order, n}, threshold, n, kept.get());
@@ -135,7 +135,7 @@ Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs
     using T = typename decltype(type)::type;
     const compute_t<T> threshold(iou_threshold);
     Start<T> start(data<T>(b), data<T>(s), &values, n, threshold);
-    std::vector<uint8_t> gone = start.gone(n, threshold);
+    std::vector<uint8_t> gone = start.gone(data<T>(b), n, threshold);
     if (gone.empty()) gone = gone_of_each(data<T>(b), start.order.get(), *start.groups, threshold);
     return remaining(start.order.get(), gone);
   });

@@ -26,9 +26,10 @@ PYRCNN_DECLARE_KERNEL(template <typename T> int64_t, greedy_indexed,
 PYRCNN_DECLARE_KERNEL(template <typename T> void, strew,
                       (const Candidates<T>& candidates, uint32_t* keys, uint32_t* bins, uint32_t* ranks))
 
-// The tiles and extents of `to`, whose ranks strew() found.
+// Tiles [first, last) of `to`, whose ranks strew() found, and their extents.
 PYRCNN_DECLARE_KERNEL(template <typename T> void, fill_tiles,
-                      (const Candidates<T>& candidates, compute_t<T> threshold, const Strewn<compute_t<T>>& to))
+                      (const Candidates<T>& candidates, compute_t<T> threshold, int64_t first, int64_t last,
+                       const Strewn<compute_t<T>>& to))
 
 // The edges of tiles [first, last) among themselves and with later tiles before `end`, or -1 if there are more than
 // about `room`. `near` is scratch, a number for every tile and kSpare more. The threshold must be one that Screen can

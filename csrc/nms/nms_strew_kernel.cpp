@@ -11,15 +11,33 @@ constexpr int64_t kBlock = 4 * kTile;  // boxes that are copied together: what w
 // Candidates rank_of(0), rank_of(1), ... up to kBlock, side by side; NaN for kNobody.
 template <typename T, typename F>
 PYRCNN_HD void copy_block(const Candidates<T>& candidates, const F& rank_of, compute_t<T>* boxes) {
+  using C = compute_t<T>;
   for (int64_t i = 0; i < kBlock; ++i, boxes += 4) {
     const uint32_t rank = rank_of(i);
     if (rank == kNobody) {
-      for (int side = 0; side < 4; ++side) boxes[side] = compute_t<T>(NAN);
+      for (int side = 0; side < 4; ++side) boxes[side] = C(NAN);
+      continue;
+    }
+    const T* row = candidates.boxes + 4 * int64_t(candidates.rows == nullptr ? rank : candidates.rows[rank]);
+    if constexpr (sizeof(T) == sizeof(C)) {
+      memcpy(boxes, row, 4 * sizeof(C));
     } else {
-      const T* row = candidates.boxes + 4 * int64_t(candidates.rows == nullptr ? rank : candidates.rows[rank]);
-      for (int side = 0; side < 4; ++side) boxes[side] = compute_t<T>(row[side]);
+      for (int side = 0; side < 4; ++side) boxes[side] = C(row[side]);
     }
   }
+}
+
+// Candidates `first` up to kBlock more, where they lie if they lie side by side, else in `room`.
+template <typename T>
+PYRCNN_HD const compute_t<T>* block_at(const Candidates<T>& candidates, int64_t first, compute_t<T>* room) {
+  if constexpr (sizeof(T) == sizeof(compute_t<T>)) {
+    if (candidates.rows == nullptr && first + kBlock <= candidates.count) return candidates.boxes + 4 * first;
+  }
+  const auto in_order = [&](int64_t i) __attribute__((always_inline)) {
+    return first + i < candidates.count ? uint32_t(first + i) : kNobody;
+  };
+  copy_block(candidates, in_order, room);
+  return room;
 }
 
 template <typename C> PYRCNN_HD C least(Pack<C> pack) {
@@ -137,19 +155,15 @@ template <typename T> void strew(const Candidates<T>& candidates, uint32_t* keys
   using C = compute_t<T>;
   constexpr int lanes = lanes_of<C>;
   const int64_t count = candidates.count;
-  C boxes[4 * kBlock];
-  const auto in_order = [&](int64_t first) __attribute__((always_inline)) {
-    return [first, count](int64_t i)
-               __attribute__((always_inline)) { return first + i < count ? uint32_t(first + i) : kNobody; };
-  };
+  C room[4 * kBlock];
   Curve<C> curve;
   for (int64_t first = 0; first < count; first += kBlock) {
-    copy_block(candidates, in_order(first), boxes);
+    const C* boxes = block_at(candidates, first, room);
     for (int i = 0; i < kBlock; i += lanes) curve.extend(place_of(load_boxes<C>(boxes + 4 * i)));
   }
   curve.finish();
   for (int64_t first = 0; first < count; first += kBlock) {
-    copy_block(candidates, in_order(first), boxes);
+    const C* boxes = block_at(candidates, first, room);
     for (int64_t i = 0; i < kBlock && first + i < count; i += lanes) {
       const Mask<C> key = box_order<C>(curve.key(place_of(load_boxes<C>(boxes + 4 * i))));
       if constexpr (sizeof(C) == 4) {
@@ -163,14 +177,15 @@ template <typename T> void strew(const Candidates<T>& candidates, uint32_t* keys
 }
 
 template <typename T>
-void fill_tiles(const Candidates<T>& candidates, compute_t<T> threshold, const Strewn<compute_t<T>>& to) {
+void fill_tiles(const Candidates<T>& candidates, compute_t<T> threshold, int64_t first, int64_t last,
+                const Strewn<compute_t<T>>& to) {
   using C = compute_t<T>;
   C boxes[4 * kBlock];
   const Screen<C> screen(threshold);
   const Reach<C> reach(threshold);
-  const int64_t end = to.tile_count * kTile;
-  for (int64_t t = 0; t < to.tile_count; ++t) {
-    const int64_t at = t * kTile, in_block = at % kBlock;
+  const int64_t end = last * kTile;
+  for (int64_t t = first; t < last; ++t) {
+    const int64_t at = t * kTile, in_block = (at - first * kTile) % kBlock;
     if (in_block == 0) {
       const auto rank_of = [&](int64_t i)
                                __attribute__((always_inline)) { return at + i < end ? to.ranks[at + i] : kNobody; };
@@ -178,13 +193,11 @@ void fill_tiles(const Candidates<T>& candidates, compute_t<T> threshold, const S
     }
     fill(boxes + 4 * in_block, screen, reach, to.tiles[t], to.extents, t);
   }
-  for (int e = 0; e < kExtents; ++e)
-    for (int64_t t = to.tile_count; t < to.extents.nodes; ++t) to.extents.rows[e * to.extents.nodes + t] = C(NAN);
 }
 
 #define PYRCNN_INSTANTIATE(T)                                                 \
   template void strew(const Candidates<T>&, uint32_t*, uint32_t*, uint32_t*); \
-  template void fill_tiles(const Candidates<T>&, compute_t<T>, const Strewn<compute_t<T>>&);
+  template void fill_tiles(const Candidates<T>&, compute_t<T>, int64_t, int64_t, const Strewn<compute_t<T>>&);
 PYRCNN_INSTANTIATE(float)
 PYRCNN_INSTANTIATE(double)
 PYRCNN_INSTANTIATE(Half)

@@ -91,7 +91,7 @@ int64_t suppress(const Candidates<T>& candidates, compute_t<T> threshold, int64_
   const int64_t n = candidates.count;
   if (max_output >= n / 2 && pairs_pay(candidates, threshold)) {
     const std::vector<uint8_t> gone =
-        find_gone(lay_out(candidates, nullptr, {uint32_t(n)}, threshold), nullptr, threshold);
+        find_gone(candidates, lay_out(candidates, nullptr, {uint32_t(n)}), nullptr, threshold);
     if (!gone.empty()) {
       int64_t count = 0;
       for (int64_t i = 0; i < n && count < max_output; ++i) kept[count] = uint32_t(i), count += 1 ^ gone[i];
