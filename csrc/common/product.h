@@ -8,16 +8,16 @@
 
 namespace pyrcnn::PYRCNN_ISA {
 
-constexpr int kPanel = 16;  // columns of the right matrix that lie together: it is [depth][kPanel]
-constexpr int kPanelPacks = kPanel / kLanes;
 constexpr int kSums = 12;  // packs of sums: enough to hide the latency of an fma, and few enough for 16 registers
 
-// Adds left [Rows, depth], whose rows are `pitch` apart, times right [depth][kPanel], of which the first `Packs` packs
-// are wanted.
-template <int Rows, int Packs>
+// Adds left [Rows, depth], whose rows are `pitch` apart, times right [depth][Panel], of which the first `Packs` packs
+// are wanted. Ahead: what follows `right` in memory will be multiplied next, and is asked for meanwhile.
+template <int Panel, bool Ahead = false, int Rows, int Packs>
 PYRCNN_HD void multiply_add(Pack<float> (&sum)[Rows][Packs], const float* left, int64_t pitch, int64_t depth,
                             const float* right) {
-  for (const float* end = left + depth; left < end; ++left, right += kPanel) {
+  const int64_t ahead = depth * Panel;
+  for (const float* end = left + depth; left < end; ++left, right += Panel) {
+    if constexpr (Ahead) __builtin_prefetch(right + ahead);
     Pack<float> column[Packs];
     for (int p = 0; p < Packs; ++p) column[p] = load(right + p * kLanes);
     for (int r = 0; r < Rows; ++r) {

@@ -12,11 +12,10 @@ using pyrcnn::PYRCNN_ISA::kLanes;
 using pyrcnn::PYRCNN_ISA::load;
 using pyrcnn::PYRCNN_ISA::store;
 
-using pyrcnn::PYRCNN_ISA::kPanelPacks;
 using pyrcnn::PYRCNN_ISA::kSums;
 using pyrcnn::PYRCNN_ISA::multiply_add;
 
-static_assert(kPanel == pyrcnn::PYRCNN_ISA::kPanel);
+constexpr int kPanelPacks = kPanel / kLanes;
 constexpr int kTaps = kKernel * kKernel;
 
 PYRCNN_HD P clamped(P value, P low, P high) {  // so that NaN stays
@@ -63,8 +62,8 @@ PYRCNN_HD void multiply_rows(const Source& from, int64_t row, int64_t depth, con
       load(to.begin + (row + r) * to.begin_pixel + p * kLanes);
   const float* left = from.at + row * pixel;
   for (; depth >= run; depth -= run, left += from.step, weight += run * kPanel)
-    multiply_add(sum, left, pixel, run, weight);
-  if (depth > 0) multiply_add(sum, left, pixel, depth, weight);
+    multiply_add<kPanel>(sum, left, pixel, run, weight);
+  if (depth > 0) multiply_add<kPanel>(sum, left, pixel, depth, weight);
   const int64_t to_pixel = to.pixel, channels = to.channels;
   float* at = to.at + row * to_pixel;
   if (to.other) {

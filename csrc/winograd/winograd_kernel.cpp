@@ -1,4 +1,4 @@
-#include "../common/pack.h"
+#include "../common/product.h"
 #include "winograd.h"
 
 namespace pyrcnn::winograd::PYRCNN_ISA {
@@ -7,11 +7,13 @@ namespace {
 using P = pyrcnn::PYRCNN_ISA::Pack<float>;
 using pyrcnn::PYRCNN_ISA::fma;
 using pyrcnn::PYRCNN_ISA::kLanes;
+using pyrcnn::PYRCNN_ISA::kSums;
 using pyrcnn::PYRCNN_ISA::load;
+using pyrcnn::PYRCNN_ISA::multiply_add;
 using pyrcnn::PYRCNN_ISA::store;
 
 constexpr int kPacks = kPanel / kLanes;  // per panel
-constexpr int kRows = 12 / kPacks;       // rows of a product in registers: 12 sums hide the latency of an fma
+constexpr int kRows = kSums / kPacks;    // rows of a product in registers
 
 struct Place {
   int64_t image, y, x;  // of a tile's first pixel
@@ -55,15 +57,7 @@ PYRCNN_HD void to_frequencies(const Layer& l, int64_t first, int64_t count, cons
 // a [Rows, depth] times b [depth, kPanel] -> to [Rows, kPanel].
 template <int Rows> PYRCNN_HD void multiply_rows(const float* a, int64_t depth, const float* b, float* to) {
   P sum[Rows][kPacks] = {};
-  for (int64_t c = 0; c < depth; ++c, b += kPanel) {
-    __builtin_prefetch(b + depth * kPanel);  // of the plane that follows: it comes from the outer caches
-    P right[kPacks];
-    for (int p = 0; p < kPacks; ++p) right[p] = load(b + p * kLanes);
-    for (int r = 0; r < Rows; ++r) {
-      const P left = a[r * depth + c] - P{};
-      for (int p = 0; p < kPacks; ++p) sum[r][p] = fma(left, right[p], sum[r][p]);
-    }
-  }
+  multiply_add<kPanel, true>(sum, a, depth, depth, b);  // the next plane's weights come from the outer caches
   for (int r = 0; r < Rows; ++r)
     for (int p = 0; p < kPacks; ++p) store(to + r * kPanel + p * kLanes, sum[r][p]);
 }
