@@ -35,20 +35,33 @@ template <typename C> struct Rules {
   C offset;
 };
 
+// Where an anchor stands, and where its deltas lie.
+template <typename T> struct Spot {
+  uint32_t x, y, kind;  // cell, and which of its anchors
+  const T* deltas;
+};
+template <typename T> PYRCNN_HD Spot<T> spot_of(const Level<T>& level, int64_t image, uint32_t index) {
+  const uint32_t per_cell = uint32_t(level.per_cell), width = uint32_t(level.width);
+  const uint32_t cell = index / per_cell, kind = index % per_cell, y = cell / width, x = cell % width;
+  return {x, y, kind,
+          level.deltas + image * level.delta_image + 4 * int64_t(kind) * level.delta_channel +
+              int64_t(y) * level.delta_row + int64_t(x) * level.delta_column};
+}
+
+template <typename T, typename C = compute_t<T>>
+PYRCNN_HD AnchorDelta<C> anchor_delta(const Level<T>& level, const Rules<C>& rules, const Spot<T>& spot) {
+  const C shift_x = (C(spot.x) + rules.offset) * level.stride_x, shift_y = (C(spot.y) + rules.offset) * level.stride_y;
+  const int64_t next = level.delta_channel, cell = 4 * int64_t(spot.kind);
+  const T* d = spot.deltas;
+  return {
+      {shift_x + level.cell_anchors.template at<C>(cell), shift_y + level.cell_anchors.template at<C>(cell + 1),
+       shift_x + level.cell_anchors.template at<C>(cell + 2), shift_y + level.cell_anchors.template at<C>(cell + 3)},
+      {C(d[0]) / rules.weights[0], C(d[next]) / rules.weights[1], C(d[2 * next]) / rules.weights[2],
+       C(d[3 * next]) / rules.weights[3]}};
+}
 template <typename T, typename C = compute_t<T>>
 PYRCNN_HD AnchorDelta<C> anchor_delta(const Level<T>& level, const Rules<C>& rules, int64_t image, uint32_t index) {
-  const uint32_t per_cell = uint32_t(level.per_cell), width = uint32_t(level.width);
-  const uint32_t cell = index / per_cell, a = index % per_cell, y = cell / width, x = cell % width;
-  const C shift_x = (C(x) + rules.offset) * level.stride_x, shift_y = (C(y) + rules.offset) * level.stride_y;
-  const T* d = level.deltas + image * level.delta_image + 4 * int64_t(a) * level.delta_channel +
-               int64_t(y) * level.delta_row + int64_t(x) * level.delta_column;
-  const int64_t next = level.delta_channel;
-  return {{shift_x + level.cell_anchors.template at<C>(4 * int64_t(a)),
-           shift_y + level.cell_anchors.template at<C>(4 * int64_t(a) + 1),
-           shift_x + level.cell_anchors.template at<C>(4 * int64_t(a) + 2),
-           shift_y + level.cell_anchors.template at<C>(4 * int64_t(a) + 3)},
-          {C(d[0]) / rules.weights[0], C(d[next]) / rules.weights[1], C(d[2 * next]) / rules.weights[2],
-           C(d[3 * next]) / rules.weights[3]}};
+  return anchor_delta(level, rules, spot_of(level, image, index));
 }
 
 }  // namespace pyrcnn::generate_proposals

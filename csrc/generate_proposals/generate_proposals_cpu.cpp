@@ -129,16 +129,23 @@ Kept<compute_t<T>> propose(const Level<T>& level, const Rules<compute_t<T>>& rul
 
 // The best of all levels by score; equal scores in the order of the levels. Returns how many, at most `most`.
 template <typename C> int64_t merge(const Kept<C>* levels, int64_t count, int64_t most, C* boxes, C* scores) {
+  constexpr C kNone = C(-1);  // less than any score
   int64_t next[kMaxLevels] = {}, n = 0;
+  C heads[kMaxLevels];  // the scores that are next
+  for (int64_t l = 0; l < count; ++l) heads[l] = levels[l].count > 0 ? levels[l].scores[0] : kNone;
   for (; n < most; ++n) {
-    int64_t best = -1;
-    for (int64_t l = 0; l < count; ++l)
-      if (next[l] < levels[l].count && (best < 0 || levels[l].scores[next[l]] > levels[best].scores[next[best]]))
-        best = l;
-    if (best < 0) break;
+    int64_t best = 0;
+    C highest = heads[0];
+    for (int64_t l = 1; l < count; ++l) {  // two selections, no branch
+      best = heads[l] > highest ? l : best;
+      highest = higher(heads[l], highest);
+    }
+    if (highest == kNone) break;
+    const Kept<C>& from = levels[best];
     const int64_t i = next[best]++;
-    std::copy_n(levels[best].boxes.data() + 4 * i, 4, boxes + 4 * n);
-    scores[n] = levels[best].scores[i];
+    heads[best] = i + 1 < from.count ? from.scores[i + 1] : kNone;
+    std::copy_n(from.boxes.data() + 4 * i, 4, boxes + 4 * n);
+    scores[n] = highest;
   }
   return n;
 }

@@ -28,8 +28,21 @@ template <typename T>
 int64_t decode_clip_filter(const Level<T>& level, const Rules<compute_t<T>>& rules, int64_t image,
                            const Window<compute_t<T>>& window, const uint32_t* indices, int64_t count,
                            compute_t<T>* boxes, uint32_t* ranks) {
-  const auto fetch = [&](int64_t i) { return anchor_delta(level, rules, image, indices[i]); };
-  return decode_and_fit(count, fetch, rules.cap, window, boxes, ranks);
+  constexpr int64_t kBlock =
+      64;  // the deltas of so many anchors are asked for before any is needed: they lie scattered
+  Spot<T> spots[kBlock];
+  const auto fetch = [&](int64_t i) { return anchor_delta(level, rules, spots[i]); };
+  int64_t n = 0;
+  for (int64_t first = 0; first < count; first += kBlock) {
+    const int64_t some = lower(count - first, kBlock);
+    for (int64_t i = 0; i < some; ++i) {
+      spots[i] = spot_of(level, image, indices[first + i]);
+      for (int64_t c = 0; c < 4; ++c) __builtin_prefetch(spots[i].deltas + c * level.delta_channel);
+    }
+    const int64_t end = n + decode_and_fit(some, fetch, rules.cap, window, boxes + 4 * n, ranks + n);
+    for (; n < end; ++n) ranks[n] += uint32_t(first);
+  }
+  return n;
 }
 
 template <typename C> void sigmoid(C* values, int64_t count) {
