@@ -31,35 +31,41 @@ double suppression_cost(double n) { return n * (20 + 0.05 * n); }
 // be found at once all boxes in tiles. Two threads share it: sorting and the rest need nothing of each other.
 template <typename T> struct Start {
   using C = compute_t<T>;
-  std::unique_ptr<uint32_t[]> order;
+  std::unique_ptr<uint32_t[]> order, rank_of;  // best first, and the reverse, where pairs may pay
   std::optional<Grouping> groups;
   std::optional<Layout<C>> layout;
 
   // group_values: int64, null where there is one group.
   Start(const T* boxes, const T* scores, const Tensor* group_values, int64_t n, C threshold)
       : order(scratch<uint32_t>(n)) {
-    constexpr double kCost = 10;  // of half of it, for a box
-    parallel_tasks(2, 2 * kCost * double(n), [&](int64_t task) {
-      if (task == 0) return sort_scores(scores, n, order.get());
-      const Candidates<T> all{boxes, nullptr, n};
-      if (group_values == nullptr) {
-        if (pairs_pay(all, threshold)) layout = lay_out(all, nullptr, {uint32_t(n)});
-      } else {
-        groups.emplace(data<int64_t>(*group_values), nullptr, n);
-        if (pairs_pay_in_largest(all, threshold)) layout = lay_out(all, groups->of.data(), groups->sizes);
-      }
+    constexpr double kCost = 20;  // for a box
+    parallel_tasks(2, kCost * double(n), [&](int64_t task) {
+      if (task == 0) sort(scores, n);
+      else spread({boxes, nullptr, n}, group_values, threshold);
     });
   }
 
   // Which boxes are suppressed, by rank; nothing where pairs do not pay.
   std::vector<uint8_t> gone(const T* boxes, int64_t n, C threshold) {
     if (!layout) return {};
-    const auto rank_of = scratch<uint32_t>(n);
-    for (int64_t i = 0; i < n; ++i) rank_of[order[i]] = uint32_t(i);
     return find_gone(Candidates<T>{boxes, nullptr, n}, std::move(*layout), rank_of.get(), threshold);
   }
 
  private:
+  void sort(const T* scores, int64_t n) {
+    sort_scores(scores, n, order.get());
+    if (n < kPairedBoxes) return;
+    rank_of = scratch<uint32_t>(n);
+    for (int64_t i = 0; i < n; ++i) rank_of[order[i]] = uint32_t(i);
+  }
+  void spread(const Candidates<T>& all, const Tensor* group_values, C threshold) {
+    if (group_values == nullptr) {
+      if (pairs_pay(all, threshold)) layout = lay_out(all, nullptr, {uint32_t(all.count)});
+    } else {
+      groups.emplace(data<int64_t>(*group_values), nullptr, all.count);
+      if (pairs_pay_in_largest(all, threshold)) layout = lay_out(all, groups->of.data(), groups->sizes);
+    }
+  }
   bool pairs_pay_in_largest(const Candidates<T>& all, C threshold) const {
     const std::vector<uint32_t>& sizes = groups->sizes;
     if (all.count < kPairedBoxes || all.count < 8 * int64_t(sizes.size())) return false;
