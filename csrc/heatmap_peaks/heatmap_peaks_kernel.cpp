@@ -122,7 +122,8 @@ template <typename T> struct Rows {
       : part(part), map(part.map), cells(map.channels * map.height * map.width) {}
   PYRCNN_HD int64_t ahead() const { return 0; }
   PYRCNN_HD Verdict judge(int64_t position) const {
-    const int64_t row = position / map.width, x = position - row * map.width, y = row % map.height;
+    const int64_t row = position / map.width, x = position - row * map.width;
+    const int64_t y = map.channels == 1 ? row : row % map.height;
     const bool one_row = x + kGroup <= map.width, upper = y > 0, lower = y + 1 < map.height;
     // What lies before and after a row is read in vain, and before the first map and after the last one not at all.
     const int64_t reach = 1 + (upper ? map.width : 0), far = kGroup + 1 + (lower ? map.width : 0);
@@ -148,43 +149,45 @@ PYRCNN_HD void scan_groups(const Scan<T>& part, int64_t begin, int64_t end) {
   const Judge judge(part);
   const T* values = part.map.values;
   const int64_t ahead = judge.ahead() + kPage / int64_t(sizeof(T)), advance = lanes % part.lists;
-  int64_t phase = begin % part.lists, position = begin;  // phase: the list of the next value
-  struct Found {
-    int64_t position;
-    uint32_t reaching;
-    Verdict verdict;
-  } found[kGroupsAtOnce];
+  int64_t position = begin;
+  // Those of the values from `at` on that reach their floors; `phase` is the list of the first one.
+  const auto reaching = [&](int64_t at, int64_t& phase) {
+    const Mask<C> reach = load(values + at) >= (one_list ? broadcast(part.floors[0]) : load(part.floors + phase));
+    phase += advance;
+    if (phase >= part.lists) phase -= part.lists;
+    return reach;
+  };
   for (int64_t groups; (groups = lower((end - position) / kGroup, int64_t{kGroupsAtOnce})) > 0;) {
-    const Pack<C> floor = broadcast(part.floors[0]);
-    int64_t reaching = 0, peaks = 0;
+    int64_t candidates[kGroupsAtOnce], count = 0, phase = one_list ? 0 : position % part.lists;
     for (const int64_t stop = position + groups * kGroup; position < stop; position += kGroup) {
       expect(values + position, kGroup, ahead);
-      uint32_t word = 0;
+      Mask<C> any = reaching(position, phase);
 #pragma GCC unroll 16
-      for (int i = 0; i < kGroup; i += lanes) {
-        word |= bits(load(values + position + i) >= (one_list ? floor : load(part.floors + phase))) << i;
-        if (one_list) continue;
-        phase += advance;
-        if (phase >= part.lists) phase -= part.lists;
-      }
-      found[reaching].position = position, found[reaching].reaching = word;
-      reaching += word != 0;
+      for (int i = lanes; i < kGroup; i += lanes) any = any | reaching(position + i, phase);
+      candidates[count] = position;
+      count += bits(any) != 0;
     }
-    for (int64_t i = 0; i < reaching; ++i) {
-      Found f = found[i];
-      f.verdict = judge.judge(f.position);
-      f.verdict.open &= f.reaching, f.verdict.peaks &= f.reaching;
-      found[peaks] = f;
-      peaks += (f.verdict.open | f.verdict.peaks) != 0;
+    struct {
+      int64_t position;
+      uint32_t word;
+      bool open;
+    } found[kGroupsAtOnce];
+    int64_t peaks = 0;
+    for (int64_t c = 0; c < count; ++c) {
+      const Verdict verdict = judge.judge(candidates[c]);
+      uint32_t word = 0;
+      if (!one_list) phase = candidates[c] % part.lists;
+#pragma GCC unroll 16
+      for (int i = 0; i < kGroup; i += lanes) word |= bits(reaching(candidates[c] + i, phase)) << i;
+      found[peaks] = {candidates[c], word & (verdict.peaks | verdict.open), verdict.open != 0};
+      peaks += found[peaks].word != 0;
     }
-    for (int64_t i = 0; i < peaks; ++i) {
-      const Found& f = found[i];
-      for (uint32_t word = f.verdict.open | f.verdict.peaks; word != 0; word &= word - 1) {
-        const int64_t at = f.position + __builtin_ctz(word), list = one_list ? 0 : at % part.lists;
-        if (f.verdict.open != 0) visit(part, at);
+    for (int64_t i = 0; i < peaks; ++i)
+      for (uint32_t word = found[i].word; word != 0; word &= word - 1) {
+        const int64_t at = found[i].position + __builtin_ctz(word), list = one_list ? 0 : at % part.lists;
+        if (found[i].open) visit(part, at);
         else if (may_matter(part, list, at)) add(part, list, at);
       }
-    }
   }
   for (; position < end; ++position) visit(part, position);
 }
