@@ -6,6 +6,7 @@ namespace {
 
 constexpr double kNanosecondsPerTap = 0.2;        // one tap of one channel
 constexpr int64_t kTileBytes = int64_t(1) << 20;  // what a task accumulates into: it should stay in the L2 cache
+constexpr int64_t kTasksPerThread = 4;            // of a plane, if it has rows enough
 
 // A task owns some rows and one block of channels of one plane: it alone adds to them, RoI after RoI in the order of
 // the tables, so the sums do not depend on the number of threads.
@@ -13,13 +14,16 @@ struct Task {
   int64_t plane, block, first, last;
 };
 
-template <typename C> std::vector<Task> split(const Pyramid<C>& pyramid) {
+// In blocks of `size` channels.
+template <typename C> std::vector<Task> split(const Pyramid<C>& pyramid, int64_t size) {
   std::vector<Task> tasks;  // block by block, so that every thread gets large levels and small ones
-  for (int64_t block = 0; block * kBlock < pyramid.channels; ++block)
+  const int64_t blocks = ceil_div(pyramid.channels, size), threads = torch::stable::get_num_threads();
+  for (int64_t block = 0; block < blocks; ++block)
     for (int64_t plane = 0; plane < pyramid.levels * pyramid.images; ++plane) {
       const int64_t level = plane / pyramid.images, height = pyramid.height[level], width = pyramid.width[level];
       if (height * width == 0) continue;
-      const int64_t rows = std::max<int64_t>(1, kTileBytes / int64_t(width * kBlock * sizeof(C)));
+      const int64_t rows = std::clamp(kTileBytes / int64_t(width * size * sizeof(C)), int64_t{1},
+                                      ceil_div(height * blocks, kTasksPerThread * threads));
       for (int64_t first = 0; first < height; first += rows)
         tasks.push_back({plane, block, first, std::min(first + rows, height)});
     }
@@ -48,41 +52,50 @@ void backward(const Tensor& grad, const Pyramid<C>& pyramid, const Options& o, T
   const int64_t channels = pyramid.channels, bins = int64_t(o.bins_y) * o.bins_x;
   const bool grad_last = is_channels_last(grad);
   tables.group_by_plane(pyramid.levels * pyramid.images);
-  const std::vector<Task> tasks = split(pyramid);
+  // NHWC gradients of the compute type are added up where they belong, all channels at once; others in a tile.
+  const bool in_place = std::is_same_v<T, C> && channels_last && grad_last && channels > 0 && channels % kBlock == 0;
+  const std::vector<Task> tasks = split(pyramid, in_place ? channels : kBlock);
   int64_t largest = 0;
   for (const Task& t : tasks) largest = std::max(largest, (t.last - t.first) * pyramid.width[t.plane / pyramid.images]);
   const double samples = o.sampling_ratio > 0 ? o.sampling_ratio : 3.0;
   const double taps = 4 * samples * samples * double(bins * channels * int64_t(tables.taps.size()));
-  const double cost = taps * kNanosecondsPerTap / double(tasks.size() + 1) + double(largest * kBlock) * 0.2;
-  parallel(int64_t(tasks.size()), cost, [&](int64_t begin, int64_t end) {
-    const auto tile = workspace<C>(largest * kBlock);
-    const auto scratch = workspace<T>(bins * kBlock);
+  const auto run_tasks = [&](int64_t begin, int64_t end) {
+    const auto tile = workspace<C>(in_place ? 0 : largest * kBlock);
+    const auto scratch = workspace<T>(in_place ? 0 : bins * kBlock);
     for (int64_t at = begin; at < end; ++at) {
       const Task& task = tasks[at];
       const int64_t level = task.plane / pyramid.images, image = task.plane % pyramid.images;
       const int64_t height = pyramid.height[level], width = pyramid.width[level];
       const int64_t c = task.block * kBlock, count = std::min<int64_t>(kBlock, channels - c);
-      std::fill_n(tile.get(), (task.last - task.first) * width * kBlock, C(0));
+      const int64_t pixels = (task.last - task.first) * width, pixel = task.first * width;
+      T* to = mutable_data<T>(grads[level]) + image * channels * height * width;
+      C* sums = tile.get();
+      if constexpr (std::is_same_v<T, C>)
+        if (in_place) sums = to + pixel * channels;
+      std::fill_n(sums, pixels * (in_place ? channels : kBlock), C(0));
       for (int64_t i = tables.start[task.plane]; i < tables.start[task.plane + 1]; ++i) {
         const int64_t k = tables.order[i];
         const Taps<C>& roi = tables.taps[k];
         if (roi.first_row >= task.last || roi.last_row <= task.first) continue;
         const T* from = data<T>(grad) + k * channels * bins + (grad_last ? c : c * bins);
         if (grad_last && count == kBlock) {
-          spread_to(roi, from, channels, width, task.first, task.last, tile.get());
+          spread_to(roi, from, channels, in_place ? channels : kBlock, width, task.first, task.last, sums);
           continue;
         }
         const Bins needed = bins_on(roi, task.first, task.last);
         read(from + needed.first * (grad_last ? channels : 1), needed.last - needed.first, grad_last ? channels : 1,
              count, grad_last ? 1 : bins, scratch.get() + needed.first * kBlock);
-        spread_to(roi, scratch.get(), kBlock, width, task.first, task.last, tile.get());
+        spread_to(roi, scratch.get(), kBlock, kBlock, width, task.first, task.last, sums);
       }
-      T* to = mutable_data<T>(grads[level]) + image * channels * height * width;
-      const int64_t pixels = (task.last - task.first) * width, pixel = task.first * width;
+      if (in_place) continue;
       if (channels_last) write(tile.get(), pixels, channels, count, 1, to + pixel * channels + c);
       else write(tile.get(), pixels, 1, count, height * width, to + c * height * width + pixel);
     }
-  });
+  };
+  const int64_t count = int64_t(tasks.size());
+  const double cost = taps * kNanosecondsPerTap + double(count * largest * kBlock) * 0.2;
+  if (in_place) parallel_tasks(count, cost, [&](int64_t i) { run_tasks(i, i + 1); });
+  else parallel(count, cost / double(count + 1), run_tasks);
 }
 
 std::vector<Tensor> cpu(const Tensor& grad, const Tensor& rois, Integers heights, Integers widths, int64_t images,

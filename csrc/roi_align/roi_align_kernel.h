@@ -19,15 +19,15 @@ PYRCNN_DECLARE_KERNEL(template <typename T> void, pool_tile,
                        T* out))
 
 // Backward. read_grad brings the gradient of some bins, one block of channels, into `scratch` [bins, kBlock]; spread
-// adds the gradient of all of a RoI's bins, `bin_stride` values apart, to rows [first, last) of an image held in `tile`
-// [last - first, width, kBlock]; write_pixels stores those rows.
-// `channel_stride` and `bin_stride` / `pixel_stride` say where the block lies in memory.
+// adds the gradient of all of a RoI's bins, `bin_stride` values apart, to rows [first, last) of an image, which lie at
+// `to` [last - first, width, channels], whose channels are a multiple of kBlock; write_pixels stores such rows of a
+// block. `channel_stride` and `bin_stride` / `pixel_stride` say where the block lies in memory.
 PYRCNN_DECLARE_KERNEL(template <typename T> void, read_grad,
                       (const T* grad, int64_t bins, int64_t bin_stride, int64_t channels, int64_t channel_stride,
                        T* scratch))
 PYRCNN_DECLARE_KERNEL(template <typename T> void, spread,
-                      (const Taps<compute_t<T>>& taps, const T* grad, int64_t bin_stride, int64_t width, int64_t first,
-                       int64_t last, compute_t<T>* tile))
+                      (const Taps<compute_t<T>>& taps, const T* grad, int64_t bin_stride, int64_t channels,
+                       int64_t width, int64_t first, int64_t last, compute_t<T>* to))
 PYRCNN_DECLARE_KERNEL(template <typename T> void, write_pixels,
                       (const compute_t<T>* tile, int64_t pixels, int64_t pixel_stride, int64_t channels,
                        int64_t channel_stride, T* to))
