@@ -94,6 +94,10 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
       "bool channels_last) -> Tensor");
 
   // convolutions of optimized networks
+  m.def(
+      "_tile_conv2d(Tensor input, Tensor weight, Tensor bias, Tensor? other, SymInt outputs, int kernel, int stride, "
+      "int "
+      "padding, float low, float high) -> Tensor");
   m.def("_winograd_conv2d(Tensor input, Tensor weight, Tensor? bias, Tensor? other, float low, float high) -> Tensor");
   m.def("_conv_chains(Tensor[] inputs, Tensor[] weights, SymInt[] chains, float[] limits) -> Tensor[]");
 

@@ -30,7 +30,11 @@ clip_boxes_to_image remove_small_boxes sigmoid_focal_loss FeaturePyramidNetwork 
 OURS = """nms_padded decode_boxes encode_boxes grid_anchors decode_anchors generate_proposals roi_align_levels
 roi_detections match_boxes crop_and_resize heatmap_peaks decode_centers match_keypoints draw_gaussians preprocess"""
 
-CPU_ALONE = {"_conv_chains", "_winograd_conv2d"}  # optimized networks on CUDA leave convolutions to cuDNN
+CPU_ALONE = {
+    "_conv_chains",
+    "_tile_conv2d",
+    "_winograd_conv2d",
+}  # optimized networks on CUDA leave convolutions to cuDNN
 
 
 def ids(path: Path) -> str:

@@ -53,6 +53,7 @@ from .misc import FrozenBatchNorm2d
 # isort: split
 # for optimized networks alone: imported so that its operator is complete, not exported
 from . import conv_chain as _conv_chain  # noqa: F401
+from . import tile_conv as _tile_conv  # noqa: F401
 from . import winograd as _winograd  # noqa: F401
 
 __all__ = [

@@ -1,0 +1,182 @@
+// Products of bfloat16 matrices in tiles, as AMX has them: eight registers of 16 rows of 64 bytes, and one instruction
+// that adds the product of 16 x 32 and 32 x 16 values to 16 x 16 float32 sums. Machines without compute the same by
+// plain loops, so that what is built on tiles runs and is tested everywhere. Included by *_kernel.cpp only.
+#pragma once
+#include "pack.h"
+#include "product.h"
+
+namespace pyrcnn {
+
+constexpr int kTileRows = 16;     // of a tile: pixels of the left matrix, pairs of channels of the right one
+constexpr int kTileDepth = 32;    // values in a row of a left tile: channels of the input
+constexpr int kTilePanel = 32;    // outputs whose weights lie together: two tiles
+constexpr int kBlockPixels = 32;  // pixels of a block: two tiles
+constexpr int kBlockSums = kBlockPixels * kTilePanel;
+
+}  // namespace pyrcnn
+
+namespace pyrcnn::PYRCNN_ISA {
+
+// The registers as memory. tdpbf16ps adds up the products of even and of odd channels apart, and flushes subnormals
+// (which this does not).
+struct PlainTiles {
+  alignas(64) unsigned char tile[8][kTileRows][64];
+
+  template <int N> PYRCNN_HD void zero() { memset(tile[N], 0, sizeof tile[N]); }
+  template <int N> PYRCNN_HD void load(const void* at, int64_t stride) {
+    for (int r = 0; r < kTileRows; ++r) memcpy(tile[N][r], static_cast<const char*>(at) + r * stride, 64);
+  }
+  template <int N> PYRCNN_HD void store(void* at, int64_t stride) const {
+    for (int r = 0; r < kTileRows; ++r) memcpy(static_cast<char*>(at) + r * stride, tile[N][r], 64);
+  }
+  template <int Sum, int Left, int Right> void multiply() {
+    for (int r = 0; r < kTileRows; ++r) {
+      float sum[16], even[16] = {}, odd[16] = {};
+      for (int k = 0; k < kTileDepth / 2; ++k) {
+        BFloat16 left[2], right[32];
+        memcpy(left, tile[Left][r] + 4 * k, sizeof left);
+        memcpy(right, tile[Right][k], sizeof right);
+        for (int c = 0; c < 16; ++c) even[c] += float(left[0]) * float(right[2 * c]);
+        for (int c = 0; c < 16; ++c) odd[c] += float(left[1]) * float(right[2 * c + 1]);
+      }
+      memcpy(sum, tile[Sum][r], sizeof sum);
+      for (int c = 0; c < 16; ++c) sum[c] += even[c] + odd[c];
+      memcpy(tile[Sum][r], sum, sizeof sum);
+    }
+  }
+};
+
+#if defined(PYRCNN_AMX) && defined(__AVX512F__)
+// The machine's registers, all of full size while this lives. Assembly rather than intrinsics: those of GCC 12 do not
+// say that they read and write memory.
+struct AmxTiles {
+  AmxTiles() {
+    struct {
+      uint8_t palette = 1, start_row = 0, reserved[14] = {};
+      uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+      uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+    } config;
+    static_assert(sizeof config == 64);
+    asm volatile("ldtilecfg %0" ::"m"(config));
+  }
+  ~AmxTiles() { asm volatile("tilerelease"); }
+  AmxTiles(const AmxTiles&) = delete;
+  AmxTiles& operator=(const AmxTiles&) = delete;
+
+  template <int N> PYRCNN_HD void zero() { asm volatile("tilezero %%tmm%c0" ::"i"(N)); }
+  template <int N> PYRCNN_HD void load(const void* at, int64_t stride) {
+    asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(at), "r"(stride), "i"(N) : "memory");
+  }
+  template <int N> PYRCNN_HD void store(void* at, int64_t stride) const {
+    asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(at), "r"(stride), "i"(N) : "memory");
+  }
+  template <int Sum, int Left, int Right> PYRCNN_HD void multiply() {
+    asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sum), "i"(Left), "i"(Right));
+  }
+};
+#else
+using AmxTiles = PlainTiles;
+#endif
+
+// The left matrix: value c of pixel i is value c % run of i in place c / run. Places lie `step` apart, and after
+// `across` of them the next row of places begins, `down` after the last one; run is a multiple of kTileDepth.
+struct TileSource {
+  const BFloat16* at;
+  int64_t pixel, run, step;
+  int64_t across = INT64_MAX, down = 0;
+};
+
+// sums [16 * Rows][kTilePanel] = (Add: +=) a block's product. Its pixels are 16 from source.at on and, with Rows 2, 16
+// from `second` on, all of which are read; `weight` [depth / 2][kTilePanel][2]: pairs of channels; depth is a multiple
+// of kTileDepth. Columns: the halves of the panel that are wanted.
+template <int Rows, int Columns, bool Add, class Tiles>
+PYRCNN_HD void multiply_block(Tiles& tiles, const TileSource& source, const BFloat16* second, int64_t depth,
+                              const BFloat16* weight, float* sums) {
+  constexpr int64_t weight_bytes = sizeof(BFloat16) * 2 * kTilePanel, sum_bytes = sizeof(float) * kTilePanel;
+  float* const below = sums + kTileRows * kTilePanel;
+  if constexpr (Add) {
+    tiles.template load<0>(sums, sum_bytes);
+    if constexpr (Columns > 1) tiles.template load<1>(sums + 16, sum_bytes);
+    if constexpr (Rows > 1) tiles.template load<2>(below, sum_bytes);
+    if constexpr (Rows * Columns > 2) tiles.template load<3>(below + 16, sum_bytes);
+  } else {
+    tiles.template zero<0>();
+    if constexpr (Columns > 1) tiles.template zero<1>();
+    if constexpr (Rows > 1) tiles.template zero<2>();
+    if constexpr (Rows * Columns > 2) tiles.template zero<3>();
+  }
+  const int64_t pixel_bytes = int64_t(sizeof(BFloat16)) * source.pixel, run = source.run, step = source.step;
+  const int64_t across = source.across, down = source.down;
+  const auto place = [&](const BFloat16* first, const BFloat16* below_it, int64_t channels) {
+    for (int64_t c = 0; c < channels; c += kTileDepth) {
+      tiles.template load<4>(first + c, pixel_bytes);
+      tiles.template load<6>(weight, weight_bytes);
+      tiles.template multiply<0, 4, 6>();
+      if constexpr (Rows > 1) {
+        tiles.template load<5>(below_it + c, pixel_bytes);
+        tiles.template multiply<2, 5, 6>();
+      }
+      if constexpr (Columns > 1) {
+        tiles.template load<7>(weight + 32, weight_bytes);
+        tiles.template multiply<1, 4, 7>();
+        if constexpr (Rows > 1) tiles.template multiply<3, 5, 7>();
+      }
+      weight += kTileDepth * kTilePanel;
+      // Weights come from the second cache, and nothing but this asks for them early.
+      PYRCNN_UNROLLED for (int line = 0; line < kTileDepth * kTilePanel; line += 32) __builtin_prefetch(weight + line);
+    }
+  };
+  for (int64_t row = 0; depth > 0; row += down)
+    for (int64_t i = 0; i < across && depth > 0; ++i, depth -= run)
+      place(source.at + row + i * step, second + row + i * step, depth < run ? depth : run);
+  tiles.template store<0>(sums, sum_bytes);
+  if constexpr (Columns > 1) tiles.template store<1>(sums + 16, sum_bytes);
+  if constexpr (Rows > 1) tiles.template store<2>(below, sum_bytes);
+  if constexpr (Rows * Columns > 2) tiles.template store<3>(below + 16, sum_bytes);
+}
+
+template <int Rows, bool Add, class Tiles>
+PYRCNN_HD void multiply_rows(Tiles& tiles, const TileSource& source, const BFloat16* second, int64_t depth,
+                             const BFloat16* weight, int64_t channels, float* sums) {
+  if (channels > kTilePanel / 2) multiply_block<Rows, 2, Add>(tiles, source, second, depth, weight, sums);
+  else multiply_block<Rows, 1, Add>(tiles, source, second, depth, weight, sums);
+}
+
+// The same for 32 pixels, or 16 where `second` is null, and the panel's first `channels` outputs.
+// Its own function: the copies of the loop above are many.
+template <bool Add, class Tiles>
+__attribute__((noinline)) void multiply_tiles(Tiles& tiles, const TileSource& source, const BFloat16* second,
+                                              int64_t depth, const BFloat16* weight, int64_t channels, float* sums) {
+  if (second) multiply_rows<2, Add>(tiles, source, second, depth, weight, channels, sums);
+  else multiply_rows<1, Add>(tiles, source, source.at, depth, weight, channels, sums);
+}
+
+// What becomes of a sum.
+struct TileFinish {
+  const float* bias;  // [kTilePanel]
+  float low, high;
+};
+
+// A pixel's sums of a whole panel, plus `other` or null, clamped (NaN stays).
+PYRCNN_HD void finish_panel(const TileFinish& finish, const float* sums, const BFloat16* other, BFloat16* to) {
+  using P = Pack<float>;
+  const P low = broadcast(finish.low), high = broadcast(finish.high);
+  for (int k = 0; k < kTilePanel; k += kLanes) {
+    P value = load(sums + k) + load(finish.bias + k);
+    if (other) value += load(other + k);
+    value = low > value ? low : value;
+    store(to + k, high < value ? high : value);
+  }
+}
+
+// ... of its first `channels` outputs.
+PYRCNN_HD void finish_pixel(const TileFinish& finish, const float* sums, const BFloat16* other, int64_t channels,
+                            BFloat16* to) {
+  if (channels >= kTilePanel) return finish_panel(finish, sums, other, to);
+  BFloat16 in[kTilePanel] = {}, out[kTilePanel];
+  if (other) memcpy(in, other, sizeof(BFloat16) * size_t(channels));
+  finish_panel(finish, sums, other ? in : nullptr, out);
+  memcpy(to, out, sizeof(BFloat16) * size_t(channels));
+}
+
+}  // namespace pyrcnn::PYRCNN_ISA
