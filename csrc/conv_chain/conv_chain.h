@@ -1,24 +1,30 @@
 // Convolutions in a row, tile by tile: [1x1 or 3x3 ->] [depthwise 3x3 ->] 1x1 [-> 1x1], each with a bias and a clamp.
 // What they pass on stays in the caches: MobileNetV2's blocks (Sandler et al. 2018) widen a map six times in between.
+// T: what maps are stored as, between the convolutions of a chain too.
 #pragma once
 #include "../common/hd.h"
 
 namespace pyrcnn::conv_chain {
 
-constexpr int kPanel = 16;  // outputs whose weights lie together
+// Outputs whose weights lie together; so do a pixel's channels in the workspace, where they are a line of the cache.
+template <typename T> constexpr int kPanel = 64 / int(sizeof(T));
+// Rows of a panel's weights that are its bias, which is float32.
+template <typename T> constexpr int kBiasRows = int(sizeof(float) / sizeof(T));
 constexpr int kKernel = 3;  // of a 3x3 convolution, both sides
+constexpr int kTaps = kKernel * kKernel;
 constexpr int kStrip = 24;  // pixels between the last two 1x1 convolutions: 24 KiB at 256 channels
 
-// A 1x1 convolution. weight is [panels, 1 + inputs, kPanel], the row before an input's being the bias; null: none.
-struct Pointwise {
-  const float* weight;
+// A 1x1 convolution. weight is [panels, kBiasRows + inputs, kPanel], the rows before the inputs' being the bias; null:
+// none.
+template <typename T> struct Pointwise {
+  const T* weight;
   int64_t inputs, outputs;
   float low, high;
 };
 
-// The depthwise one: weight [panels, 1 + 9, kPanel], the bias first; null: none.
-struct Depthwise {
-  const float* weight;
+// The depthwise one: weight [panels, kBiasRows + kTaps, kPanel], the bias first; null: none.
+template <typename T> struct Depthwise {
+  const T* weight;
   int64_t stride, top, left;  // top, left: rows and columns of zeros before the map
   float low, high;
 };
@@ -32,20 +38,20 @@ struct Window {
   int64_t step_image, step_channel, step_row, step_column;
 };
 
-struct Chain {
-  Pointwise expand;
+template <typename T> struct Chain {
+  Pointwise<T> expand;
   Window window;
-  Depthwise depthwise;
-  Pointwise project, last;
+  Depthwise<T> depthwise;
+  Pointwise<T> project, last;
   int64_t height, width;            // of what the depthwise convolution sees: the input, or what `window` makes of it
   int64_t inputs;                   // of the input [images, height, width, inputs]
   int64_t rows, columns, outputs;   // of the result; without a depthwise convolution all pixels are one row
   int64_t tile_rows, tile_columns;  // of the result, at most, in a task
   int64_t chunk;                    // panels between expand and project that are in the workspace at a time
-  const float* input;
-  const float* other;  // like the result, or null: added before the last clamp
-  int64_t up;          // 2: `other` is half as high and wide, and each of its pixels counts for four; else 1
-  float* output;       // [images, rows, columns, outputs]
+  const T* input;
+  const T* other;  // like the result, or null: added before the last clamp
+  int64_t up;      // 2: `other` is half as high and wide, and each of its pixels counts for four; else 1
+  T* output;       // [images, rows, columns, outputs]
 };
 
 // The work of one thread at a time: a rectangle of the result.
@@ -53,50 +59,57 @@ struct Task {
   int64_t image, row, column, rows, columns;
 };
 
-PYRCNN_HD int64_t panels(int64_t channels) { return ceil_div(channels, kPanel); }
-PYRCNN_HD int64_t middle(const Chain& c) { return c.project.inputs; }
+template <typename T> PYRCNN_HD int64_t panels(int64_t channels) { return ceil_div(channels, kPanel<T>); }
+template <typename T> PYRCNN_HD int64_t middle(const Chain<T>& c) { return c.project.inputs; }
+
+// Rows of what the depthwise convolution sees that are in the workspace.
+template <typename T> PYRCNN_HD int64_t slots(const Chain<T>& c) { return c.depthwise.weight ? kKernel : 1; }
 
 // Columns of the input that a tile of the result sees.
-PYRCNN_HD int64_t source_columns(const Chain& c, int64_t columns) {
+template <typename T> PYRCNN_HD int64_t source_columns(const Chain<T>& c, int64_t columns) {
   return c.depthwise.weight ? (columns - 1) * c.depthwise.stride + kKernel : columns;
 }
 
 // Columns of the input in a row of `window`'s patches, for as many results.
-PYRCNN_HD int64_t patch_columns(const Chain& c, int64_t columns) { return (columns - 1) * c.window.stride + kKernel; }
+template <typename T> PYRCNN_HD int64_t patch_columns(const Chain<T>& c, int64_t columns) {
+  return (columns - 1) * c.window.stride + kKernel;
+}
 
 // With so few outputs a pack of them would be mostly filler: each is a dot product of packs instead.
 constexpr int64_t kFew = 4;
-PYRCNN_HD bool few_outputs(const Chain& c) { return c.last.weight && c.outputs <= kFew && c.last.inputs % kPanel == 0; }
+template <typename T> PYRCNN_HD bool few_outputs(const Chain<T>& c) {
+  return c.last.weight && c.outputs <= kFew && c.last.inputs % kPanel<T> == 0;
+}
 
 // Where things lie in the workspace of a task.
 struct Workspace {
-  int64_t ring;    // [chunk][kKernel or 1][source_columns][kPanel]: rows of the input, expanded
+  int64_t ring;    // [chunk][slots][source_columns][kPanel]: rows of the input, expanded
   int64_t mid;     // [chunk][tile_columns][kPanel]: a row of the depthwise convolution
   int64_t hidden;  // [panels of project][kStrip][kPanel]: between project and last
   int64_t sums;    // [panels of project][tile_rows * tile_columns][kPanel]: of the chunks so far
   int64_t patch;   // [kKernel][inputs][patch_columns]: the rows of the input under a row of `window`'s results
   int64_t twice;   // [tile_columns][outputs]: a row of `other`, each pixel twice
   int64_t few;     // [outputs][inputs of last]: its weights, where there are few outputs
-  int64_t floats;
+  int64_t values;
 };
-PYRCNN_HD Workspace workspace_of(const Chain& c) {
+template <typename T> PYRCNN_HD Workspace workspace_of(const Chain<T>& c) {
   const bool rows = c.expand.weight || c.depthwise.weight;
-  const int64_t slots = c.depthwise.weight ? kKernel : 1, hidden = panels(c.project.outputs);
+  const int64_t hidden = panels<T>(c.project.outputs);
   int64_t end = 0;
-  const auto take = [&](bool wanted, int64_t floats) {  // whole lines of the cache
+  const auto take = [&](bool wanted, int64_t values) {  // whole lines of the cache
     const int64_t begin = end;
-    end += wanted ? ceil_div(floats, kPanel) * kPanel : 0;
+    end += wanted ? ceil_div(values, kPanel<T>) * kPanel<T> : 0;
     return begin;
   };
   Workspace w{};
-  w.ring = take(rows, c.chunk * slots * source_columns(c, c.tile_columns) * kPanel);
-  w.mid = take(c.depthwise.weight, c.chunk * c.tile_columns * kPanel);
-  w.hidden = take(c.last.weight, hidden * kStrip * kPanel);
-  w.sums = take(c.chunk < panels(middle(c)), hidden * c.tile_rows * c.tile_columns * kPanel);
+  w.ring = take(rows, c.chunk * slots(c) * source_columns(c, c.tile_columns) * kPanel<T>);
+  w.mid = take(c.depthwise.weight, c.chunk * c.tile_columns * kPanel<T>);
+  w.hidden = take(c.last.weight, hidden * kStrip * kPanel<T>);
+  w.sums = take(c.chunk < panels<T>(middle(c)), hidden * c.tile_rows * c.tile_columns * kPanel<T>);
   w.patch = take(c.window.stride, kKernel * c.inputs * patch_columns(c, source_columns(c, c.tile_columns)));
   w.twice = take(c.up > 1, c.tile_columns * c.outputs);
   w.few = take(few_outputs(c), c.outputs * c.last.inputs);
-  w.floats = end;
+  w.values = end;
   return w;
 }
 

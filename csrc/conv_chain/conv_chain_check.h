@@ -62,11 +62,12 @@ inline std::vector<Arguments> arguments(const std::vector<Tensor>& inputs, const
   return chains;
 }
 
-// A weight of `outputs` channels: [panels, rows, kPanel], the bias in the first row.
+// A weight of `outputs` channels: [panels, rows, kPanel<float>], the bias in the first row.
 inline void check_weight(const char* name, const Tensor& weight, int64_t outputs, int64_t rows, const Tensor& input) {
-  check(weight.dim() == 3 && weight.size(0) == panels(outputs) && weight.size(1) == rows && weight.size(2) == kPanel &&
-            weight.is_contiguous() && is_float(weight),
-        name, " must be contiguous float32 [", panels(outputs), ", ", rows, ", ", kPanel, "], got ", shape(weight));
+  check(weight.dim() == 3 && weight.size(0) == panels<float>(outputs) && weight.size(1) == rows &&
+            weight.size(2) == kPanel<float> && weight.is_contiguous() && is_float(weight),
+        name, " must be contiguous float32 [", panels<float>(outputs), ", ", rows, ", ", kPanel<float>, "], got ",
+        shape(weight));
   check_same_device(name, weight, "input", input);
 }
 
@@ -98,10 +99,10 @@ inline Sizes check_chain(const Arguments& a, const Tensor& input, const Tensor* 
   check_window("window_stride", a.window_stride, "window_padding", a.window_padding, a.window_stride != 0);
   check(a.window_stride == 0 || (a.expand && a.depthwise), "window_stride must be 0 without expand and depthwise, got ",
         a.window_stride);
-  check(a.project->dim() == 3 && a.project->size(1) > 1, "project must be [panels, 1 + inputs, ", kPanel, "], got ",
-        shape(*a.project));
+  check(a.project->dim() == 3 && a.project->size(1) > 1, "project must be [panels, 1 + inputs, ", kPanel<float>,
+        "], got ", shape(*a.project));
   if (a.last)
-    check(a.last->dim() == 3 && a.last->size(1) > 1, "last must be [panels, 1 + inputs, ", kPanel, "], got ",
+    check(a.last->dim() == 3 && a.last->size(1) > 1, "last must be [panels, 1 + inputs, ", kPanel<float>, "], got ",
           shape(*a.last));
   Sizes sizes{.middle = a.project->size(1) - 1,
               .hidden = a.last ? a.last->size(1) - 1 : a.outputs,

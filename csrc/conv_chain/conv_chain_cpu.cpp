@@ -25,8 +25,8 @@ Tensor nhwc(const Tensor& t) {
 }
 
 // How the result is cut: see Chain. What a result is the sum of, and in which order, depends on the sizes alone.
-void plan(Chain& c, int64_t images, int64_t threads) {
-  const int64_t all = panels(middle(c));
+void plan(Chain<float>& c, int64_t images, int64_t threads) {
+  const int64_t all = panels<float>(middle(c));
   const int64_t most = c.depthwise.weight ? kColumns : kPixels;
   c.tile_columns = ceil_div(c.columns, ceil_div(c.columns, most));
   const int64_t across = ceil_div(c.columns, c.tile_columns) * images;
@@ -35,11 +35,11 @@ void plan(Chain& c, int64_t images, int64_t threads) {
   c.tile_rows = std::min(c.rows, std::max({kLeastRows, enough, ceil_div(c.rows, wanted)}));
   const int64_t slots = c.depthwise.weight ? kKernel : 1;
   const int64_t pixels = slots * source_columns(c, c.tile_columns) + c.tile_columns;
-  const int64_t panel_bytes = 4 * kPanel * (pixels + c.expand.inputs + c.outputs);
+  const int64_t panel_bytes = 4 * kPanel<float> * (pixels + c.expand.inputs + c.outputs);
   const int64_t chunks = c.last.weight ? 1 : ceil_div(all * panel_bytes, kChunkBytes);
   c.chunk = ceil_div(all, std::min(chunks, all));
   if (c.chunk == all) return;  // else the sums of all chunks so far are in the workspace too
-  const int64_t most_rows = kSumsBytes / (4 * kPanel * panels(c.outputs) * c.tile_columns);
+  const int64_t most_rows = kSumsBytes / (4 * kPanel<float> * panels<float>(c.outputs) * c.tile_columns);
   if (c.tile_rows > most_rows)
     c.tile_rows = std::max(kLeastRows, ceil_div(c.rows, ceil_div(c.rows, std::max<int64_t>(most_rows, 1))));
   c.tile_rows = std::min(c.tile_rows, c.rows);
@@ -47,7 +47,7 @@ void plan(Chain& c, int64_t images, int64_t threads) {
 
 // A chain, how it is cut, and how far it is.
 struct Job {
-  Chain chain;
+  Chain<float> chain;
   int64_t images, down, across, tasks;
   int64_t multiplications;
   std::vector<size_t> after;  // the jobs whose results it reads
@@ -69,11 +69,11 @@ void work(std::vector<Job>& jobs) {
   const auto kernel = PYRCNN_KERNEL(convolve);
   int64_t floats = 0;
   for (const Job& job : jobs)
-    if (job.tasks > 0) floats = std::max(floats, workspace_of(job.chain).floats);
-  const auto memory = workspace<float>(floats + kPanel);
+    if (job.tasks > 0) floats = std::max(floats, workspace_of(job.chain).values);
+  const auto memory = workspace<float>(floats + kPanel<float>);
   float* scratch = memory.get() + (-reinterpret_cast<uintptr_t>(memory.get()) % kLine) / sizeof(float);
   for (Job& job : jobs) {
-    const Chain& c = job.chain;
+    const Chain<float>& c = job.chain;
     if (job.next.load(std::memory_order_relaxed) >= job.tasks) continue;
     for (size_t before : job.after) jobs[before].wait();
     for (int64_t i; (i = job.next.fetch_add(1, std::memory_order_relaxed)) < job.tasks;) {
@@ -107,11 +107,11 @@ struct Maps {
 void prepare(Job& job, const Arguments& a, Maps& maps, const Tensor& out, const Sizes& sizes, const double* limits) {
   const Tensor& input = maps.all[a.input];
   const auto pointwise = [&](const Tensor* weight, int64_t outputs, int stage) {
-    return Pointwise{weight ? data<float>(*weight) : nullptr, weight ? weight->size(1) - 1 : 0, outputs,
-                     float(limits[2 * stage]), float(limits[2 * stage + 1])};
+    return Pointwise<float>{weight ? data<float>(*weight) : nullptr, weight ? weight->size(1) - 1 : 0, outputs,
+                            float(limits[2 * stage]), float(limits[2 * stage + 1])};
   };
   job.images = input.size(0);
-  Chain& c = job.chain;
+  Chain<float>& c = job.chain;
   c = {.expand = pointwise(a.expand, sizes.middle, 0),
        .window = {.stride = a.window_stride,
                   .top = a.window_padding[0],

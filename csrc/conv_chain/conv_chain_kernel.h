@@ -5,7 +5,7 @@
 
 namespace pyrcnn::conv_chain {
 
-// Does `task` of `chain`; `scratch` [workspace_of(chain).floats].
-PYRCNN_DECLARE_KERNEL(void, convolve, (const Chain& chain, const Task& task, float* scratch))
+// Does `task` of `chain`; `scratch` [workspace_of(chain).values].
+PYRCNN_DECLARE_KERNEL(void, convolve, (const Chain<float>& chain, const Task& task, float* scratch))
 
 }  // namespace pyrcnn::conv_chain
