@@ -63,7 +63,8 @@ def describe() -> dict[str, str]:
         ]
         model = f"{names[0]} ({len(names)} cores)" if names else model
     facts = {"cpu": model, "torch": torch.__version__, "pyrcnn": pyrcnn.__version__}
-    facts["capability"] = pyrcnn.build_info()["cpu_capability"]
+    info = pyrcnn.build_info()
+    facts["capability"] = info["cpu_capability"] + (" with AMX" if info["cpu_tiles"] else "")
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name()
         facts["cuda"] = str(torch.version.cuda)

@@ -20,6 +20,7 @@ from torch import nn
 from benchmarks.machine import ceilings
 from benchmarks.race import synchronize
 from pyrcnn.deploy.chain import ConvChain, ConvChains
+from pyrcnn.deploy.tile_conv import TileConv2d
 from pyrcnn.deploy.winograd import WinogradConv2d
 
 # stage → what is timed: a method, or the forward of a part; a stage inside another is not counted twice
@@ -108,6 +109,8 @@ def multiplications(layer: nn.Module, x: torch.Tensor, result: torch.Tensor) -> 
         each = middle * hidden + (0 if chain.last is None else hidden * chain.outputs)
         each += 0 if chain.depthwise is None else 9 * middle
         return pixels * each + (0 if chain.expand is None else x.numel() * middle)
+    if isinstance(layer, TileConv2d):
+        return result.numel() * layer.shape[1] ** 2 * x.shape[1]
     weight = getattr(layer, "weight", None)
     if not isinstance(weight, torch.Tensor):
         return 0

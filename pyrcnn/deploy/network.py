@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from ..errors import require
 from ..models import CenterNet, FasterRCNN
 from .fold import cleaned, fold_norms, layer, only_user, traced
-from .pack import available, pack
+from .pack import Allowed, available, pack
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -89,11 +89,11 @@ def _flatten_without_copy(graph: fx.GraphModule, channels: int) -> fx.GraphModul
 
 
 def prepared(model: nn.Module, dtype: torch.dtype | None, channels_last: bool, fold: bool, packed: bool,
-             size: tuple[int, int] | None = None, winograd: bool = False, chain: bool = False) -> Any:  # fmt: skip
+             size: tuple[int, int] | None = None, allowed: Allowed | None = None) -> Any:  # fmt: skip
     """A copy of ``model`` for inference: norms folded, weights in ``dtype`` and laid out for speed.
 
-    ``packed`` lays them out for oneDNN where it has kernels, or for ``winograd``'s algorithm or a ``chain`` of
-    convolutions, for inputs of about ``size``; such a copy neither exports nor moves to another device.
+    ``packed`` lays them out for oneDNN where it has kernels, or for what is ``allowed`` besides where feature maps are
+    in channels_last, for inputs of about ``size``; such a copy neither exports nor moves to another device.
     """
     require(
         isinstance(model, CenterNet | FasterRCNN),
@@ -113,7 +113,7 @@ def prepared(model: nn.Module, dtype: torch.dtype | None, channels_last: bool, f
             graph = _flatten_without_copy(graph, flat)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         graph.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]
-        return pack(graph, input, dtype, winograd and channels_last, chain and channels_last) if packed else graph
+        return pack(graph, input, dtype, allowed if allowed and channels_last else Allowed()) if packed else graph
 
     height, width = size or input_size(model.config)  # type: ignore[arg-type]
     if isinstance(faster, CenterNet):

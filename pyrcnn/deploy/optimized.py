@@ -17,6 +17,7 @@ from ..structures import Detections
 from .chain import reads_any_layout
 from .graphs import CudaCaptures, Replayed, call
 from .network import prepared
+from .pack import Allowed
 
 
 def fastest_dtype(device: torch.device) -> torch.dtype:
@@ -133,6 +134,7 @@ def optimize(
     fuse: bool = True,
     winograd: bool = True,
     chain: bool = True,
+    tiles: bool = True,
     compile: bool = False,
     graphs: int = 8,
     size: tuple[int, int] | None = None,
@@ -157,6 +159,9 @@ def optimize(
             3x3, 1x1, as in MobileNet) tile by tile where it is faster, so that the maps between them, six times as
             wide, never leave the caches. Where a picture's first convolution is among them, ``preprocess`` leaves
             pixels in NCHW, which it reads as they are.
+        tiles: with ``fuse``, channels_last and bfloat16 compute 1x1 and 3x3 convolutions by our own kernel for AMX's
+            tiles where a trial of each layer finds it faster than oneDNN's; the trials take a second or two. Which
+            kernel wins may differ from run to run, and with it how sums are rounded.
         compile: leave that to ``torch.compile`` instead: a minute for each input size when it first comes; after eight
             sizes others run uncompiled. Measured on AVX2 in float32 it is no faster than ``fuse``.
         graphs: on CUDA, the number of input sizes for which a CUDA graph is kept: see
@@ -178,7 +183,8 @@ def optimize(
             f"'auto', got {dtype!r}")  # fmt: skip
     if dtype == "auto":
         dtype = fastest_dtype(next(model.parameters()).device)
-    faster = prepared(model, dtype, channels_last, fold, fuse and not compile, size, winograd, chain)  # type: ignore[arg-type]
+    allowed = Allowed(winograd, chain, tiles)
+    faster = prepared(model, dtype, channels_last, fold, fuse and not compile, size, allowed)  # type: ignore[arg-type]
     optimized = Optimized(faster, compile, graphs)
     if keep_memory and optimized.device.type == "cpu":
         keep_freed_memory()

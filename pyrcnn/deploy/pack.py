@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from typing import Any
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,8 @@ from ..models.layers import pad_same
 from .chain import chain, together
 from .fold import cleaned, erase, layer, only_user
 from .stages import LIMITS, NONE, Activation, activation, sum_with
+from .tile_conv import TileConv2d, fastest
+from .tile_conv import suits as suits_tiles
 from .winograd import WinogradConv2d, suits
 
 
@@ -75,13 +78,24 @@ class PackedLinear(nn.Module):
         return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, self.activation, self.numbers, "")
 
 
-def _packed(module: Any, activation: Activation, size: Sequence[int], winograd: bool) -> nn.Module:
-    """``module``, for inputs of about this size, with what follows it."""
-    if isinstance(module, nn.Linear):
-        return PackedLinear(module, activation, size)
-    if winograd and suits(module, size):
+class Allowed(NamedTuple):
+    """What a convolution may be computed by besides oneDNN, where that is faster; feature maps are in channels_last."""
+
+    winograd: bool = False  # 3x3 ones by fewer multiplications
+    chain: bool = False  # several in a row tile by tile
+    tiles: bool = False  # in bfloat16 by AMX
+
+
+def _packed(module: Any, activation: Activation, sizes: Sequence[Sequence[int]], allowed: Allowed) -> nn.Module | None:
+    """``module`` with what follows it, for inputs of about these ``sizes``; None: nothing here has a kernel for it."""
+    if isinstance(module, nn.Conv2d) and allowed.winograd and suits(module, sizes[0]):
         return WinogradConv2d(module, *LIMITS[activation[0]])
-    return PackedConv2d(module, activation, size)
+    found: list[nn.Module] = []
+    with suppress(RuntimeError):  # oneDNN has none
+        found.append((PackedLinear if isinstance(module, nn.Linear) else PackedConv2d)(module, activation, sizes[0]))
+    if isinstance(module, nn.Conv2d) and allowed.tiles and suits_tiles(module):
+        found.append(TileConv2d(module, *LIMITS[activation[0]]))
+    return fastest(found, *sizes) if found else None
 
 
 class _Shapes(fx.Interpreter):
@@ -123,19 +137,15 @@ def _pad_inside(graph: fx.GraphModule) -> None:
     cleaned(graph)
 
 
-def pack(
-    graph: fx.GraphModule, size: Sequence[int], dtype: torch.dtype, winograd: bool, chained: bool
-) -> fx.GraphModule:
+def pack(graph: fx.GraphModule, size: Sequence[int], dtype: torch.dtype, allowed: Allowed) -> fx.GraphModule:
     """Replace convolutions and linear layers, with what follows them, by packed ones; ``size``: the input's shape.
 
-    ``winograd``: 3x3 convolutions by fewer multiplications, ``chained``: convolutions in a row tile by tile, both where
-    that is faster; feature maps are in channels_last.
     Changes ``graph`` in place. It still takes inputs of any size.
     """
     interpreter = _Shapes(graph)
     interpreter.run(torch.empty(*size, device="meta", dtype=dtype))
     shapes = interpreter.shapes
-    if chained:
+    if allowed.chain:
         graph = chain(graph, shapes)
     _pad_inside(graph)
     # In float32 MKL multiplies large matrices faster than oneDNN does (1000 x 12544 x 1024 by a quarter, measured)
@@ -153,9 +163,8 @@ def pack(
         found = activation(graph, only_user(last))
         if found is not None:
             last = only_user(last)  # type: ignore[assignment]
-        try:
-            packed = _packed(module, found or NONE, shapes[node.args[0].name], winograd)
-        except RuntimeError:  # oneDNN has no kernel for this one
+        packed = _packed(module, found or NONE, [shapes[a.name] for a in arguments], allowed)
+        if packed is None:
             continue
         parent, _, name = str(node.target).rpartition(".")
         setattr(graph.get_submodule(parent), name, packed)

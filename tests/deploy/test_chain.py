@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pyrcnn import deploy
 from pyrcnn.deploy.chain import ConvChain, ConvChains, reads_any_layout, suits
 from pyrcnn.deploy.fold import traced
-from pyrcnn.deploy.pack import PackedConv2d, pack
+from pyrcnn.deploy.pack import Allowed, PackedConv2d, pack
 from pyrcnn.models.layers import pad_same, upsample_nearest
 from tests.deploy.small import small
 
@@ -86,7 +86,7 @@ class Left(nn.Module):
 
 def packed(network: nn.Module, size: tuple[int, ...], chained: bool = True) -> Any:
     graph = traced(network.requires_grad_(False)).to(memory_format=torch.channels_last)
-    return pack(graph, size, torch.float32, False, chained)
+    return pack(graph, size, torch.float32, Allowed(chain=chained))
 
 
 def chains(module: nn.Module) -> int:

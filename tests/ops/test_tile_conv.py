@@ -15,8 +15,9 @@ from pyrcnn.ops.tile_conv import tile_conv2d, tile_weight
 # inputs, outputs, kernel, stride, padding; N, H, W: channels and pixels that fill no tile, rows that are multiplied
 # one by one and as one, patches that are cut
 CASES = [(64, 64, 3, 1, 1, 1, 16, 16), (24, 40, 3, 1, 1, 2, 13, 21), (3, 70, 3, 2, 1, 1, 33, 47),
-         (1, 1, 1, 1, 0, 1, 1, 1), (100, 5, 1, 1, 0, 3, 7, 9), (64, 256, 1, 2, 0, 1, 15, 34), (512, 33, 3, 2, 0, 1, 17, 17),
-         (32, 32, 3, 1, 2, 1, 5, 5), (256, 32, 3, 1, 1, 1, 20, 150), (2048, 32, 1, 1, 0, 1, 17, 34)]  # fmt: skip
+         (1, 1, 1, 1, 0, 1, 1, 1), (100, 5, 1, 1, 0, 3, 7, 9), (64, 256, 1, 2, 0, 1, 15, 34),
+         (512, 33, 3, 2, 0, 1, 17, 17), (32, 32, 3, 1, 2, 1, 5, 5), (256, 32, 3, 1, 1, 1, 20, 150),
+         (2048, 32, 1, 1, 0, 1, 17, 34)]  # fmt: skip
 
 
 def sample(inputs: int, outputs: int, kernel: int, n: int, h: int, w: int) -> tuple[Tensor, Tensor, Tensor]:
