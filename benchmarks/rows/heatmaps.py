@@ -79,9 +79,8 @@ def keypoints_in_torch(x: Tensor, regression: Tensor, offset: Tensor, cells: Ten
     return torch.where(accepted[..., None], choice, regressed).flip(-1) * 4
 
 
-@pytest.mark.parametrize("side", [128, 256])
-def bench_match_keypoints(duel, device, side: int) -> None:
-    """17 joints of 100 detections."""
+def keypoints(side: int, device: torch.device) -> tuple[Tensor, ...]:
+    """17 joints of 100 detections: their cells' rows and columns, the joints' maps and moves, boxes in pixels."""
     g = torch.Generator().manual_seed(0)
     x = heatmap(1, 17, side, device)
     regression = (torch.randn(1, 34, side, side, generator=g) * 4).to(device)
@@ -90,13 +89,20 @@ def bench_match_keypoints(duel, device, side: int) -> None:
     ys, xs = cells // side, cells % side
     half = (torch.rand(100, 2, generator=g) * 60 + 20).to(device)
     centre = torch.stack([xs, ys], 1) * 4.0
-    boxes = torch.cat([centre - half, centre + half], 1)
+    return ys, xs, x, regression, offset, torch.cat([centre - half, centre + half], 1)
+
+
+@pytest.mark.parametrize("side", [128, 256])
+def bench_match_keypoints(duel, device, side: int) -> None:
+    """Each contender gets its arguments in the shapes that it wants: ours a batch of one image."""
+    ys, xs, x, regression, offset, boxes = keypoints(side, device)
+    cells, batch = ys * side + xs, [t[None] for t in (ys, xs, boxes)]
 
     def agree(ours: Any, theirs: Any, name: str) -> None:
         assert ((ours[0][0] - theirs).abs() < 1e-2).float().mean() > 0.999
 
     duel(
-        lambda: ops.match_keypoints(ys[None], xs[None], x, regression, offset, boxes[None], 4),
+        lambda: ops.match_keypoints(batch[0], batch[1], x, regression, offset, batch[2], 4),
         {"torch": lambda: keypoints_in_torch(x, regression, offset, cells, boxes)},
         agree=agree,
         bytes=x.numel() * 4,

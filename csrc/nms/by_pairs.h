@@ -1,6 +1,7 @@
 // Suppression by pairs: what lies between the kernels of pairs.h. Uses std, so it is for *_cpu.cpp.
 #pragma once
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <vector>
 
@@ -33,6 +34,7 @@ template <typename T> bool few_pairs(const Candidates<T>& candidates, compute_t<
 struct Stretch {
   int64_t first, last, end;
 };
+constexpr int64_t kStretch = 8;  // tiles, at most
 
 // Which candidates go to which tiles. Their order does not matter here, so this can be found out while their scores are
 // sorted.
@@ -50,7 +52,6 @@ template <typename T>
 Layout<compute_t<T>> lay_out(const Candidates<T>& candidates, const uint32_t* group_of,
                              const std::vector<uint32_t>& sizes) {
   using C = compute_t<T>;
-  constexpr int64_t kChunk = 64;  // tiles that are searched together
   const int64_t n = candidates.count;
   Layout<C> result;
   result.candidates = n, result.groups = int64_t(sizes.size());
@@ -59,7 +60,7 @@ Layout<compute_t<T>> lay_out(const Candidates<T>& candidates, const uint32_t* gr
   for (const uint32_t size : sizes) {
     const int64_t end = count + tiles_for(size);
     next.push_back(count * kTile);
-    for (; count < end; count += kChunk) result.stretches.push_back({count, std::min(count + kChunk, end), end});
+    for (; count < end; count += kStretch) result.stretches.push_back({count, std::min(count + kStretch, end), end});
     count = end;
   }
 
@@ -82,53 +83,91 @@ Layout<compute_t<T>> lay_out(const Candidates<T>& candidates, const uint32_t* gr
   return result;
 }
 
-// Which candidates are suppressed, by rank: gone[rank] is 1 or 0. Nothing at all if there are too many pairs to tell.
-// rank_of[i] is the rank of candidate i; null where the candidates are in order of rank.
-template <typename T, typename C = compute_t<T>>
-std::vector<uint8_t> find_gone(const Candidates<T>& candidates, Layout<C> layout, const uint32_t* rank_of,
-                               C threshold) {
-  constexpr int64_t kRoom = 8 * kTile;  // edges for each tile
-  const int64_t n = layout.candidates, count = layout.all.tile_count, parts = int64_t(layout.stretches.size());
-  parallel(count, 70, [&](int64_t first, int64_t last) {
-    PYRCNN_KERNEL(fill_tiles<T>)(candidates, threshold, first, last, layout.all);
-  });
-  const auto edges = scratch<Edge>(count * kRoom);
-  std::vector<int64_t> found(parts);
+// The edges of one stretch or a few, each a word whose upper half is `better`.
+template <typename Word> struct Found {
+  static constexpr int kHalf = 4 * sizeof(Word);
+  std::unique_ptr<Word[]> words;
+  int64_t count = 0;
+
+  void take(const Edge* edges, int64_t n) {
+    words = scratch<Word>(n), count = n;
+    for (int64_t i = 0; i < n; ++i) words[i] = Word(edges[i].better) << kHalf | Word(edges[i].worse);
+  }
+};
+
+// The edges of all stretches; nothing if they are more than kRoom for each tile. A thread searches with room for as
+// many as a stretch mostly has, and again with more where that is too little: what is kept is as large as it must be.
+template <typename Word, typename C> std::vector<Found<Word>> search(const Layout<C>& layout, C threshold) {
+  constexpr int64_t kRoom = 8 * kTile, kUsual = kStretch * kRoom, kMost = 8 * kUsual;
+  const int64_t count = layout.all.tile_count, parts = int64_t(layout.stretches.size());
+  std::vector<Found<Word>> found(parts);
+  std::atomic<int64_t> total{0};
   const double tiles_each = double(count) / double(parts), rivals = double(count) / double(layout.groups);
   parallel(parts, tiles_each * (250 + 0.15 * rivals), [&](int64_t begin, int64_t end) {
     const auto near = scratch<uint32_t>(count + kSpare);
-    for (int64_t i = begin; i < end; ++i) {
-      const Stretch& s = layout.stretches[i];
-      Edge* to = edges.get() + s.first * kRoom;
-      found[i] = PYRCNN_KERNEL(find_edges<C>)(layout.all, s.first, s.last, s.end, threshold, near.get(), to,
-                                              (s.last - s.first) * kRoom);
-      if (rank_of == nullptr) continue;
-      for (Edge* edge = to; edge < to + found[i]; ++edge) {
-        const uint32_t a = rank_of[edge->better], b = rank_of[edge->worse];
-        *edge = {std::min(a, b), std::max(a, b)};
-      }
+    int64_t room = kUsual, held = 0;
+    auto edges = scratch<Edge>(room);
+    const auto find = [&](const Stretch& s) {
+      return PYRCNN_KERNEL(find_edges<C>)(layout.all, s.first, s.last, s.end, threshold, near.get(), edges.get() + held,
+                                          room - held);
+    };
+    const auto put_down = [&](int64_t i) { found[i].take(edges.get(), held), held = 0; };
+    for (int64_t i = begin; i < end && total <= count * kRoom; ++i) {
+      int64_t n = find(layout.stretches[i]);
+      if (n < 0 && held > 0) put_down(i - 1), n = find(layout.stretches[i]);
+      for (; n < 0 && room < kMost; n = find(layout.stretches[i]))
+        room *= 2, edges.reset(), edges = scratch<Edge>(room);
+      if (n >= 0) held += n, total += n;
+      else total += count * kRoom + 1;
+      if (held > room / 2 || i + 1 == end) put_down(i);
     }
   });
-  layout.tiles.reset(), layout.extents.reset(), layout.numbers.reset();  // before more is taken
+  if (total > count * kRoom) found.clear();
+  return found;
+}
 
-  // By `better`, through counting: when its turn comes, all that may suppress it has had its own.
+// Which of n ranks are gone. The edges are sorted by `better`, through counting: when its turn comes, all that may
+// suppress it has had its own.
+template <typename Word> std::vector<uint8_t> walk(std::vector<Found<Word>> found, int64_t n) {
+  constexpr int kHalf = Found<Word>::kHalf;
   std::vector<uint32_t> ends(n + 1);
-  int64_t total = 0;
-  for (int64_t i = 0; i < parts; ++i) {
-    if (found[i] < 0) return {};
-    total += found[i];
-    const Edge* from = edges.get() + layout.stretches[i].first * kRoom;
-    for (const Edge* edge = from; edge < from + found[i]; ++edge) ++ends[edge->better + 1];
-  }
+  for (const Found<Word>& part : found)
+    for (int64_t i = 0; i < part.count; ++i) ++ends[(part.words[i] >> kHalf) + 1];
   for (int64_t i = 0; i < n; ++i) ends[i + 1] += ends[i];
-  const auto sorted = scratch<Edge>(total);
-  for (int64_t i = 0; i < parts; ++i) {
-    const Edge* from = edges.get() + layout.stretches[i].first * kRoom;
-    for (const Edge* edge = from; edge < from + found[i]; ++edge) sorted[ends[edge->better]++] = *edge;
+  const int64_t total = ends[n];
+  const auto sorted = scratch<Word>(total);
+  for (Found<Word>& part : found) {
+    for (int64_t i = 0; i < part.count; ++i) sorted[ends[part.words[i] >> kHalf]++] = part.words[i];
+    part.words.reset();
   }
   std::vector<uint8_t> gone(n);
-  for (int64_t i = 0; i < total; ++i) gone[sorted[i].worse] |= 1 ^ gone[sorted[i].better];
+  for (int64_t i = 0; i < total; ++i) {
+    const Word better = sorted[i] >> kHalf, worse = sorted[i] & ((Word(1) << kHalf) - 1);
+    gone[worse] |= 1 ^ gone[better];
+  }
   return gone;
+}
+
+// Which candidates are suppressed, by rank: gone[rank] is 1 or 0. Nothing at all if there are too many pairs to tell.
+// rank_of[i] is the rank of candidate i; null where the candidates are in order of rank.
+template <typename T, typename C = compute_t<T>>
+std::vector<uint8_t> find_gone(const Candidates<T>& candidates, Layout<C> layout, std::unique_ptr<uint32_t[]> rank_of,
+                               C threshold) {
+  parallel(layout.all.tile_count, 70, [&](int64_t first, int64_t last) {
+    PYRCNN_KERNEL(fill_tiles<T>)(candidates, threshold, first, last, layout.all);
+    if (rank_of == nullptr) return;
+    for (int64_t i = first * kTile; i < last * kTile; ++i)  // from here on the places hold ranks
+      if (layout.numbers[i] != kNobody) layout.numbers[i] = rank_of[layout.numbers[i]];
+  });
+  rank_of.reset();
+  const int64_t n = layout.candidates;
+  const auto by_words_of = [&](auto word) -> std::vector<uint8_t> {
+    auto found = search<decltype(word)>(layout, threshold);
+    if (found.empty()) return {};
+    layout.tiles.reset(), layout.extents.reset(), layout.numbers.reset();  // before more is taken
+    return walk(std::move(found), n);
+  };
+  return n <= 1 << 16 ? by_words_of(uint32_t{}) : by_words_of(uint64_t{});
 }
 
 }  // namespace pyrcnn::nms

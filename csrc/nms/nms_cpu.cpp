@@ -47,8 +47,9 @@ template <typename T> struct Start {
 
   // Which boxes are suppressed, by rank; nothing where pairs do not pay.
   std::vector<uint8_t> gone(const T* boxes, int64_t n, C threshold) {
+    auto ranks = std::move(rank_of);  // not kept beyond this
     if (!layout) return {};
-    return find_gone(Candidates<T>{boxes, nullptr, n}, std::move(*layout), rank_of.get(), threshold);
+    return find_gone(Candidates<T>{boxes, nullptr, n}, std::move(*layout), std::move(ranks), threshold);
   }
 
  private:
