@@ -64,7 +64,7 @@ def describe() -> dict[str, str]:
         model = f"{names[0]} ({len(names)} cores)" if names else model
     facts = {"cpu": model, "torch": torch.__version__, "pyrcnn": pyrcnn.__version__}
     info = pyrcnn.build_info()
-    facts["capability"] = info["cpu_capability"] + (" with AMX" if info["cpu_tiles"] else "")
+    facts["capability"] = info["cpu_capability"] + (info["cpu_tiles"] and f" with {info['cpu_tiles']}")
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name()
         facts["cuda"] = str(torch.version.cuda)

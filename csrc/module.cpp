@@ -1,11 +1,12 @@
 // The Python module _C. Importing it registers the ops; it also tells what was built and what runs.
 #include <pybind11/pybind11.h>
 
+#include <array>
 #include <cstdlib>
 #include <string>
 
 #include "common/cpu.h"
-#if defined(PYRCNN_AMX)
+#if defined(PYRCNN_TILES)
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -51,20 +52,33 @@ Isa choose_isa() {
   return best;
 }
 
-// AMX with bfloat16, its registers saved by the system, and their use permitted: Linux grants that on request, once.
-bool permitted_tiles() {
-#if defined(PYRCNN_AMX)
-  constexpr unsigned kBFloat16 = 1u << 22, kTiles = 1u << 24, kSavedBySystem = 1u << 27, kRegisters = 3u << 17;
-  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // of arch_prctl
-  unsigned a, b, c, d;
-  if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & kSavedBySystem)) return false;
-  if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d & (kBFloat16 | kTiles)) != (kBFloat16 | kTiles)) return false;
-  unsigned saved, high;
-  asm("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
-  return (saved & kRegisters) == kRegisters && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
-#else
-  return false;
+#if defined(PYRCNN_TILES)
+// The processor's word on a feature: registers a, b, c, d of a leaf of cpuid, zeros where there is none.
+std::array<unsigned, 4> cpuid(unsigned leaf, unsigned part) {
+  std::array<unsigned, 4> r{};
+  __get_cpuid_count(leaf, part, &r[0], &r[1], &r[2], &r[3]);
+  return r;
+}
 #endif
+
+TileKind best_tiles() {
+#if defined(PYRCNN_TILES)
+  constexpr unsigned kPairs = 1u << 5, kAmx = 1u << 22 | 1u << 24;      // AVX512_BF16; AMX-BF16 and AMX-TILE
+  constexpr unsigned kSavedBySystem = 1u << 27, kRegisters = 3u << 17;  // which of its registers the system saves
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;           // of arch_prctl: Linux grants it on request
+  if ((cpuid(7, 0)[3] & kAmx) == kAmx && cpuid(1, 0)[2] & kSavedBySystem) {
+    unsigned saved, high;
+    asm("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
+    const bool usable = (saved & kRegisters) == kRegisters;
+    if (usable && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0) return TileKind::kAmx;
+  }
+  if (cpuid(7, 1)[0] & kPairs) return TileKind::kPairs;
+#endif
+  return TileKind::kPlain;
+}
+
+const char* tiles_name(TileKind tiles) {
+  return tiles == TileKind::kAmx ? "amx" : tiles == TileKind::kPairs ? "avx512_bf16" : "";
 }
 
 pybind11::dict build_info() {
@@ -73,7 +87,7 @@ pybind11::dict build_info() {
   info["cpu_kernels"] = PYRCNN_ISA_SUMMARY;
   info["cpu_best"] = isa_name(best_isa());
   info["cpu_capability"] = isa_name(cpu_isa());
-  info["cpu_tiles"] = cpu_tiles();
+  info["cpu_tiles"] = tiles_name(cpu_tiles());
   info["cuda"] = PYRCNN_CUDA_SUMMARY;
   return info;
 }
@@ -87,8 +101,9 @@ Isa cpu_isa() {
   return isa;
 }
 
-bool cpu_tiles() {
-  static const bool tiles = wanted_isa() == nullptr && cpu_isa() == Isa::kAvx512 && permitted_tiles();
+TileKind cpu_tiles() {
+  static const bool asked = wanted_isa() == nullptr && cpu_isa() == Isa::kAvx512;
+  static const TileKind tiles = asked ? best_tiles() : TileKind::kPlain;
   return tiles;
 }
 

@@ -28,8 +28,8 @@ def build_info() -> dict[str, Any]:
     """What was built and what runs: compilers, CUDA architectures, the CPU capability in use, torch's version.
 
     Put it into bug reports; ``pyrcnn info`` prints it. ``cpu_capability`` is the instruction set whose kernels run
-    (``PYRCNN_CPU_CAPABILITY=default|avx2|avx512`` forces one), ``cpu_tiles`` whether AMX is used too (never where one
-    is forced), ``cuda_kernels`` whether the CUDA library is loaded.
+    (``PYRCNN_CPU_CAPABILITY=default|avx2|avx512`` forces one), ``cpu_tiles`` what multiplies bfloat16 beside them:
+    ``amx``, ``avx512_bf16`` or nothing, as where one is forced, ``cuda_kernels`` whether the CUDA library is loaded.
     """
     return {
         **_C.build_info(),

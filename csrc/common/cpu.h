@@ -5,6 +5,7 @@
 
 #include "memory.h"
 #include "tensor.h"
+#include "tile_kind.h"
 
 namespace pyrcnn {
 
@@ -14,9 +15,9 @@ enum class Isa { kDefault, kAvx2, kAvx512 };
 Isa cpu_isa();
 const char* isa_name(Isa isa);
 
-// Whether this process may use AMX's bfloat16 tiles: where the machine and the kernel's permission allow it, and
-// PYRCNN_CPU_CAPABILITY does not ask for one of the instruction sets above. Asked once.
-bool cpu_tiles();
+// What multiplies bfloat16 in tiles here: the best that the machine has and the system permits, plain loops where
+// PYRCNN_CPU_CAPABILITY asks for one of the instruction sets above. Asked once.
+TileKind cpu_tiles();
 
 // PYRCNN_DECLARE_KERNEL(ret, name, (arguments)) declares, inside a namespace, what csrc/<op>/<op>_kernel.cpp defines in
 // namespace PYRCNN_ISA; PYRCNN_KERNEL(name) is the function to call on this machine, PYRCNN_KERNEL_OF(op, name) that of

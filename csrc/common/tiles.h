@@ -4,6 +4,7 @@
 #pragma once
 #include "pack.h"
 #include "product.h"
+#include "tile_kind.h"
 
 namespace pyrcnn {
 
@@ -17,36 +18,68 @@ constexpr int kBlockSums = kBlockPixels * kTilePanel;
 
 namespace pyrcnn::PYRCNN_ISA {
 
-// The registers as memory. tdpbf16ps adds up the products of even and of odd channels apart, and flushes subnormals
-// (which this does not).
-struct PlainTiles {
-  alignas(64) unsigned char tile[8][kTileRows][64];
-
-  template <int N> PYRCNN_HD void zero() { memset(tile[N], 0, sizeof tile[N]); }
+// The registers as memory: the four of sums, and where the others were loaded from, which must still be there.
+class TilesInMemory {
+ public:
+  template <int N> PYRCNN_HD void zero() { memset(sums_[N], 0, sizeof sums_[N]); }
   template <int N> PYRCNN_HD void load(const void* at, int64_t stride) {
-    for (int r = 0; r < kTileRows; ++r) memcpy(tile[N][r], static_cast<const char*>(at) + r * stride, 64);
+    from_[N] = {static_cast<const char*>(at), stride};
+    if constexpr (N < kSumTiles)
+      for (int r = 0; r < kTileRows; ++r) memcpy(sums_[N][r], row<N>(r), sizeof sums_[N][r]);
   }
-  template <int N> PYRCNN_HD void store(void* at, int64_t stride) const {
-    for (int r = 0; r < kTileRows; ++r) memcpy(static_cast<char*>(at) + r * stride, tile[N][r], 64);
+  template <int N> PYRCNN_HD void store(float* at, int64_t stride) const {
+    for (int r = 0; r < kTileRows; ++r)
+      memcpy(reinterpret_cast<char*>(at) + r * stride, sums_[N][r], sizeof sums_[N][r]);
   }
+
+ protected:
+  static constexpr int kSumTiles = 4;
+  template <int N> PYRCNN_HD const char* row(int i) const { return from_[N].at + i * from_[N].stride; }
+  alignas(64) float sums_[kSumTiles][kTileRows][16];
+
+ private:
+  struct {
+    const char* at;
+    int64_t stride;
+  } from_[8];
+};
+
+// Plain loops. Like tdpbf16ps they add up the products of even and of odd channels apart; they keep subnormals, which
+// that counts as zero.
+struct PlainTiles : TilesInMemory {
   template <int Sum, int Left, int Right> void multiply() {
     for (int r = 0; r < kTileRows; ++r) {
-      float sum[16], even[16] = {}, odd[16] = {};
+      float even[16] = {}, odd[16] = {};
       for (int k = 0; k < kTileDepth / 2; ++k) {
         BFloat16 left[2], right[32];
-        memcpy(left, tile[Left][r] + 4 * k, sizeof left);
-        memcpy(right, tile[Right][k], sizeof right);
+        memcpy(left, row<Left>(r) + 4 * k, sizeof left);
+        memcpy(right, row<Right>(k), sizeof right);
         for (int c = 0; c < 16; ++c) even[c] += float(left[0]) * float(right[2 * c]);
         for (int c = 0; c < 16; ++c) odd[c] += float(left[1]) * float(right[2 * c + 1]);
       }
-      memcpy(sum, tile[Sum][r], sizeof sum);
-      for (int c = 0; c < 16; ++c) sum[c] += even[c] + odd[c];
-      memcpy(tile[Sum][r], sum, sizeof sum);
+      for (int c = 0; c < 16; ++c) sums_[Sum][r][c] += even[c] + odd[c];
     }
   }
 };
 
-#if defined(PYRCNN_AMX) && defined(__AVX512F__)
+#if defined(PYRCNN_TILES) && defined(__AVX512F__)
+// By AVX-512's products of pairs (AVX512_BF16): twice as many as in float32.
+struct PairTiles : TilesInMemory {
+  using Word = uint32_t __attribute__((may_alias));
+  template <int Sum, int Left, int Right> PYRCNN_HD void multiply() {
+    Pack<float> sum[kTileRows];
+    PYRCNN_UNROLLED for (int r = 0; r < kTileRows; ++r) sum[r] = PYRCNN_ISA::load(sums_[Sum][r]);
+    for (int k = 0; k < kTileDepth / 2; ++k) {
+      const Pack<float> right = PYRCNN_ISA::load(reinterpret_cast<const float*>(row<Right>(k)));
+      PYRCNN_UNROLLED for (int r = 0; r < kTileRows; ++r) {
+        const auto* pair = reinterpret_cast<const Word*>(row<Left>(r) + 4 * k);
+        asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum[r]) : "v"(right), "m"(*pair));
+      }
+    }
+    PYRCNN_UNROLLED for (int r = 0; r < kTileRows; ++r) PYRCNN_ISA::store(sums_[Sum][r], sum[r]);
+  }
+};
+
 // The machine's registers, all of full size while this lives. Assembly rather than intrinsics: those of GCC 12 do not
 // say that they read and write memory.
 struct AmxTiles {
@@ -67,16 +100,30 @@ struct AmxTiles {
   template <int N> PYRCNN_HD void load(const void* at, int64_t stride) {
     asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(at), "r"(stride), "i"(N) : "memory");
   }
-  template <int N> PYRCNN_HD void store(void* at, int64_t stride) const {
+  template <int N> PYRCNN_HD void store(float* at, int64_t stride) const {
     asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(at), "r"(stride), "i"(N) : "memory");
   }
   template <int Sum, int Left, int Right> PYRCNN_HD void multiply() {
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" ::"i"(Sum), "i"(Left), "i"(Right));
   }
 };
-#else
-using AmxTiles = PlainTiles;
 #endif
+
+// body(tiles) with the fastest of them, as cpu_tiles() named it.
+template <class F> PYRCNN_HD void with_tiles([[maybe_unused]] TileKind kind, const F& body) {
+#if defined(PYRCNN_TILES) && defined(__AVX512F__)
+  if (kind == TileKind::kAmx) {
+    AmxTiles tiles;
+    return body(tiles);
+  }
+  if (kind == TileKind::kPairs) {
+    PairTiles tiles;
+    return body(tiles);
+  }
+#endif
+  PlainTiles tiles;
+  body(tiles);
+}
 
 // The left matrix: value c of pixel i is value c % run of i in place c / run. Places lie `step` apart, and after
 // `across` of them the next row of places begins, `down` after the last one; run is a multiple of kTileDepth.

@@ -1,8 +1,9 @@
-// A 1x1 or 3x3 convolution in bfloat16 by tiles of AMX: pixels of a rectangle of the result, 32 at a time, times panels
+// A 1x1 or 3x3 convolution in bfloat16 by tiles: pixels of a rectangle of the result, 32 at a time, times panels
 // of 32 outputs. The input under a rectangle is copied first: with zeros around it and in whole lines of the cache, it
 // needs no care at borders, and every place of a 3x3 kernel reads it at an offset.
 #pragma once
 #include "../common/hd.h"
+#include "../common/tile_kind.h"
 
 namespace pyrcnn::tile_conv {
 
@@ -21,7 +22,7 @@ struct Layer {
   const void* other;                  // like the result, or null: added before the clamp
   float low, high;
   void* output;
-  bool tiles;  // the machine has them
+  TileKind tiles;  // that the machine has
 };
 
 // The work of one thread at a time: a rectangle of the result, and panels of its outputs.

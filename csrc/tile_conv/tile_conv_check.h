@@ -58,7 +58,7 @@ inline Layer check_convolve(const Tensor& input, const Tensor& weight, const Ten
           .low = float(low),
           .high = float(high),
           .output = nullptr,
-          .tiles = false};
+          .tiles = TileKind::kPlain};
 }
 
 }  // namespace pyrcnn::tile_conv

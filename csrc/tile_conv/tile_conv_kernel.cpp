@@ -71,7 +71,7 @@ void finish(const Layer& l, const Task& task, const Groups& groups, int64_t grou
   }
 }
 
-template <class Tiles> void convolve_by(const Layer& l, const Task& task, BFloat16* patch) {
+template <class Tiles> void convolve_by(Tiles& tiles, const Layer& l, const Task& task, BFloat16* patch) {
   const Patch p = patch_of(l, task.rows, task.columns);
   gather(l, task, p, patch);
   const Groups groups(task, p);
@@ -80,7 +80,6 @@ template <class Tiles> void convolve_by(const Layer& l, const Task& task, BFloat
     return patch + (groups.row(group) * p.columns + groups.column(group)) * p.stride * p.pixel;
   };
   alignas(64) float sums[kBlockSums];
-  Tiles tiles;
   for (int64_t panel = task.panel; panel < task.panel + task.panels; ++panel) {
     const BFloat16* weight = static_cast<const BFloat16*>(l.weight) + panel * depth * kPanel;
     for (int64_t group = 0; group < groups.count; group += 2) {
@@ -98,8 +97,7 @@ template <class Tiles> void convolve_by(const Layer& l, const Task& task, BFloat
 }  // namespace
 
 void convolve(const Layer& layer, const Task& task, void* scratch) {
-  if (layer.tiles) convolve_by<AmxTiles>(layer, task, static_cast<BFloat16*>(scratch));
-  else convolve_by<PlainTiles>(layer, task, static_cast<BFloat16*>(scratch));
+  with_tiles(layer.tiles, [&](auto& tiles) { convolve_by(tiles, layer, task, static_cast<BFloat16*>(scratch)); });
 }
 
 }  // namespace pyrcnn::tile_conv::PYRCNN_ISA

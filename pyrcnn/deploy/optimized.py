@@ -159,9 +159,9 @@ def optimize(
             3x3, 1x1, as in MobileNet) tile by tile where it is faster, so that the maps between them, six times as
             wide, never leave the caches. Where a picture's first convolution is among them, ``preprocess`` leaves
             pixels in NCHW, which it reads as they are.
-        tiles: with ``fuse``, channels_last and bfloat16 compute 1x1 and 3x3 convolutions by our own kernel for AMX's
-            tiles where a trial of each layer finds it faster than oneDNN's; the trials take a second or two. Which
-            kernel wins may differ from run to run, and with it how sums are rounded.
+        tiles: with ``fuse``, channels_last and bfloat16 compute 1x1 and 3x3 convolutions by our own kernel for AMX or
+            AVX512_BF16 where a trial of each layer finds it faster than oneDNN's; the trials take a second or two.
+            Which kernel wins may differ from run to run, and with it how sums are rounded.
         compile: leave that to ``torch.compile`` instead: a minute for each input size when it first comes; after eight
             sizes others run uncompiled. Measured on AVX2 in float32 it is no faster than ``fuse``.
         graphs: on CUDA, the number of input sizes for which a CUDA graph is kept: see

@@ -1,4 +1,4 @@
-"""Convolutions of optimized networks in bfloat16 by AMX's tiles, where a trial shows them faster than oneDNN's."""
+"""Convolutions of optimized networks in bfloat16 by AMX or AVX-512, where a trial shows them faster than oneDNN's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def suits(conv: nn.Conv2d) -> bool:
     square = (conv.kernel_size, conv.stride, conv.padding) == ((kernel,) * 2, (stride,) * 2, (padding,) * 2)
     fits = square and kernel in {1, 3} and stride in {1, 2} and padding < kernel
     plain = conv.dilation == (1, 1) and conv.groups == 1 and conv.padding_mode == "zeros"
-    return fits and plain and conv.weight.dtype == torch.bfloat16 and _native.build_info()["cpu_tiles"]
+    return fits and plain and conv.weight.dtype == torch.bfloat16 and _native.build_info()["cpu_tiles"] != ""
 
 
 class TileConv2d(nn.Module):

@@ -1,4 +1,4 @@
-"""1x1 and 3x3 convolutions in bfloat16 by tiles of AMX, for optimized networks on CPUs."""
+"""1x1 and 3x3 convolutions in bfloat16 by tiles, as AMX has them, for optimized networks on CPUs."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def tile_conv2d(
 ) -> Tensor:
     """1x1 or 3x3 convolution of ``input`` [N, C, H, W], plus ``other``, clamped to [``low``, ``high``].
 
-    On CPUs in bfloat16 alone, with sums in float32 that are rounded once. It is meant for machines with AMX; others
-    compute the same by plain loops. Subnormal numbers may count as zero.
+    On CPUs in bfloat16 alone, with sums in float32 that are rounded once. It is meant for machines with AMX or
+    AVX512_BF16; others compute the same by plain loops. Subnormal numbers may count as zero.
 
     Args:
         weight, bias: what :func:`tile_weight` makes.

@@ -17,7 +17,7 @@ from tests.deploy.small import pictures, small
 @pytest.fixture
 def tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine with AMX, whose oneDNN has no kernels."""
-    monkeypatch.setattr("pyrcnn._native.build_info", lambda: {"cpu_capability": "avx512", "cpu_tiles": True})
+    monkeypatch.setattr("pyrcnn._native.build_info", lambda: {"cpu_capability": "avx512", "cpu_tiles": "amx"})
     monkeypatch.setattr("pyrcnn.deploy.network.available", lambda dtype: True)
 
     def none(*_: Any) -> None:
@@ -40,7 +40,7 @@ def test_which_convolutions_suit(tiles: None) -> None:
 
 
 def test_only_machines_with_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pyrcnn._native.build_info", lambda: {"cpu_capability": "avx512", "cpu_tiles": False})
+    monkeypatch.setattr("pyrcnn._native.build_info", lambda: {"cpu_capability": "avx512", "cpu_tiles": ""})
     assert not suits(nn.Conv2d(32, 32, 1).bfloat16())
 
 
