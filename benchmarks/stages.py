@@ -104,9 +104,8 @@ def multiplications(layer: nn.Module, x: torch.Tensor, result: torch.Tensor) -> 
     pixels = result.numel() // result.shape[1]
     if isinstance(layer, ConvChain):
         chain = layer.chain
-        middle = chain.project.shape[1] - 1
-        hidden = chain.outputs if chain.last is None else chain.last.shape[1] - 1
-        each = middle * hidden + (0 if chain.last is None else hidden * chain.outputs)
+        middle, hidden, outputs = chain.channels
+        each = middle * hidden + (0 if chain.last is None else hidden * outputs)
         each += 0 if chain.depthwise is None else 9 * middle
         return pixels * each + (0 if chain.expand is None else x.numel() * middle)
     if isinstance(layer, TileConv2d):

@@ -12,10 +12,20 @@ template <typename T> constexpr int kPanel = 64 / int(sizeof(T));
 template <typename T> constexpr int kBiasRows = int(sizeof(float) / sizeof(T));
 constexpr int kKernel = 3;  // of a 3x3 convolution, both sides
 constexpr int kTaps = kKernel * kKernel;
-constexpr int kStrip = 24;  // pixels between the last two 1x1 convolutions: 24 KiB at 256 channels
 
-// A 1x1 convolution. weight is [panels, kBiasRows + inputs, kPanel], the rows before the inputs' being the bias; null:
-// none.
+// bfloat16 is multiplied in tiles: 16 pixels at a time, of which those behind a row's end are read and dropped, and 32
+// inputs, of which missing ones are zeros.
+template <typename T> constexpr bool kInTiles = sizeof(T) == 2;
+template <typename T> constexpr int kGroup = kInTiles<T> ? 16 : 1;
+template <typename T> constexpr int kDepth = kInTiles<T> ? 32 : 1;
+template <typename T> PYRCNN_HD int64_t whole_groups(int64_t pixels) { return ceil_div(pixels, kGroup<T>) * kGroup<T>; }
+template <typename T> PYRCNN_HD int64_t whole_depth(int64_t inputs) { return ceil_div(inputs, kDepth<T>) * kDepth<T>; }
+
+// Pixels between the last two 1x1 convolutions: 24 or 16 KiB at 256 channels.
+template <typename T> constexpr int kStrip = kInTiles<T> ? 32 : 24;
+
+// A 1x1 convolution. weight is [panels, kBiasRows + inputs, kPanel], the bias in the rows before the inputs'; in tiles
+// those are pairs [inputs / 2, kPanel, 2] and a whole_depth(). null: none.
 template <typename T> struct Pointwise {
   const T* weight;
   int64_t inputs, outputs;
@@ -47,11 +57,12 @@ template <typename T> struct Chain {
   int64_t inputs;                   // of the input [images, height, width, inputs]
   int64_t rows, columns, outputs;   // of the result; without a depthwise convolution all pixels are one row
   int64_t tile_rows, tile_columns;  // of the result, at most, in a task
-  int64_t chunk;                    // panels between expand and project that are in the workspace at a time
+  int64_t chunk;  // panels between expand and project that are in the workspace at a time; in tiles all
   const T* input;
   const T* other;  // like the result, or null: added before the last clamp
   int64_t up;      // 2: `other` is half as high and wide, and each of its pixels counts for four; else 1
   T* output;       // [images, rows, columns, outputs]
+  bool tiles;      // the machine has them
 };
 
 // The work of one thread at a time: a rectangle of the result.
@@ -61,6 +72,9 @@ struct Task {
 
 template <typename T> PYRCNN_HD int64_t panels(int64_t channels) { return ceil_div(channels, kPanel<T>); }
 template <typename T> PYRCNN_HD int64_t middle(const Chain<T>& c) { return c.project.inputs; }
+
+// Whether what project reads is in the workspace, not in the input.
+template <typename T> PYRCNN_HD bool has_rows(const Chain<T>& c) { return c.expand.weight || c.depthwise.weight; }
 
 // Rows of what the depthwise convolution sees that are in the workspace.
 template <typename T> PYRCNN_HD int64_t slots(const Chain<T>& c) { return c.depthwise.weight ? kKernel : 1; }
@@ -78,23 +92,24 @@ template <typename T> PYRCNN_HD int64_t patch_columns(const Chain<T>& c, int64_t
 // With so few outputs a pack of them would be mostly filler: each is a dot product of packs instead.
 constexpr int64_t kFew = 4;
 template <typename T> PYRCNN_HD bool few_outputs(const Chain<T>& c) {
-  return c.last.weight && c.outputs <= kFew && c.last.inputs % kPanel<T> == 0;
+  return !kInTiles<T> && c.last.weight && c.outputs <= kFew && c.last.inputs % kPanel<T> == 0;
 }
 
 // Where things lie in the workspace of a task.
 struct Workspace {
-  int64_t ring;    // [chunk][slots][source_columns][kPanel]: rows of the input, expanded
-  int64_t mid;     // [chunk][tile_columns][kPanel]: a row of the depthwise convolution
+  int64_t ring;    // [chunk][slots][whole groups of source_columns][kPanel]: rows of the input, expanded
+  int64_t mid;     // [chunk][whole groups of tile_columns][kPanel]: a row of the depthwise convolution
   int64_t hidden;  // [panels of project][kStrip][kPanel]: between project and last
   int64_t sums;    // [panels of project][tile_rows * tile_columns][kPanel]: of the chunks so far
   int64_t patch;   // [kKernel][inputs][patch_columns]: the rows of the input under a row of `window`'s results
+  int64_t copy;    // [whole groups of source_columns][whole depth]: what the first 1x1 convolution's tiles read
   int64_t twice;   // [tile_columns][outputs]: a row of `other`, each pixel twice
   int64_t few;     // [outputs][inputs of last]: its weights, where there are few outputs
   int64_t values;
 };
 template <typename T> PYRCNN_HD Workspace workspace_of(const Chain<T>& c) {
-  const bool rows = c.expand.weight || c.depthwise.weight;
-  const int64_t hidden = panels<T>(c.project.outputs);
+  const int64_t hidden = panels<T>(c.project.outputs), seen = source_columns(c, c.tile_columns);
+  const int64_t copied = c.expand.weight ? c.expand.inputs : has_rows(c) ? 0 : c.project.inputs;
   int64_t end = 0;
   const auto take = [&](bool wanted, int64_t values) {  // whole lines of the cache
     const int64_t begin = end;
@@ -102,11 +117,12 @@ template <typename T> PYRCNN_HD Workspace workspace_of(const Chain<T>& c) {
     return begin;
   };
   Workspace w{};
-  w.ring = take(rows, c.chunk * slots(c) * source_columns(c, c.tile_columns) * kPanel<T>);
-  w.mid = take(c.depthwise.weight, c.chunk * c.tile_columns * kPanel<T>);
-  w.hidden = take(c.last.weight, hidden * kStrip * kPanel<T>);
+  w.ring = take(has_rows(c), c.chunk * slots(c) * whole_groups<T>(seen) * kPanel<T>);
+  w.mid = take(c.depthwise.weight, c.chunk * whole_groups<T>(c.tile_columns) * kPanel<T>);
+  w.hidden = take(c.last.weight, hidden * kStrip<T> * kPanel<T>);
   w.sums = take(c.chunk < panels<T>(middle(c)), hidden * c.tile_rows * c.tile_columns * kPanel<T>);
-  w.patch = take(c.window.stride, kKernel * c.inputs * patch_columns(c, source_columns(c, c.tile_columns)));
+  w.patch = take(c.window.stride, kKernel * c.inputs * patch_columns(c, seen));
+  w.copy = take(kInTiles<T>, whole_groups<T>(seen) * copied);
   w.twice = take(c.up > 1, c.tile_columns * c.outputs);
   w.few = take(few_outputs(c), c.outputs * c.last.inputs);
   w.values = end;

@@ -6,9 +6,10 @@
 
 namespace pyrcnn::conv_chain {
 
-// Per chain: input, other or -1, up, stages, outputs, then the stride and padding (top, left, bottom, right) of the
-// depthwise convolution and of the first one, whose stride is 0 where it is 1x1.
-constexpr size_t kNumbers = 15;
+// Per chain: input, other or -1, up, stages, the channels that project reads, that it makes and of the result, then the
+// stride and padding (top, left, bottom, right) of the depthwise convolution and of the first one, whose stride is 0
+// where it is 1x1.
+constexpr size_t kNumbers = 17;
 constexpr size_t kLimits = 8;                                      // per chain: two for each of its four stages
 enum Stages : int64_t { kExpand = 1, kDepthwise = 2, kLast = 4 };  // those that a chain has beside project
 
@@ -18,12 +19,16 @@ struct Arguments {
   int64_t other;  // ... or -1
   int64_t up;     // how often it counts, both ways
   const Tensor *expand, *depthwise, *project, *last;  // null: none
-  int64_t outputs;
-  int64_t stride, padding[4];                // of depthwise
-  int64_t window_stride, window_padding[4];  // of expand
+  int64_t middle, hidden, outputs;                    // channels that project reads, that it makes, and of the result
+  int64_t stride, padding[4];                         // of depthwise
+  int64_t window_stride, window_padding[4];           // of expand
 };
 
-inline bool is_float(const Tensor& t) { return t.scalar_type() == ScalarType::Float; }
+// The dtype that a call computes in: of all its tensors.
+template <typename T> bool is_type(const Tensor& t) {
+  return t.scalar_type() == (kInTiles<T> ? ScalarType::BFloat16 : ScalarType::Float);
+}
+template <typename T> constexpr const char* type_name = kInTiles<T> ? "bfloat16" : "float32";
 
 // The arguments of every chain; `weights` are those of the stages that there are, in order.
 inline std::vector<Arguments> arguments(const std::vector<Tensor>& inputs, const std::vector<Tensor>& weights,
@@ -51,30 +56,33 @@ inline std::vector<Arguments> arguments(const std::vector<Tensor>& inputs, const
                 .depthwise = weight(kDepthwise),
                 .project = weight(0),
                 .last = weight(kLast),
-                .outputs = n[4],
-                .stride = n[5],
-                .padding = {n[6], n[7], n[8], n[9]},
-                .window_stride = n[10],
-                .window_padding = {n[11], n[12], n[13], n[14]}};
+                .middle = n[4],
+                .hidden = n[5],
+                .outputs = n[6],
+                .stride = n[7],
+                .padding = {n[8], n[9], n[10], n[11]},
+                .window_stride = n[12],
+                .window_padding = {n[13], n[14], n[15], n[16]}};
     chains.push_back(a);
   }
   check(used == weights.size(), "weights must be one for each stage, ", used, ", got ", weights.size());
   return chains;
 }
 
-// A weight of `outputs` channels: [panels, rows, kPanel<float>], the bias in the first row.
-inline void check_weight(const char* name, const Tensor& weight, int64_t outputs, int64_t rows, const Tensor& input) {
-  check(weight.dim() == 3 && weight.size(0) == panels<float>(outputs) && weight.size(1) == rows &&
-            weight.size(2) == kPanel<float> && weight.is_contiguous() && is_float(weight),
-        name, " must be contiguous float32 [", panels<float>(outputs), ", ", rows, ", ", kPanel<float>, "], got ",
+// A weight of `outputs` channels: [panels, kBiasRows + rows, kPanel], the bias in the first rows.
+template <typename T>
+void check_weight(const char* name, const Tensor& weight, int64_t outputs, int64_t rows, const Tensor& input) {
+  const int64_t all = kBiasRows<T> + rows;
+  check(weight.dim() == 3 && weight.size(0) == panels<T>(outputs) && weight.size(1) == all &&
+            weight.size(2) == kPanel<T> && weight.is_contiguous() && is_type<T>(weight),
+        name, " must be contiguous ", type_name<T>, " [", panels<T>(outputs), ", ", all, ", ", kPanel<T>, "], got ",
         shape(weight));
   check_same_device(name, weight, "input", input);
 }
 
 struct Sizes {
-  int64_t middle, hidden;  // channels between expand and project, before last
-  int64_t height, width;   // of what the depthwise convolution sees
-  int64_t rows, columns;   // of the result
+  int64_t height, width;  // of what the depthwise convolution sees
+  int64_t rows, columns;  // of the result
 };
 
 // The result of a 3x3 convolution along one dimension.
@@ -92,42 +100,39 @@ inline void check_window(const char* stride_name, int64_t stride, const char* pa
           "without its 3x3 convolution, got ", side);
 }
 
-inline Sizes check_chain(const Arguments& a, const Tensor& input, const Tensor* other) {
-  check(input.size(1) > 0 && is_float(input), "input must be float32 [N, C, H, W] with channels, got ", shape(input));
-  check(a.outputs > 0, "outputs must be positive, got ", a.outputs);
+template <typename T> Sizes check_chain(const Arguments& a, const Tensor& input, const Tensor* other) {
+  check(input.size(1) > 0 && is_type<T>(input), "input must be ", type_name<T>, " [N, C, H, W] with channels, got ",
+        shape(input));
+  check(a.middle > 0 && a.hidden > 0 && a.outputs > 0, "channels must be positive, got ", a.middle, ", ", a.hidden,
+        ", ", a.outputs);
+  check(a.last || a.hidden == a.outputs, "channels must be two without last, got ", a.outputs);
   check_window("stride", a.stride, "padding", a.padding, a.depthwise);
   check_window("window_stride", a.window_stride, "window_padding", a.window_padding, a.window_stride != 0);
   check(a.window_stride == 0 || (a.expand && a.depthwise), "window_stride must be 0 without expand and depthwise, got ",
         a.window_stride);
-  check(a.project->dim() == 3 && a.project->size(1) > 1, "project must be [panels, 1 + inputs, ", kPanel<float>,
-        "], got ", shape(*a.project));
-  if (a.last)
-    check(a.last->dim() == 3 && a.last->size(1) > 1, "last must be [panels, 1 + inputs, ", kPanel<float>, "], got ",
-          shape(*a.last));
-  Sizes sizes{.middle = a.project->size(1) - 1,
-              .hidden = a.last ? a.last->size(1) - 1 : a.outputs,
-              .height = input.size(2),
-              .width = input.size(3),
-              .rows = 0,
-              .columns = 0};
+  check(a.expand || a.middle == input.size(1), "channels must begin with the input's ", input.size(1), ", got ",
+        a.middle);
+  Sizes sizes{.height = input.size(2), .width = input.size(3), .rows = 0, .columns = 0};
   if (a.window_stride) {
     sizes.height = convolved(input.size(2), a.window_padding[0], a.window_padding[2], a.window_stride);
     sizes.width = convolved(input.size(3), a.window_padding[1], a.window_padding[3], a.window_stride);
   }
-  const int64_t taps = a.window_stride ? kKernel * kKernel : 1;
-  if (a.expand) check_weight("expand", *a.expand, sizes.middle, 1 + taps * input.size(1), input);
-  const int64_t inputs = a.expand ? sizes.middle : input.size(1);
-  if (a.depthwise) check_weight("depthwise", *a.depthwise, inputs, 1 + kKernel * kKernel, input);
-  check_weight("project", *a.project, sizes.hidden, 1 + inputs, input);
-  if (a.last) check_weight("last", *a.last, a.outputs, 1 + sizes.hidden, input);
+  const int64_t taps = a.window_stride ? kTaps : 1;
+  const auto pointwise = [&](const char* name, const Tensor* weight, int64_t outputs, int64_t inputs) {
+    if (weight) check_weight<T>(name, *weight, outputs, whole_depth<T>(inputs), input);
+  };
+  pointwise("expand", a.expand, a.middle, taps * input.size(1));
+  if (a.depthwise) check_weight<T>("depthwise", *a.depthwise, a.middle, kTaps, input);
+  pointwise("project", a.project, a.hidden, a.middle);
+  pointwise("last", a.last, a.outputs, a.hidden);
   sizes.rows = a.depthwise ? convolved(sizes.height, a.padding[0], a.padding[2], a.stride) : sizes.height;
   sizes.columns = a.depthwise ? convolved(sizes.width, a.padding[1], a.padding[3], a.stride) : sizes.width;
   check(a.up == 1 || (a.up == 2 && other), "up must be 1, or 2 with other, got ", a.up);
   if (other) {
     check(other->dim() == 4 && other->size(0) == input.size(0) && other->size(1) == a.outputs &&
-              other->size(2) * a.up == sizes.rows && other->size(3) * a.up == sizes.columns && is_float(*other),
-          "other must be float32 [", input.size(0), ", ", a.outputs, ", ", sizes.rows, " / ", a.up, ", ", sizes.columns,
-          " / ", a.up, "], got ", shape(*other));
+              other->size(2) * a.up == sizes.rows && other->size(3) * a.up == sizes.columns && is_type<T>(*other),
+          "other must be ", type_name<T>, " [", input.size(0), ", ", a.outputs, ", ", sizes.rows, " / ", a.up, ", ",
+          sizes.columns, " / ", a.up, "], got ", shape(*other));
     check_same_device("other", *other, "input", input);
   }
   return sizes;

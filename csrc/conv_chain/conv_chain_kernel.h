@@ -6,6 +6,6 @@
 namespace pyrcnn::conv_chain {
 
 // Does `task` of `chain`; `scratch` [workspace_of(chain).values].
-PYRCNN_DECLARE_KERNEL(void, convolve, (const Chain<float>& chain, const Task& task, float* scratch))
+PYRCNN_DECLARE_KERNEL(template <typename T> void, convolve, (const Chain<T>& chain, const Task& task, T* scratch))
 
 }  // namespace pyrcnn::conv_chain

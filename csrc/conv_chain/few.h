@@ -19,7 +19,7 @@ template <int Rows, int Outputs>
 PYRCNN_HD void multiply_few_outputs(const float* hidden, int64_t depth, const float* weight, const float* bias,
                                     const Target<float>& to) {
   P sum[Rows][Outputs] = {};
-  for (int64_t c = 0; c < depth; c += kPanel<float>, hidden += kStrip * kPanel<float>) {
+  for (int64_t c = 0; c < depth; c += kPanel<float>, hidden += kStrip<float> * kPanel<float>) {
     for (int k = 0; k < kPanel<float>; k += kLanes) {
       P right[Outputs];
       for (int o = 0; o < Outputs; ++o) right[o] = load(weight + o * depth + c + k);

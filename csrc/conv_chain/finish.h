@@ -30,6 +30,7 @@ PYRCNN_HD Target<T> result(const Chain<T>& c, const Pointwise<T>& layer, int64_t
   return {c.output + (place.pixel + pixel) * c.outputs + channel,
           c.outputs,
           c.outputs - channel,
+          0,
           bias_of(layer, p),
           0,
           place.other ? place.other + pixel * c.outputs + channel : nullptr,
@@ -51,7 +52,7 @@ void finish_project(Unit& unit, const Chain<T>& c, const Source<T>& mid, int64_t
     Target<T> to = result(c, c.project, p, place, 0);
     if (!is_last) {
       const int64_t channels = to.channels > kPanel<T> / 2 ? kPanel<T> : kPanel<T> / 2;
-      to = {sums, kPanel<T>, channels, to.begin, 0, nullptr, -inf, inf};
+      to = {sums, kPanel<T>, channels, 0, to.begin, 0, nullptr, -inf, inf};
     }
     if (panel > 0) to.begin = sums, to.begin_pixel = kPanel<T>;
     multiply(unit, mid, columns, depth, weight_of(c.project, p) + first * kPanel<T>, to);
@@ -62,18 +63,20 @@ void finish_project(Unit& unit, const Chain<T>& c, const Source<T>& mid, int64_t
 template <class Unit, typename T = typename Unit::T>
 void finish_last(Unit& unit, const Chain<T>& c, const Source<T>& mid, int64_t columns, const Place<T>& place, T* hidden,
                  const T* few_weights) {
-  for (int64_t i = 0; i < columns; i += kStrip) {
-    const int64_t count = columns - i < kStrip ? columns - i : kStrip;
+  for (int64_t i = 0; i < columns; i += kStrip<T>) {
+    const int64_t count = columns - i < kStrip<T> ? columns - i : kStrip<T>;
     const Source<T> from{mid.at + i * mid.pixel, mid.pixel, mid.run, mid.step};
     for (int64_t p = 0; p < panels<T>(c.project.outputs); ++p)
       multiply(unit, from, count, middle(c), weight_of(c.project, p),
-               between(c.project, p, hidden + p * kStrip * kPanel<T>));
-    if (few_outputs(c)) {
-      few(c, hidden, count, few_weights, result(c, c.last, 0, place, i));
-      continue;
+               between(c.project, p, hidden + p * kStrip<T> * kPanel<T>));
+    if constexpr (!kInTiles<T>) {
+      if (few_outputs(c)) {
+        few(c, hidden, count, few_weights, result(c, c.last, 0, place, i));
+        continue;
+      }
     }
     for (int64_t p = 0; p < panels<T>(c.outputs); ++p)
-      multiply(unit, {hidden, kPanel<T>, kPanel<T>, kStrip * kPanel<T>}, count, c.last.inputs, weight_of(c.last, p),
+      multiply(unit, {hidden, kPanel<T>, kPanel<T>, kStrip<T> * kPanel<T>}, count, c.last.inputs, weight_of(c.last, p),
                result(c, c.last, p, place, i));
   }
 }

@@ -30,6 +30,7 @@ template <typename T> struct Target {
   T* at;
   int64_t pixel;
   int64_t channels;  // that are written, of kPanel
+  int64_t zeros;     // that are written behind them
   const T* begin;    // the sums begin with these: the bias of every pixel (begin_pixel 0) or sums so far
   int64_t begin_pixel;
   const T* other;  // added, or null; pixels apart as in the result
@@ -139,9 +140,10 @@ template <typename T> PYRCNN_HD const T* weight_of(const Pointwise<T>& layer, in
   return bias_of(layer, panel) + kBiasRows<T> * kPanel<T>;
 }
 
-// A panel of its results in the workspace.
+// A panel of its results in the workspace. What is behind the last channel is multiplied in tiles, and so must be zero.
 template <typename T> PYRCNN_HD Target<T> between(const Pointwise<T>& layer, int64_t panel, T* at) {
-  return {at, kPanel<T>, kPanel<T>, bias_of(layer, panel), 0, nullptr, layer.low, layer.high};
+  const int64_t rest = layer.outputs - panel * kPanel<T>, channels = kInTiles<T> && rest < kPanel<T> ? rest : kPanel<T>;
+  return {at, kPanel<T>, channels, kPanel<T> - channels, bias_of(layer, panel), 0, nullptr, layer.low, layer.high};
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // Rows of what the depthwise convolution sees and of what it makes. Included by conv_chain_kernel.cpp only.
 #pragma once
-#include "products.h"
+#include "tile_products.h"
 
 namespace pyrcnn::conv_chain::PYRCNN_ISA {
 namespace {
@@ -48,11 +48,39 @@ void gather(const Chain<T>& c, int64_t image, int64_t row, int64_t first, int64_
   }
 }
 
+// What the first 1x1 convolution reads of `count` pixels of the input: those themselves,
+PYRCNN_HD Source<float> pixels_of(const Chain<float>& c, const float* pixels, int64_t, float*) {
+  return {pixels, c.inputs, c.inputs, c.inputs};
+}
+// ... or, where they are not whole tiles, a copy [panels][whole groups][kPanel].
+Source<BFloat16> pixels_of(const Chain<BFloat16>& c, const BFloat16* pixels, int64_t count, BFloat16* copy) {
+  constexpr int64_t panel = kPanel<BFloat16>;
+  const int64_t step = whole_groups<BFloat16>(count) * panel;
+  if (c.inputs % panel == 0 && step == count * panel) return {pixels, c.inputs, c.inputs, c.inputs};
+  BFloat16* to = copy;
+  for (int64_t k = 0; k < c.inputs; k += panel, to += step) to_panel(pixels + k, c.inputs, count, c.inputs - k, to);
+  return {copy, panel, panel, step};
+}
+
+// What `window`'s convolution reads for `count` results: what gather() made,
+PYRCNN_HD Source<float> patches_of(const Chain<float>& c, const float* patch, int64_t count, float*) {
+  return {patch, c.window.stride, kKernel, patch_columns(c, count)};
+}
+// ... or a copy [count][whole depth]: under each result, the kKernel values of each row of each input.
+Source<BFloat16> patches_of(const Chain<BFloat16>& c, const BFloat16* patch, int64_t count, BFloat16* copy) {
+  const int64_t columns = patch_columns(c, count), depth = c.expand.inputs, runs = kKernel * c.inputs;
+  zero(copy, count * depth);
+  BFloat16* to = copy;
+  for (int64_t i = 0; i < count; ++i, to += depth, patch += c.window.stride)
+    for (int64_t k = 0; k < runs; ++k) memcpy(to + k * kKernel, patch + k * columns, sizeof(BFloat16) * kKernel);
+  return {copy, depth, depth, 0};
+}
+
 // A row of what the depthwise convolution sees, into a slot of the ring: columns from `first` on, `count` of them,
 // panels of the chunk.
 template <class Unit, typename T = typename Unit::T>
 void fill(Unit& unit, const Chain<T>& c, int64_t image, int64_t row, int64_t first, int64_t count, int64_t panel,
-          int64_t chunk, T* slot, int64_t pitch, T* patch) {
+          int64_t chunk, T* slot, int64_t pitch, T* patch, T* copy) {
   const int64_t before = first < 0 ? -first : 0, end = first + count;
   const int64_t after = end > c.width ? end - c.width : 0, inside = count - before - after;
   if (row < 0 || row >= c.height || inside <= 0) {
@@ -60,10 +88,12 @@ void fill(Unit& unit, const Chain<T>& c, int64_t image, int64_t row, int64_t fir
     return;
   }
   const T* pixels = c.input + ((image * c.height + row) * c.width + first + before) * c.inputs;
-  Source<T> from{pixels, c.inputs, c.inputs, c.inputs};
+  Source<T> from{};
   if (c.window.stride) {
     gather(c, image, row, first + before, inside, patch);
-    from = {patch, c.window.stride, kKernel, patch_columns(c, inside)};
+    from = patches_of(c, patch, inside, copy);
+  } else if (c.expand.weight) {
+    from = pixels_of(c, pixels, inside, copy);
   }
   for (int64_t p = 0; p < chunk; ++p, slot += pitch) {
     T* to = slot + before * kPanel<T>;
@@ -90,6 +120,30 @@ PYRCNN_HD void filter(const Depthwise<float>& layer, const float* const* rows, c
       for (int t = 0; t < kTaps; ++t)
         sum = fma(load(rows[t / kKernel] + (i * stride + t % kKernel) * kPanel<float> + k), taps[t], sum);
       store(to + i * kPanel<float> + k, clamped(sum, low, high));
+    }
+  }
+}
+
+// ... in bfloat16: even and odd channels apart.
+template <int Stride>
+PYRCNN_HD void filter(const Depthwise<BFloat16>& layer, const BFloat16* const* rows, const BFloat16* weight,
+                      int64_t columns, BFloat16* to) {
+  constexpr int64_t panel = kPanel<BFloat16>;
+  float biases[panel];
+  memcpy(biases, weight, sizeof biases);
+  weight += kBiasRows<BFloat16> * panel;
+  const P low = layer.low - P{}, high = layer.high - P{};
+  for (int k = 0; k < panel; k += 2 * kLanes) {
+    F taps[kTaps], bias;
+    for (int t = 0; t < kTaps; ++t) taps[t] = load_pair(weight + t * panel + k);
+    for (int i = 0; i < kLanes; ++i) bias.first[i] = biases[k + 2 * i], bias.second[i] = biases[k + 2 * i + 1];
+    for (int64_t i = 0; i < columns; ++i) {
+      F sum = bias;
+      for (int t = 0; t < kTaps; ++t) {
+        const F value = load_pair(rows[t / kKernel] + (i * Stride + t % kKernel) * panel + k);
+        sum = {fma(value.first, taps[t].first, sum.first), fma(value.second, taps[t].second, sum.second)};
+      }
+      store_pair(to + i * panel + k, F{clamped(sum.first, low, high), clamped(sum.second, low, high)});
     }
   }
 }

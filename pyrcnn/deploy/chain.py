@@ -77,13 +77,13 @@ class ConvChain(nn.Module):
         super().__init__()
         stages = (expand, depthwise, project, last)
         # no parameters: they are not to be moved or saved
-        weights: Any = [s and chain_weight(s.conv.weight, s.conv.bias) for s in stages]
+        weights: Any = [s and chain_weight(s.conv.weight, s.conv.bias, s is depthwise) for s in stages]
         limits = [x for i, s in enumerate(stages) for x in (s.limits if s else NO_LIMITS[2 * i : 2 * i + 2])]
         expand_, depthwise_, project_, last_ = weights
-        outputs = (last or project).conv.out_channels
+        channels = project.conv.in_channels, project.conv.out_channels, (last or project).conv.out_channels
         self.windows = _Window.of(expand), _Window.of(depthwise)
         up = (last or project).up
-        self.chain = Chain(expand_, depthwise_, project_, last_, outputs, limits=limits, up=up)
+        self.chain = Chain(expand_, depthwise_, project_, last_, channels, limits=limits, up=up)
 
     def reads_any_layout(self, place: int) -> bool:
         """Whether this one of its inputs need not be in channels_last."""

@@ -103,11 +103,12 @@ def sample(chain: Chain) -> dict[str, Any]:
 
 def run(made: dict[str, Any], chain: Chain, x: Tensor | None = None, other: Tensor | None = None) -> Tensor:
     stages = [made[name] for name in ("expand", "filters", "project", "last")]
-    weights = [stage and chain_weight(*stage[:2]) for stage in stages]
+    weights = [stage and chain_weight(*stage[:2], depthwise=i == 1) for i, stage in enumerate(stages)]
     limits = [x for stage in stages for x in (stage[2:] if stage else NO_LIMITS[:2])]
     x = made["x"] if x is None else x
-    outputs, maps = chain.last or chain.project, [x] if other is None else [x, other]
-    native = ops.Chain(*weights, outputs, chain.stride, chain.padding, limits, other=-1 if other is None else 1,
+    maps = [x] if other is None else [x, other]
+    channels = chain.expand or chain.inputs, chain.project, chain.last or chain.project
+    native = ops.Chain(*weights, channels, chain.stride, chain.padding, limits, other=-1 if other is None else 1,
                        up=1 if other is None else chain.up, window_stride=chain.window_stride,
                        window_padding=chain.window_padding)  # fmt: skip
     (result,) = conv_chains(maps, [native])
@@ -203,9 +204,9 @@ def several() -> tuple[list[Tensor], list[ops.Chain]]:
 
     def block(inputs: int, middle: int, outputs: int, **options: Any) -> ops.Chain:
         return ops.Chain(weight(middle, inputs, 1, 1), weight(middle, 1, 3, 3), weight(outputs, middle, 1, 1), None,
-                         outputs, padding=(1, 1, 1, 1), limits=RELU6 * 4, **options)  # fmt: skip
+                         (middle, outputs), padding=(1, 1, 1, 1), limits=RELU6 * 4, **options)  # fmt: skip
 
-    head = ops.Chain(None, weight(20, 1, 3, 3), weight(40, 20, 1, 1), weight(3, 40, 1, 1), 3, 2, (0, 0, 1, 1))
+    head = ops.Chain(None, weight(20, 1, 3, 3), weight(40, 20, 1, 1), weight(3, 40, 1, 1), (20, 40, 3), 2, (0, 0, 1, 1))
     chains = [block(16, 48, 16, other=0), block(16, 50, 20, input=2, stride=2), block(20, 60, 20, input=3, other=3),
               block(20, 33, 16, input=4), head._replace(input=1)]  # fmt: skip
     return [torch.randn(2, 16, 40, 44, generator=g), torch.randn(1, 20, 70, 66, generator=g)], chains
@@ -258,7 +259,7 @@ def test_weights_without_a_bias() -> None:
     assert torch.equal(chain_weight(window)[0, 1 + 5], window[:, 1, 0, 2])  # rows of the kernel with all inputs each
 
 
-GOOD = ops.Chain(torch.zeros(2, 5, 16), torch.zeros(2, 10, 16), torch.zeros(2, 21, 16), None, 24, 1, (1, 1, 1, 1))
+GOOD = ops.Chain(torch.zeros(2, 5, 16), torch.zeros(2, 10, 16), torch.zeros(2, 21, 16), None, (20, 24), 1, (1, 1, 1, 1))
 
 
 @pytest.mark.parametrize(
@@ -270,10 +271,11 @@ GOOD = ops.Chain(torch.zeros(2, 5, 16), torch.zeros(2, 10, 16), torch.zeros(2, 2
      ("depthwise", {"depthwise": torch.zeros(2, 9, 16)}), ("depthwise", {"depthwise": torch.zeros(1, 10, 16)}),
      ("project", {"project": torch.zeros(2, 21, 8)}), ("project", {"project": torch.zeros(1, 21, 16)}),
      ("project", {"project": torch.zeros(2, 1, 16)}), ("project", {"project": torch.zeros(2, 16)}),
-     ("project", {"expand": None, "depthwise": None, "padding": (0,) * 4}),
+     ("channels", {"expand": None, "depthwise": None, "padding": (0,) * 4}),
      ("last", {"last": torch.zeros(2, 16)}), ("last", {"last": torch.zeros(1, 25, 16)}),
-     ("last", {"last": torch.zeros(2, 25, 16).half()}), ("project", {"last": torch.zeros(2, 34, 16)}),
-     ("outputs", {"outputs": 0}), ("other", {"other": 1, "added": torch.zeros(1, 24, 6, 5)}),
+     ("last", {"last": torch.zeros(2, 25, 16).half()}), ("last", {"last": torch.zeros(2, 34, 16)}),
+     ("channels", {"channels": (20, 0)}),
+     ("channels", {"channels": (20, 24, 0)}), ("other", {"other": 1, "added": torch.zeros(1, 24, 6, 5)}),
      ("other", {"other": 1, "added": torch.zeros(1, 24, 6, 6).half()}), ("other", {"other": 0}),
      ("stride", {"stride": 3}), ("stride", {"stride": 0}), ("up", {"up": 2}), ("up", {"other": 1, "up": 0}),
      ("up", {"other": 1, "up": 3}), ("other", {"other": 1, "up": 2}), ("window_stride", {"window_stride": 3}),
@@ -296,7 +298,7 @@ def test_bad_arguments(name: str, changes: dict[str, Any]) -> None:
 
 def test_a_weight_for_every_stage() -> None:
     x, weight = torch.zeros(1, 4, 6, 6), chain_weight(torch.zeros(4, 4, 1, 1))
-    numbers = [0, -1, 1, 0, 4, 1, *[0] * 9]
+    numbers = [0, -1, 1, 0, 4, 4, 4, 1, *[0] * 9]
     assert ops_op([x], [weight], numbers, NO_LIMITS)[0].shape == (1, 4, 6, 6)
     for weights in ([], [weight] * 2):
         with pytest.raises((RuntimeError, ValueError), match="weights must be one for each stage"):
