@@ -3,6 +3,7 @@
 // T: what maps are stored as, between the convolutions of a chain too.
 #pragma once
 #include "../common/hd.h"
+#include "../common/tile_kind.h"
 
 namespace pyrcnn::conv_chain {
 
@@ -62,7 +63,7 @@ template <typename T> struct Chain {
   const T* other;  // like the result, or null: added before the last clamp
   int64_t up;      // 2: `other` is half as high and wide, and each of its pixels counts for four; else 1
   T* output;       // [images, rows, columns, outputs]
-  bool tiles;      // the machine has them
+  TileKind tiles;  // of bfloat16, that this machine has
 };
 
 // The work of one thread at a time: a rectangle of the result.

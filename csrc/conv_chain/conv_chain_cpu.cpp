@@ -153,7 +153,7 @@ void prepare(Job<T>& job, const Arguments& a, Maps<T>& maps, const Tensor& out, 
        .other = a.other < 0 ? nullptr : maps.pixels(size_t(a.other)),
        .up = a.up,
        .output = mutable_data<T>(out),
-       .tiles = kInTiles<T> && cpu_tiles()};
+       .tiles = cpu_tiles()};
   if (!a.depthwise && a.up == 1) {
     c.width = c.columns = job.images * c.height * c.width;
     c.height = c.rows = job.images = 1;

@@ -68,12 +68,11 @@ template <typename T> void convolve(const Chain<T>& chain, const Task& task, T* 
   if constexpr (!kInTiles<T>) {
     Registers unit;
     convolve_with(unit, chain, task, scratch);
-  } else if (chain.tiles) {
-    InTiles<pyrcnn::PYRCNN_ISA::AmxTiles> unit;
-    convolve_with(unit, chain, task, scratch);
   } else {
-    InTiles<pyrcnn::PYRCNN_ISA::PlainTiles> unit;
-    convolve_with(unit, chain, task, scratch);
+    pyrcnn::PYRCNN_ISA::with_tiles(chain.tiles, [&]<class Tiles>(Tiles& tiles) {
+      InTiles<Tiles> unit{tiles, {}};
+      convolve_with(unit, chain, task, scratch);
+    });
   }
 }
 

@@ -18,10 +18,10 @@ using pyrcnn::PYRCNN_ISA::TileSource;
 static_assert(kPanel<BFloat16> == kTilePanel && kDepth<BFloat16> == kTileDepth && kGroup<BFloat16> == kTileRows);
 static_assert(kStrip<BFloat16> == kBlockPixels);
 
-// What multiplies in bfloat16: tiles of the machine, or plain ones.
+// What multiplies in bfloat16: one of the kinds of tiles.
 template <class Tiles> struct InTiles {
   using T = BFloat16;
-  Tiles tiles;
+  Tiles& tiles;
   alignas(64) float sums[kBlockSums];
 };
 
