@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -22,7 +23,14 @@ MOBILE = "centernet_mobilenet_v2_fpn_512"
 @pytest.fixture(autouse=True)
 def vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine with AVX2, whatever this run asks for."""
-    monkeypatch.setattr("pyrcnn._native.build_info", lambda: {"cpu_capability": "avx2"})
+    monkeypatch.setattr("pyrcnn._native.build_info", lambda: {"cpu_capability": "avx2", "cpu_tiles": ""})
+
+
+@pytest.fixture
+def tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine with AMX and without AVX2, which then is not what chains are used for."""
+    monkeypatch.setattr("pyrcnn._native.build_info", lambda: {"cpu_capability": "default", "cpu_tiles": "amx"})
+    monkeypatch.setattr("pyrcnn.deploy.network.available", lambda dtype: True)
 
 
 def depthwise(channels: int, stride: int = 1, padding: int = 1, **options: Any) -> nn.Conv2d:
@@ -84,9 +92,9 @@ class Left(nn.Module):
         return self.third(self.activated(torch.sigmoid(self.plain(x))))
 
 
-def packed(network: nn.Module, size: tuple[int, ...], chained: bool = True) -> Any:
+def packed(network: nn.Module, size: tuple[int, ...], dtype: torch.dtype = torch.float32) -> Any:
     graph = traced(network.requires_grad_(False)).to(memory_format=torch.channels_last)
-    return pack(graph, size, torch.float32, Allowed(chain=chained))
+    return pack(graph, size, dtype, Allowed(chain=True))
 
 
 def chains(module: nn.Module) -> int:
@@ -109,6 +117,25 @@ def test_chains_compute_what_their_layers_do(size: tuple[int, ...]) -> None:
         other = torch.randn(1, 4, 24, 11)  # and any other size
         for got, value in zip(graph(other), network(other), strict=True):
             torch.testing.assert_close(got, value, rtol=1e-4, atol=1e-5)
+
+
+def no_worse(got: Tensor, plain: Tensor, exact: Tensor) -> None:
+    """As near to what float32 computes as torch's bfloat16 is."""
+    assert (got - exact).abs().mean() <= 1.1 * (plain - exact).abs().mean()
+
+
+@pytest.mark.parametrize("size", [(1, 4, 32, 32), (2, 4, 17, 20)], ids=str)
+def test_chains_in_bfloat16(size: tuple[int, ...], tiles: None) -> None:
+    network = Found().bfloat16()
+    x = torch.randn(size).bfloat16()
+    with torch.no_grad():
+        plain, exact = network(x), copy.deepcopy(network).float()(x.float())
+        graph = packed(network, size, torch.bfloat16)
+        assert chains(graph) == 6
+        assert not [m for m in graph.modules() if isinstance(m, PackedConv2d | nn.Conv2d)]
+        for got, other, value in zip(graph(x), plain, exact, strict=True):
+            assert got.dtype == torch.bfloat16
+            no_worse(got, other, value)
 
 
 @pytest.mark.parametrize("padding", [0, 1])
@@ -138,8 +165,8 @@ def test_what_others_need_is_left_alone() -> None:
 
 
 def test_what_it_is_used_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert suits((1, 64, 8, 8))
-    assert not suits((1, 64, 7, 9))
+    assert suits((1, 64, 8, 8), torch.float32)
+    assert not suits((1, 64, 7, 9), torch.float32)
     model = small(MOBILE)
 
     def used(**options: Any) -> int:
@@ -154,6 +181,15 @@ def test_what_it_is_used_for(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not used()  # measured with vectors alone
 
 
+def test_what_tiles_are_used_for(tiles: None) -> None:
+    assert suits((1, 64, 8, 8), torch.bfloat16)
+    assert not suits((1, 64, 7, 9), torch.bfloat16)
+    model = small(MOBILE)
+    assert chains(deploy.optimize(model, size=(512, 512), dtype=torch.bfloat16)) == 27
+    for dtype in (torch.float32, torch.float16):
+        assert not chains(deploy.optimize(model, size=(512, 512), dtype=dtype))
+
+
 @pytest.mark.parametrize("name", [MOBILE, MOBILE + "_kpts"])
 def test_whole_networks_compute_the_same(name: str) -> None:
     model = small(name)
@@ -165,3 +201,17 @@ def test_whole_networks_compute_the_same(name: str) -> None:
     with torch.no_grad():
         for name, value in model.heads(pixels).items():
             torch.testing.assert_close(fast.heads(pixels)[name], value, rtol=1e-4, atol=1e-4)
+
+
+def test_a_whole_network_in_bfloat16(tiles: None) -> None:
+    model = small(MOBILE)
+    fast = deploy.optimize(model, size=(512, 512), dtype=torch.bfloat16)
+    assert sum(isinstance(m, ConvChains) for m in fast.modules()) == 1
+    assert not [m for m in fast.modules() if isinstance(m, nn.Conv2d)]
+    assert fast.layout == torch.contiguous_format
+    plain = deploy.optimize(model, dtype=torch.bfloat16, fuse=False)
+    pixels = torch.randn(1, 3, 96, 160)
+    with torch.no_grad():
+        exact, others = model.heads(pixels), plain.heads(pixels.bfloat16())
+        for name, got in fast.heads(pixels.bfloat16()).items():
+            no_worse(got, others[name], exact[name])
