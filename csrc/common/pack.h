@@ -57,7 +57,11 @@ PYRCNN_HD Pack<float> load(const BFloat16* from) {
   using Words = uint16_t __attribute__((vector_size(2 * kLanes)));
   Words words;
   memcpy(&words, from, sizeof words);
+#if defined(__AVX512F__) && PYRCNN_LANES == 16
+  return bit_cast<Pack<float>>(_mm512_maskz_cvtepu16_epi32(0xffff, bit_cast<__m256i>(words)) << 16);
+#else
   return bit_cast<Pack<float>>(__builtin_convertvector(words, Wide) << 16);
+#endif
 }
 PYRCNN_HD void store(BFloat16* to, Pack<float> x) {
   using Words = uint16_t __attribute__((vector_size(2 * kLanes)));
