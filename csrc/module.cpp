@@ -66,15 +66,17 @@ TileKind best_tiles() {
   constexpr unsigned kPairs = 1u << 5, kAmx = 1u << 22 | 1u << 24;      // AVX512_BF16; AMX-BF16 and AMX-TILE
   constexpr unsigned kSavedBySystem = 1u << 27, kRegisters = 3u << 17;  // which of its registers the system saves
   constexpr long kRequestPermission = 0x1023, kTileData = 18;           // of arch_prctl: Linux grants it on request
+  if (!(cpuid(7, 1)[0] & kPairs)) return TileKind::kPlain;              // AMX is not without it, and rounds by it
   if ((cpuid(7, 0)[3] & kAmx) == kAmx && cpuid(1, 0)[2] & kSavedBySystem) {
     unsigned saved, high;
     asm("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
     const bool usable = (saved & kRegisters) == kRegisters;
     if (usable && syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0) return TileKind::kAmx;
   }
-  if (cpuid(7, 1)[0] & kPairs) return TileKind::kPairs;
-#endif
+  return TileKind::kPairs;
+#else
   return TileKind::kPlain;
+#endif
 }
 
 const char* tiles_name(TileKind tiles) {

@@ -47,6 +47,10 @@ class TilesInMemory {
 // Plain loops. Like tdpbf16ps they add up the products of even and of odd channels apart; they keep subnormals, which
 // that counts as zero.
 struct PlainTiles : TilesInMemory {
+  static PYRCNN_HD void round(const Pack<float>* panel, BFloat16* to) {
+    for (int i = 0; i < kTilePanel / kLanes; ++i) PYRCNN_ISA::store(to + i * kLanes, panel[i]);
+  }
+  static PYRCNN_HD void round(Pair<float> pair, BFloat16* to) { store_pair(to, pair); }
   template <int Sum, int Left, int Right> void multiply() {
     for (int r = 0; r < kTileRows; ++r) {
       float even[16] = {}, odd[16] = {};
@@ -63,8 +67,27 @@ struct PlainTiles : TilesInMemory {
 };
 
 #if defined(PYRCNN_TILES) && defined(__AVX512F__)
+// Results as bfloat16 by AVX512_BF16, as a panel of them or load_pair()'s: NaN stays, subnormals become zero.
+struct RoundedByMachine {
+  static PYRCNN_HD void round(const Pack<float>* panel, BFloat16* to) { store_words(to, words(panel[0], panel[1])); }
+  static PYRCNN_HD void round(Pair<float> pair, BFloat16* to) {
+    const Words w = words(pair.first, pair.second);
+    store_words(to, __builtin_shufflevector(w, w, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25,
+                                            10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31));
+  }
+
+ private:
+  using Words = uint16_t __attribute__((vector_size(64)));
+  static PYRCNN_HD Words words(Pack<float> lower, Pack<float> upper) {
+    Words w;  // this syntax has the sources in the other order than Intel's
+    asm("vcvtne2ps2bf16 %1, %2, %0" : "=v"(w) : "v"(lower), "v"(upper));
+    return w;
+  }
+  static PYRCNN_HD void store_words(BFloat16* to, Words w) { memcpy(to, &w, sizeof w); }
+};
+
 // By AVX-512's products of pairs (AVX512_BF16): twice as many as in float32.
-struct PairTiles : TilesInMemory {
+struct PairTiles : TilesInMemory, RoundedByMachine {
   using Word = uint32_t __attribute__((may_alias));
   template <int Sum, int Left, int Right> PYRCNN_HD void multiply() {
     Pack<float> sum[kTileRows];
@@ -82,7 +105,7 @@ struct PairTiles : TilesInMemory {
 
 // The machine's registers, all of full size while this lives. Assembly rather than intrinsics: those of GCC 12 do not
 // say that they read and write memory.
-struct AmxTiles {
+struct AmxTiles : RoundedByMachine {
   AmxTiles() {
     struct {
       uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -205,25 +228,39 @@ struct TileFinish {
 };
 
 // A pixel's sums of a whole panel, plus `other` or null, clamped (NaN stays).
+template <class Tiles>
 PYRCNN_HD void finish_panel(const TileFinish& finish, const float* sums, const BFloat16* other, BFloat16* to) {
   using P = Pack<float>;
   const P low = broadcast(finish.low), high = broadcast(finish.high);
-  for (int k = 0; k < kTilePanel; k += kLanes) {
-    P value = load(sums + k) + load(finish.bias + k);
-    if (other) value += load(other + k);
+  P values[kTilePanel / kLanes];
+  PYRCNN_UNROLLED for (int i = 0; i < kTilePanel / kLanes; ++i) {
+    P value = load(sums + i * kLanes) + load(finish.bias + i * kLanes);
+    if (other) value += load(other + i * kLanes);
     value = low > value ? low : value;
-    store(to + k, high < value ? high : value);
+    values[i] = high < value ? high : value;
   }
+  Tiles::round(values, to);
+}
+
+// `count` values, at most a panel.
+PYRCNN_HD void copy_part(const BFloat16* from, int64_t count, BFloat16* to) {
+#if defined(__AVX512BW__) && PYRCNN_LANES == 16
+  const auto mask = __mmask32((uint64_t(1) << count) - 1);
+  _mm512_mask_storeu_epi16(to, mask, _mm512_maskz_loadu_epi16(mask, from));
+#else
+  memcpy(to, from, sizeof(BFloat16) * size_t(count));
+#endif
 }
 
 // ... of its first `channels` outputs.
+template <class Tiles>
 PYRCNN_HD void finish_pixel(const TileFinish& finish, const float* sums, const BFloat16* other, int64_t channels,
                             BFloat16* to) {
-  if (channels >= kTilePanel) return finish_panel(finish, sums, other, to);
+  if (channels >= kTilePanel) return finish_panel<Tiles>(finish, sums, other, to);
   BFloat16 in[kTilePanel] = {}, out[kTilePanel];
-  if (other) memcpy(in, other, sizeof(BFloat16) * size_t(channels));
-  finish_panel(finish, sums, other ? in : nullptr, out);
-  memcpy(to, out, sizeof(BFloat16) * size_t(channels));
+  if (other) copy_part(other, channels, in);
+  finish_panel<Tiles>(finish, sums, other ? in : nullptr, out);
+  copy_part(out, channels, to);
 }
 
 }  // namespace pyrcnn::PYRCNN_ISA

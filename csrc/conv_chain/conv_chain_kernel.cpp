@@ -5,16 +5,16 @@ namespace pyrcnn::conv_chain::PYRCNN_ISA {
 namespace {
 
 // A row of `chunk` panels of the depthwise convolution, from row `top` of its ring on, to `mid`.
-template <typename T>
-void filter_row(const Chain<T>& c, int64_t top, int64_t columns, int64_t panel, int64_t chunk, const T* ring,
-                int64_t slot, T* mid) {
+template <class Unit, typename T = typename Unit::T>
+void filter_row(Unit& unit, const Chain<T>& c, int64_t top, int64_t columns, int64_t panel, int64_t chunk,
+                const T* ring, int64_t slot, T* mid) {
   const Depthwise<T>& layer = c.depthwise;
   for (int64_t p = 0; p < chunk; ++p, ring += kKernel * slot, mid += whole_groups<T>(c.tile_columns) * kPanel<T>) {
     const T* rows[kKernel];
     for (int i = 0; i < kKernel; ++i) rows[i] = ring + (top + i) % kKernel * slot;
     const T* weight = layer.weight + (panel + p) * (kBiasRows<T> + kTaps) * kPanel<T>;
-    if (layer.stride == 1) filter<1>(layer, rows, weight, columns, mid);
-    else filter<2>(layer, rows, weight, columns, mid);
+    if (layer.stride == 1) filter<1>(unit, layer, rows, weight, columns, mid);
+    else filter<2>(unit, layer, rows, weight, columns, mid);
   }
 }
 
@@ -43,7 +43,7 @@ void convolve_chunk(Unit& unit, const Chain<T>& c, const Task& task, int64_t pan
       mid = pixels_of(c, c.input + pixel * c.inputs + panel * kPanel<T>, task.columns, scratch + w.copy);
     }
     if (filters.weight) {
-      filter_row(c, from + filters.top, task.columns, panel, chunk, ring, slot, scratch + w.mid);
+      filter_row(unit, c, from + filters.top, task.columns, panel, chunk, ring, slot, scratch + w.mid);
       mid = {scratch + w.mid, kPanel<T>, kPanel<T>, whole_groups<T>(c.tile_columns) * kPanel<T>};
     }
     if (c.last.weight) finish_last(unit, c, mid, task.columns, place, scratch + w.hidden, scratch + w.few);

@@ -108,8 +108,8 @@ void fill(Unit& unit, const Chain<T>& c, int64_t image, int64_t row, int64_t fir
 
 // A row of one panel of the depthwise convolution: rows[i] -> to, both [columns][kPanel].
 template <int Stride>
-PYRCNN_HD void filter(const Depthwise<float>& layer, const float* const* rows, const float* weight, int64_t columns,
-                      float* to) {
+PYRCNN_HD void filter(Registers&, const Depthwise<float>& layer, const float* const* rows, const float* weight,
+                      int64_t columns, float* to) {
   const int64_t stride = Stride ? Stride : layer.stride;
   for (int k = 0; k < kPanel<float>; k += kLanes) {
     P taps[kTaps];
@@ -125,9 +125,9 @@ PYRCNN_HD void filter(const Depthwise<float>& layer, const float* const* rows, c
 }
 
 // ... in bfloat16: even and odd channels apart.
-template <int Stride>
-PYRCNN_HD void filter(const Depthwise<BFloat16>& layer, const BFloat16* const* rows, const BFloat16* weight,
-                      int64_t columns, BFloat16* to) {
+template <int Stride, class Tiles>
+PYRCNN_HD void filter(InTiles<Tiles>&, const Depthwise<BFloat16>& layer, const BFloat16* const* rows,
+                      const BFloat16* weight, int64_t columns, BFloat16* to) {
   constexpr int64_t panel = kPanel<BFloat16>;
   float biases[panel];
   memcpy(biases, weight, sizeof biases);
@@ -137,14 +137,19 @@ PYRCNN_HD void filter(const Depthwise<BFloat16>& layer, const BFloat16* const* r
     F taps[kTaps], bias;
     for (int t = 0; t < kTaps; ++t) taps[t] = load_pair(weight + t * panel + k);
     for (int i = 0; i < kLanes; ++i) bias.first[i] = biases[k + 2 * i], bias.second[i] = biases[k + 2 * i + 1];
-    for (int64_t i = 0; i < columns; ++i) {
-      F sum = bias;
-      for (int t = 0; t < kTaps; ++t) {
-        const F value = load_pair(rows[t / kKernel] + (i * Stride + t % kKernel) * panel + k);
-        sum = {fma(value.first, taps[t].first, sum.first), fma(value.second, taps[t].second, sum.second)};
+    const auto results = [&]<int Count>(int64_t i) {  // neighbours, which see the same values, once they are widened
+      F sum[Count];
+      for (F& s : sum) s = bias;
+      UNROLLED for (int t = 0; t < kTaps; ++t) UNROLLED for (int j = 0; j < Count; ++j) {
+        const F value = load_pair(rows[t / kKernel] + ((i + j) * Stride + t % kKernel) * panel + k);
+        sum[j] = {fma(value.first, taps[t].first, sum[j].first), fma(value.second, taps[t].second, sum[j].second)};
       }
-      store_pair(to + i * panel + k, F{clamped(sum.first, low, high), clamped(sum.second, low, high)});
-    }
+      for (int j = 0; j < Count; ++j)
+        Tiles::round(F{clamped(sum[j].first, low, high), clamped(sum[j].second, low, high)}, to + (i + j) * panel + k);
+    };
+    int64_t i = 0;
+    for (; i + 3 <= columns; i += 3) results.template operator()<3>(i);
+    for (; i < columns; ++i) results.template operator()<1>(i);
   }
 }
 

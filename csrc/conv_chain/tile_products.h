@@ -7,11 +7,11 @@ namespace pyrcnn::conv_chain::PYRCNN_ISA {
 namespace {
 
 using F = pyrcnn::PYRCNN_ISA::Pair<float>;
+using pyrcnn::PYRCNN_ISA::copy_part;
 using pyrcnn::PYRCNN_ISA::finish_panel;
 using pyrcnn::PYRCNN_ISA::finish_pixel;
 using pyrcnn::PYRCNN_ISA::load_pair;
 using pyrcnn::PYRCNN_ISA::multiply_tiles;
-using pyrcnn::PYRCNN_ISA::store_pair;
 using pyrcnn::PYRCNN_ISA::TileFinish;
 using pyrcnn::PYRCNN_ISA::TileSource;
 
@@ -24,6 +24,8 @@ template <class Tiles> struct InTiles {
   Tiles& tiles;
   alignas(64) float sums[kBlockSums];
 };
+
+constexpr BFloat16 kNothing[kTilePanel] = {};
 
 // One panel of results: weight [depth / 2, kPanel, 2].
 template <class Tiles>
@@ -43,11 +45,11 @@ void multiply(InTiles<Tiles>& unit, const Source<BFloat16>& from, int64_t pixels
       BFloat16* at = to.at + i * to.pixel;
       const BFloat16* other = to.other ? to.other + i * to.pixel : nullptr;
       if (to.zeros == 0) {
-        finish_pixel(how, sums, other, to.channels, at);
+        finish_pixel<Tiles>(how, sums, other, to.channels, at);
         continue;
       }
-      finish_panel(how, sums, other, at);
-      for (int64_t c = to.channels; c < kTilePanel; ++c) at[c] = BFloat16(0.0f);
+      finish_panel<Tiles>(how, sums, other, at);
+      copy_part(kNothing, to.zeros, at + to.channels);
     }
   }
 }

@@ -56,6 +56,7 @@ struct Groups {
 };
 
 // The sums of a group -> the result.
+template <class Tiles>
 void finish(const Layer& l, const Task& task, const Groups& groups, int64_t group, int64_t panel, const float* sums) {
   const TileFinish how{l.bias + panel * kPanel, l.low, l.high};
   const int64_t channels = l.outputs - panel * kPanel;
@@ -65,7 +66,7 @@ void finish(const Layer& l, const Task& task, const Groups& groups, int64_t grou
       const int64_t pixel = (task.image * l.rows + task.row + row) * l.columns + task.column + column;
       const int64_t at = pixel * l.outputs + panel * kPanel;
       const BFloat16* other = l.other ? static_cast<const BFloat16*>(l.other) + at : nullptr;
-      finish_pixel(how, sums, other, channels, static_cast<BFloat16*>(l.output) + at);
+      finish_pixel<Tiles>(how, sums, other, channels, static_cast<BFloat16*>(l.output) + at);
     }
     if (++column == groups.wrap) column = 0, ++row;
   }
@@ -88,8 +89,8 @@ template <class Tiles> void convolve_by(Tiles& tiles, const Layer& l, const Task
                               p.pixel,   l.kernel,           p.columns * p.pixel};
       multiply_tiles<false>(tiles, source, pair ? at(group + 1) : nullptr, depth, weight, l.outputs - panel * kPanel,
                             sums);
-      finish(l, task, groups, group, panel, sums);
-      if (pair) finish(l, task, groups, group + 1, panel, sums + kGroup * kPanel);
+      finish<Tiles>(l, task, groups, group, panel, sums);
+      if (pair) finish<Tiles>(l, task, groups, group + 1, panel, sums + kGroup * kPanel);
     }
   }
 }
