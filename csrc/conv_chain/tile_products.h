@@ -22,10 +22,26 @@ static_assert(kStrip<BFloat16> == kBlockPixels);
 template <class Tiles> struct InTiles {
   using T = BFloat16;
   Tiles& tiles;
-  alignas(64) float sums[kBlockSums];
+  alignas(64) float sums[2][kBlockSums];
 };
 
 constexpr BFloat16 kNothing[kTilePanel] = {};
+
+// The sums of pixels [first, end) -> their place.
+template <class Tiles>
+PYRCNN_HD void finish_block(const float* sums, int64_t first, int64_t end, const Target<BFloat16>& to,
+                            const TileFinish& how) {
+  for (int64_t i = first; i < end; ++i, sums += kTilePanel) {
+    BFloat16* at = to.at + i * to.pixel;
+    const BFloat16* other = to.other ? to.other + i * to.pixel : nullptr;
+    if (to.zeros == 0) {
+      finish_pixel<Tiles>(how, sums, other, to.channels, at);
+      continue;
+    }
+    finish_panel<Tiles>(how, sums, other, at);
+    copy_part(kNothing, to.zeros, at + to.channels);
+  }
+}
 
 // One panel of results: weight [depth / 2, kPanel, 2].
 template <class Tiles>
@@ -33,24 +49,17 @@ void multiply(InTiles<Tiles>& unit, const Source<BFloat16>& from, int64_t pixels
               const Target<BFloat16>& to) {
   float bias[kTilePanel];
   memcpy(bias, to.begin, sizeof bias);
-  const TileFinish how{bias, to.low, to.high};
-  for (int64_t first = 0; first < pixels; first += kBlockPixels) {
+  const auto sums = [&](int64_t first) { return unit.sums[first / kBlockPixels % 2]; };
+  const auto product = [&](int64_t first) {
     const TileSource source{from.at + first * from.pixel, from.pixel, from.run, from.step};
-    const bool two = pixels - first > kTileRows;
-    multiply_tiles<false>(unit.tiles, source, two ? source.at + kTileRows * from.pixel : nullptr, depth, weight,
-                          to.channels, unit.sums);
-    const int64_t end = pixels - first < kBlockPixels ? pixels : first + kBlockPixels;
-    const float* sums = unit.sums;
-    for (int64_t i = first; i < end; ++i, sums += kTilePanel) {
-      BFloat16* at = to.at + i * to.pixel;
-      const BFloat16* other = to.other ? to.other + i * to.pixel : nullptr;
-      if (to.zeros == 0) {
-        finish_pixel<Tiles>(how, sums, other, to.channels, at);
-        continue;
-      }
-      finish_panel<Tiles>(how, sums, other, at);
-      copy_part(kNothing, to.zeros, at + to.channels);
-    }
+    const BFloat16* second = pixels - first > kTileRows ? source.at + kTileRows * from.pixel : nullptr;
+    multiply_tiles<false>(unit.tiles, source, second, depth, weight, to.channels, sums(first));
+  };
+  product(0);
+  for (int64_t first = 0; first < pixels; first += kBlockPixels) {
+    const int64_t next = first + kBlockPixels;
+    if (next < pixels) product(next);  // meanwhile what follows, which does not need it
+    finish_block<Tiles>(sums(first), first, next < pixels ? next : pixels, to, {bias, to.low, to.high});
   }
 }
 
