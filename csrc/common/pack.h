@@ -58,7 +58,8 @@ PYRCNN_HD Pack<float> load(const BFloat16* from) {
   Words words;
   memcpy(&words, from, sizeof words);
 #if defined(__AVX512F__) && PYRCNN_LANES == 16
-  return bit_cast<Pack<float>>(_mm512_maskz_cvtepu16_epi32(0xffff, bit_cast<__m256i>(words)) << 16);
+  const __m512i wide = _mm512_maskz_cvtepu16_epi32(0xffff, bit_cast<__m256i>(words));
+  return bit_cast<Pack<float>>(bit_cast<Wide>(wide) << 16);
 #else
   return bit_cast<Pack<float>>(__builtin_convertvector(words, Wide) << 16);
 #endif

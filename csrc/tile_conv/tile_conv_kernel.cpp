@@ -55,20 +55,21 @@ struct Groups {
   int64_t column(int64_t group) const { return group * kGroup - row(group) * wrap; }
 };
 
-// The sums of a group -> the result.
+// The sums of a group -> the result, row by row.
 template <class Tiles>
 void finish(const Layer& l, const Task& task, const Groups& groups, int64_t group, int64_t panel, const float* sums) {
   const TileFinish how{l.bias + panel * kPanel, l.low, l.high};
-  const int64_t channels = l.outputs - panel * kPanel;
-  int64_t row = groups.row(group), column = groups.column(group);
-  for (int i = 0; i < kGroup; ++i, sums += kPanel) {
-    if (column < task.columns && row < task.rows) {
-      const int64_t pixel = (task.image * l.rows + task.row + row) * l.columns + task.column + column;
-      const int64_t at = pixel * l.outputs + panel * kPanel;
+  const int64_t channels = l.outputs - panel * kPanel, outputs = l.outputs;
+  int64_t column = groups.column(group), left = kGroup;
+  for (int64_t row = groups.row(group); left > 0 && row < task.rows; ++row, column = 0) {
+    const int64_t here = lower(left, groups.wrap - column), wanted = lower(here, task.columns - column);
+    const int64_t pixel = (task.image * l.rows + task.row + row) * l.columns + task.column + column;
+    int64_t at = pixel * outputs + panel * kPanel;
+    for (int64_t i = 0; i < wanted; ++i, at += outputs) {
       const BFloat16* other = l.other ? static_cast<const BFloat16*>(l.other) + at : nullptr;
-      finish_pixel<Tiles>(how, sums, other, channels, static_cast<BFloat16*>(l.output) + at);
+      finish_pixel<Tiles>(how, sums + i * kPanel, other, channels, static_cast<BFloat16*>(l.output) + at);
     }
-    if (++column == groups.wrap) column = 0, ++row;
+    sums += here * kPanel, left -= here;
   }
 }
 
