@@ -18,11 +18,15 @@ struct Peaks {
   Tensor scores, classes, ys, xs;
 };
 
-inline Peaks check_and_allocate(const Tensor& heatmap, const Options& o) {
+inline void check_arguments(const Tensor& heatmap, const Options& o) {
   check(heatmap.dim() == 4, "heatmap must be [N, C, H, W], got ", shape(heatmap));
   check(o.k >= 0, "k must not be negative, got ", o.k);
   check(o.kernel > 0 && o.kernel % 2 == 1, "kernel must be odd and positive, got ", o.kernel);
   check(o.tolerance >= 0, "tolerance must not be negative, got ", o.tolerance);
+}
+
+inline Peaks check_and_allocate(const Tensor& heatmap, const Options& o) {
+  check_arguments(heatmap, o);
   const bool wide = heatmap.scalar_type() == ScalarType::Double;
   const auto make = [&](ScalarType type) {
     if (o.per_class) return fresh_like(heatmap, {heatmap.size(0), heatmap.size(1), o.k}, type);

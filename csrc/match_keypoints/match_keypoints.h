@@ -151,4 +151,13 @@ template <typename T> struct Detections {
   Search<compute_t<T>*> around;  // Maps::search_around
 };
 
+// A joint's candidates in one image, best first, as far as they count: their cells and scores, and where their offsets
+// lie, of which y and x are Maps::of_offset.c apart.
+template <typename T> struct Candidates {
+  using C = compute_t<T>;
+  C *ys, *xs, *scores;
+  const T** offsets;
+  int64_t count;
+};
+
 }  // namespace pyrcnn::match_keypoints

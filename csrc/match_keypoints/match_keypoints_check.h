@@ -88,9 +88,10 @@ inline Inputs prepared(const Inputs& in) {
 
 inline Strides strides(const Tensor& t) { return {t.stride(0), t.stride(1), t.stride(2), t.stride(3)}; }
 
-// `in` prepared; `spreads` holds the options' in the compute type, where the kernel can read them.
+// `in` prepared; `peaks` may be null where the candidates come another way; `spreads` holds the options' in the compute
+// type, where the kernel can read them.
 template <typename T>
-Maps<T> maps(const Inputs& in, const Options& o, const heatmap_peaks::Peaks& peaks, const Outputs& out,
+Maps<T> maps(const Inputs& in, const Options& o, const heatmap_peaks::Peaks* peaks, const Outputs& out,
              const compute_t<T>* spreads) {
   using C = compute_t<T>;
   Maps<T> m{};
@@ -99,8 +100,10 @@ Maps<T> maps(const Inputs& in, const Options& o, const heatmap_peaks::Peaks& pea
   m.boxes = in.boxes ? data<C>(*in.boxes) : nullptr;
   if (in.image_sizes) m.image_sizes = numbers(*in.image_sizes, "image_sizes");
   m.spreads = spreads;
-  m.candidate_scores = data<C>(peaks.scores);
-  m.candidate_ys = data<int64_t>(peaks.ys), m.candidate_xs = data<int64_t>(peaks.xs);
+  if (peaks != nullptr) {
+    m.candidate_scores = data<C>(peaks->scores);
+    m.candidate_ys = data<int64_t>(peaks->ys), m.candidate_xs = data<int64_t>(peaks->xs);
+  }
   m.keypoints = mutable_data<C>(out.keypoints), m.scores = mutable_data<C>(out.scores);
   m.of_regression = strides(in.regression), m.of_offset = strides(in.offset);
   m.detections = in.ys.size(1), m.joints = in.heatmap.size(1), m.candidates = o.candidates;

@@ -42,18 +42,43 @@ template <typename T> class Around {
   std::vector<C> fields_;
 };
 
-// Asks for the numbers that match() of this joint reads: in NCHW each lies in a line of its own, mostly outside the
-// caches.
-template <typename T> void expect(const Maps<T>& maps, const Detections<T>& detections, int64_t n, int64_t joint) {
-  const int64_t step = maps.of_regression.c, row = (n * maps.joints + joint) * maps.candidates;
+// What match() reads of a joint's offsets and regressions is asked for long before: in NCHW each number lies in a line
+// of its own, mostly outside the caches.
+
+// The candidates of one joint at a time.
+template <typename T> class Listed {
+  using C = compute_t<T>;
+
+ public:
+  explicit Listed(int64_t most)
+      : numbers_(3 * most),
+        offsets_(most),
+        all_{numbers_.data(), numbers_.data() + most, numbers_.data() + 2 * most, offsets_.data(), 0} {}
+  const Candidates<T>& all() const { return all_; }
+  void clear() { all_.count = 0; }
+  // Called in descending order of scores; false for the first candidate that does not count.
+  bool add(const Maps<T>& maps, int64_t n, int64_t joint, C score, int64_t y, int64_t x) {
+    if (!(score >= maps.rules.score_threshold && score > 0)) return false;
+    const int64_t m = all_.count++;
+    const T* offset = maps.offset_at(n, joint, y, x);
+    __builtin_prefetch(offset), __builtin_prefetch(offset + maps.of_offset.c);
+    all_.ys[m] = C(y), all_.xs[m] = C(x), all_.scores[m] = score, all_.offsets[m] = offset;
+    return true;
+  }
+
+ private:
+  std::vector<C> numbers_;
+  std::vector<const T*> offsets_;
+  Candidates<T> all_;
+};
+
+// Inlined, because GCC takes a call of a function that does nothing else for one without effect and drops it.
+template <typename T> PYRCNN_HD void expect(const Maps<T>& maps, const Detections<T>& detections, int64_t joint) {
+  const int64_t step = maps.of_regression.c;
   for (int64_t i = 0; i < maps.detections; ++i) {
     const T* r = detections.regressions[i];
     if (r == nullptr) continue;
     __builtin_prefetch(r + 2 * joint * step), __builtin_prefetch(r + (2 * joint + 1) * step);
-  }
-  for (int64_t m = 0; m < maps.candidates && maps.candidate_scores[row + m] > 0; ++m) {
-    const T* o = maps.offset_at(n, joint, maps.candidate_ys[row + m], maps.candidate_xs[row + m]);
-    __builtin_prefetch(o), __builtin_prefetch(o + maps.of_offset.c);
   }
 }
 
@@ -64,31 +89,41 @@ template <typename T> void run(const Inputs& inputs, const Options& o, const Out
   const Inputs in = prepared(inputs);
   const Tensor heatmap = dense(in.heatmap);
   const bool by_joint = !is_channels_last(heatmap) && heatmap.numel() > 0 && o.candidates > 0;
-  const auto peaks =
-      by_joint ? heatmap_peaks::check_and_allocate(heatmap, o.peaks()) : heatmap_peaks::find_peaks(heatmap, o.peaks());
+  std::optional<heatmap_peaks::Peaks> peaks;
+  if (by_joint) heatmap_peaks::check_arguments(heatmap, o.peaks());
+  else peaks = heatmap_peaks::find_peaks(heatmap, o.peaks());
   const std::vector<C> spreads(o.spreads.begin(), o.spreads.end());
-  const Maps<T> maps = match_keypoints::maps<T>(in, o, peaks, out, spreads.empty() ? nullptr : spreads.data());
+  const Maps<T> maps =
+      match_keypoints::maps<T>(in, o, peaks ? &*peaks : nullptr, out, spreads.empty() ? nullptr : spreads.data());
   const int64_t images = in.heatmap.size(0), cells = maps.height * maps.width;
   heatmap_peaks::Map<T> map = heatmap_peaks::map_of<T>(heatmap, o.peaks());
   map.channels = 1;
-  const auto rows = heatmap_peaks::rows_of<C>(peaks, maps.candidates, 1, maps.width);
   Around<T> around(maps, images);
   const auto match = PYRCNN_KERNEL(match<T>);
   const double cost = double(maps.detections) * (kNanosecondsPerJoint + double(maps.candidates) * kNanosecondsPerPair);
   const double finding = by_joint ? double(cells) * heatmap_peaks::kNanosecondsPerCell : 0;
   parallel(images * maps.joints, cost + finding, [&](int64_t begin, int64_t end) {
     heatmap_peaks::Finder<T> finder(map, maps.candidates, 1, by_joint ? cells : 0, o.score_threshold);
-    std::vector<C> scratch(3 * maps.candidates);
+    Listed<T> lists[] = {Listed<T>(maps.candidates), Listed<T>(maps.candidates)};  // one is matched, the other made
     const auto match_one = [&](int64_t i) {
-      match(maps, around.of_image(i / maps.joints), i / maps.joints, i % maps.joints, scratch.data());
+      match(maps, around.of_image(i / maps.joints), i / maps.joints, i % maps.joints, lists[i % 2].all());
     };
     for (int64_t i = begin; i < end; ++i) {
+      const int64_t n = i / maps.joints, joint = i % maps.joints;
+      Listed<T>& list = lists[i % 2];
+      list.clear();
       if (by_joint) {
         finder.scan(i, images * maps.joints, 0, cells);
         const int64_t found = heatmap_peaks::sort_best(finder.list(0), finder.count(0), maps.candidates);
-        rows.write(i, finder.list(0), found, i % maps.joints);
+        for (int64_t m = 0; m < found; ++m) {
+          const auto& [score, cell] = finder.list(0)[m];
+          if (const int64_t y = cell / maps.width; !list.add(maps, n, joint, score, y, cell - y * maps.width)) break;
+        }
+      } else {
+        for (int64_t m = i * maps.candidates; m < (i + 1) * maps.candidates; ++m)
+          if (!list.add(maps, n, joint, maps.candidate_scores[m], maps.candidate_ys[m], maps.candidate_xs[m])) break;
       }
-      expect(maps, around.of_image(i / maps.joints), i / maps.joints, i % maps.joints);
+      expect(maps, around.of_image(n), joint);
       if (i > begin) match_one(i - 1);
     }
     match_one(end - 1);

@@ -55,7 +55,7 @@ template <typename T> void run(const OnDevice& on, const Inputs& inputs, const O
   Spreads<C> spreads{};
   for (size_t i = 0; i < o.spreads.size(); ++i) spreads.values[i] = C(o.spreads[i]);
   // A pointer that only says that there are spreads: the kernel has them among its arguments.
-  const Maps<T> maps = match_keypoints::maps<T>(in, o, peaks, out, o.spreads.empty() ? nullptr : spreads.values);
+  const Maps<T> maps = match_keypoints::maps<T>(in, o, &peaks, out, o.spreads.empty() ? nullptr : spreads.values);
   const int64_t count = out.scores.numel(), blocks = ceil_div(count, kThreads / kWarp);
   launch(on, &match<T>, unsigned(lower(blocks, kMaxBlocks)), kThreads, maps, spreads, count);
 }

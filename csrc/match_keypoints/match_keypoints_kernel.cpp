@@ -1,20 +1,16 @@
 // Compiled once per instruction set.
-#include "../common/pack.h"
+#include "../common/twin.h"
 #include "match_keypoints.h"
 
 namespace pyrcnn::match_keypoints::PYRCNN_ISA {
 using namespace pyrcnn::PYRCNN_ISA;
 
-// Each lane of a pack is a detection, all of which look for the same joint.
-template <typename C> struct Candidates {
-  C *ys, *xs, *scores;
-  int64_t count;
-
-  PYRCNN_HD Pack<C> squared_distance(const Search<Pack<C>>& s, int64_t m) const {
-    const Pack<C> dy = broadcast(ys[m]) - s.y, dx = broadcast(xs[m]) - s.x;
-    return dy * dy + dx * dx;
-  }
-};
+// Each lane of a pack is a detection, all of which look for the same joint. This is candidate `m` from there.
+template <typename T, typename C = compute_t<T>>
+PYRCNN_HD Pack<C> squared_distance(const Candidates<T>& all, const Search<Pack<C>>& s, int64_t m) {
+  const Pack<C> dy = broadcast(all.ys[m]) - s.y, dx = broadcast(all.xs[m]) - s.x;
+  return dy * dy + dx * dx;
+}
 template <typename C> struct Best {
   Pack<C> rank, nearest;  // -infinity where there is no candidate
   Mask<C> at;             // among equals the first
@@ -31,38 +27,39 @@ template <typename C> PYRCNN_HD Pack<C> roots(Pack<C> x) {
 // make them equal, the least one and the least one before it: then the first of those whose root is the least is looked
 // for.
 constexpr int kPacks = 2;
-template <typename C> PYRCNN_HD void closest(const Candidates<C>& all, const Search<Pack<C>>* s, Best<C>* best) {
+template <typename T, typename C = compute_t<T>>
+PYRCNN_HD void closest(const Candidates<T>& all, const Search<Pack<C>>* s, Best<C>* best) {
   const Pack<C> infinity = broadcast(C(INFINITY));
-  Pack<C> least[kPacks], before[kPacks];
+  Pack<C> lowest[kPacks], before[kPacks];
   Mask<C> at[kPacks] = {}, index{};
-  for (int k = 0; k < kPacks; ++k) least[k] = before[k] = infinity;
+  for (int k = 0; k < kPacks; ++k) lowest[k] = before[k] = infinity;
   for (int64_t m = 0; m < all.count; ++m, index += 1)
 #pragma GCC unroll 2
     for (int k = 0; k < kPacks; ++k) {
-      const Pack<C> square = all.squared_distance(s[k], m);
-      const Mask<C> less = square < least[k];
-      before[k] = less ? least[k] : before[k], least[k] = less ? square : least[k];
+      const Pack<C> square = squared_distance(all, s[k], m);
+      const Mask<C> less = square < lowest[k];
+      before[k] = less ? lowest[k] : before[k], lowest[k] = least(square, lowest[k]);
       at[k] = less ? index : at[k];
     }
   for (int k = 0; k < kPacks; ++k) {
-    const Pack<C> nearest = roots<C>(least[k]);
-    if (bits(before[k] <= least[k] * C(sizeof(C) == 4 ? 1.000001 : 1 + 1e-14)) != 0) {
+    const Pack<C> nearest = roots<C>(lowest[k]);
+    if (bits(before[k] <= lowest[k] * C(sizeof(C) == 4 ? 1.000001 : 1 + 1e-14)) != 0) {
       Mask<C> from_last = index;
       for (int64_t m = all.count; m-- > 0;) {
         from_last -= 1;
-        at[k] = roots<C>(all.squared_distance(s[k], m)) == nearest ? from_last : at[k];
+        at[k] = roots<C>(squared_distance(all, s[k], m)) == nearest ? from_last : at[k];
       }
     }
-    best[k] = {least[k] < infinity ? -nearest : -infinity, nearest, at[k]};
+    best[k] = {lowest[k] < infinity ? -nearest : -infinity, nearest, at[k]};
   }
 }
 
-template <typename C>
-PYRCNN_HD Best<C> best_ranked(const Candidates<C>& all, const Search<Pack<C>>& s, Ranking ranking) {
+template <typename T, typename C = compute_t<T>>
+PYRCNN_HD Best<C> best_ranked(const Candidates<T>& all, const Search<Pack<C>>& s, Ranking ranking) {
   Best<C> best{broadcast(C(-INFINITY)), broadcast(C(INFINITY)), {}};
   Mask<C> index{};
   for (int64_t m = 0; m < all.count; ++m, index += 1) {
-    const Pack<C> distance = roots<C>(all.squared_distance(s, m));
+    const Pack<C> distance = roots<C>(squared_distance(all, s, m));
     const Pack<C> ranked = rank(s, ranking, distance, broadcast(all.scores[m]));
     best.nearest = distance < best.nearest ? distance : best.nearest;
     best.at = ranked > best.rank ? index : best.at;
@@ -88,16 +85,11 @@ PYRCNN_HD Search<Pack<C>> searches(const Maps<T>& maps, const Detections<T>& det
 }
 
 template <typename T>
-void match(const Maps<T>& maps, const Detections<T>& detections, int64_t n, int64_t joint, compute_t<T>* scratch) {
+void match(const Maps<T>& maps, const Detections<T>& detections, int64_t n, int64_t joint, const Candidates<T>& all) {
   using C = compute_t<T>;
   constexpr int lanes = lanes_of<C>;
-  Candidates<C> all{scratch, scratch + maps.candidates, scratch + 2 * maps.candidates, 0};
-  for (int64_t m = 0; m < maps.candidates; ++m) {  // in descending order: the first that does not count is the end
-    const Joint<C> candidate = maps.candidate(n, joint, m);
-    if (!(candidate.score > 0)) break;
-    all.ys[m] = candidate.y, all.xs[m] = candidate.x, all.scores[m] = candidate.score;
-    all.count = m + 1;
-  }
+  for (int64_t m = 0; m < all.count; ++m)
+    all.ys[m] += C(all.offsets[m][0]), all.xs[m] += C(all.offsets[m][maps.of_offset.c]);
   const Ranking ranking = maps.rules.ranking;
   for (int64_t group = 0; group < maps.detections; group += kPacks * lanes) {
     Search<Pack<C>> s[kPacks];
@@ -124,9 +116,9 @@ void match(const Maps<T>& maps, const Detections<T>& detections, int64_t n, int6
   }
 }
 
-template void match(const Maps<float>&, const Detections<float>&, int64_t, int64_t, float*);
-template void match(const Maps<double>&, const Detections<double>&, int64_t, int64_t, double*);
-template void match(const Maps<Half>&, const Detections<Half>&, int64_t, int64_t, float*);
-template void match(const Maps<BFloat16>&, const Detections<BFloat16>&, int64_t, int64_t, float*);
+template void match(const Maps<float>&, const Detections<float>&, int64_t, int64_t, const Candidates<float>&);
+template void match(const Maps<double>&, const Detections<double>&, int64_t, int64_t, const Candidates<double>&);
+template void match(const Maps<Half>&, const Detections<Half>&, int64_t, int64_t, const Candidates<Half>&);
+template void match(const Maps<BFloat16>&, const Detections<BFloat16>&, int64_t, int64_t, const Candidates<BFloat16>&);
 
 }  // namespace pyrcnn::match_keypoints::PYRCNN_ISA

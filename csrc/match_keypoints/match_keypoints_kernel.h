@@ -5,8 +5,8 @@
 
 namespace pyrcnn::match_keypoints {
 
-// All detections of joint `joint` of image `n`. `scratch` holds 3 numbers per candidate.
+// All detections of joint `joint` of image `n`. Moves the candidates from their cells to where they are.
 PYRCNN_DECLARE_KERNEL(template <typename T> void, match,
                       (const Maps<T>& maps, const Detections<T>& detections, int64_t n, int64_t joint,
-                       compute_t<T>* scratch))
+                       const Candidates<T>& candidates))
 }  // namespace pyrcnn::match_keypoints
