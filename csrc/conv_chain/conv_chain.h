@@ -22,8 +22,9 @@ template <typename T> constexpr int kDepth = kInTiles<T> ? 32 : 1;
 template <typename T> PYRCNN_HD int64_t whole_groups(int64_t pixels) { return ceil_div(pixels, kGroup<T>) * kGroup<T>; }
 template <typename T> PYRCNN_HD int64_t whole_depth(int64_t inputs) { return ceil_div(inputs, kDepth<T>) * kDepth<T>; }
 
-// Pixels between the last two 1x1 convolutions: 24 or 16 KiB at 256 channels.
-template <typename T> constexpr int kStrip = kInTiles<T> ? 32 : 24;
+// Pixels between the last two 1x1 convolutions: 24 or 32 KiB at 256 channels. Two blocks of tiles, so that one is
+// multiplied while the other is finished.
+template <typename T> constexpr int kStrip = kInTiles<T> ? 64 : 24;
 
 // A 1x1 convolution. weight is [panels, kBiasRows + inputs, kPanel], the bias in the rows before the inputs'; in tiles
 // those are pairs [inputs / 2, kPanel, 2] and a whole_depth(). null: none.

@@ -16,7 +16,7 @@ using pyrcnn::PYRCNN_ISA::TileFinish;
 using pyrcnn::PYRCNN_ISA::TileSource;
 
 static_assert(kPanel<BFloat16> == kTilePanel && kDepth<BFloat16> == kTileDepth && kGroup<BFloat16> == kTileRows);
-static_assert(kStrip<BFloat16> == kBlockPixels);
+static_assert(kStrip<BFloat16> % kBlockPixels == 0);
 
 // What multiplies in bfloat16: one of the kinds of tiles.
 template <class Tiles> struct InTiles {
