@@ -81,17 +81,21 @@ template <class Tiles> void convolve_by(Tiles& tiles, const Layer& l, const Task
   const auto at = [&](int64_t group) {
     return patch + (groups.row(group) * p.columns + groups.column(group)) * p.stride * p.pixel;
   };
-  alignas(64) float sums[kBlockSums];
+  alignas(64) float sums[2][kBlockSums];
   for (int64_t panel = task.panel; panel < task.panel + task.panels; ++panel) {
     const BFloat16* weight = static_cast<const BFloat16*>(l.weight) + panel * depth * kPanel;
-    for (int64_t group = 0; group < groups.count; group += 2) {
-      const bool pair = group + 1 < groups.count;
+    const auto product = [&](int64_t group) {
       const TileSource source{at(group), p.stride * p.pixel, whole_lines(l.inputs),
                               p.pixel,   l.kernel,           p.columns * p.pixel};
-      multiply_tiles<false>(tiles, source, pair ? at(group + 1) : nullptr, depth, weight, l.outputs - panel * kPanel,
-                            sums);
-      finish<Tiles>(l, task, groups, group, panel, sums);
-      if (pair) finish<Tiles>(l, task, groups, group + 1, panel, sums + kGroup * kPanel);
+      const BFloat16* second = group + 1 < groups.count ? at(group + 1) : nullptr;
+      multiply_tiles<false>(tiles, source, second, depth, weight, l.outputs - panel * kPanel, sums[group / 2 % 2]);
+    };
+    product(0);
+    for (int64_t group = 0; group < groups.count; group += 2) {
+      if (group + 2 < groups.count) product(group + 2);  // meanwhile the processor can finish this one
+      const float* made = sums[group / 2 % 2];
+      finish<Tiles>(l, task, groups, group, panel, made);
+      if (group + 1 < groups.count) finish<Tiles>(l, task, groups, group + 1, panel, made + kGroup * kPanel);
     }
   }
 }
