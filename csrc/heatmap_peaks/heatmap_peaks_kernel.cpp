@@ -57,30 +57,37 @@ template <typename T> PYRCNN_HD void expect(const T* values, int64_t count, int6
   for (int64_t line = 0; line < count; line += kLine) __builtin_prefetch(values + ahead + line);
 }
 
-constexpr int kGroup = 32;  // neighbouring values that are compared with the floor together
+constexpr int kGroup = 32;  // neighbouring values that are looked at together
 
-// Those of a pack's values that are judged at once, a bit each: those that no neighbour exceeds, and those that remain
-// to be looked at one by one.
+// Those of kGroup values that are judged at once, a bit each: those that no neighbour exceeds, and those that remain to
+// be looked at one by one.
 struct Verdict {
   uint32_t peaks, open;
 };
 
-// Those of a pack's values that no neighbour exceeds. Cells beside each other are `step` values apart (in NCHW a
+// Those of kGroup values that no neighbour exceeds. Cells beside each other are `step` values apart (in NCHW a
 // constant), the rows around them begin at `above` and `below`: 0 in the place of a row that there is not. The cells
 // `first` and `last` have nothing before and after them. NaN among neighbours is passed over: it comes first in most().
 template <typename Step, typename T>
 PYRCNN_HD uint32_t highest_among(const T* at, Step step, int64_t above, int64_t below, uint32_t first, uint32_t last) {
-  const Pack<compute_t<T>> value = load(at);
-  const auto not_exceeded = [&](int64_t column) {
-    const T* to = at + column;
-    return bits(value == most(load(to), most(load(to + above), most(load(to + below), value))));
-  };
-  return not_exceeded(0) & (not_exceeded(-step) | first) & (not_exceeded(step) | last);
+  using C = compute_t<T>;
+  uint32_t before = 0, beside = 0, after = 0;
+#pragma GCC unroll 16
+  for (int i = 0; i < kGroup; i += lanes_of<C>) {
+    const Pack<C> value = load(at + i);
+    const auto exceeded = [&](int64_t column) {
+      const T* to = at + i + column;
+      return most(load(to), most(load(to + above), most(load(to + below), value)));
+    };
+    before |= bits(value == exceeded(-step)) << i;
+    beside |= bits(value == exceeded(0)) << i;
+    after |= bits(value == exceeded(step)) << i;
+  }
+  return beside & (before | first) & (after | last);
 }
 
 // An NHWC map, or one whose peaks are judged one by one.
 template <typename T> struct AnyMap {
-  static constexpr int kValues = lanes_of<compute_t<T>>;
   const Map<T>& map;
   const bool plain;
   const int64_t row;
@@ -96,7 +103,7 @@ template <typename T> struct AnyMap {
   }
   PYRCNN_HD Verdict judge(int64_t position) const {
     if (!plain) return {0, ~0u};
-    const int64_t cell = position / map.channels, more = (position + kValues - 1) / map.channels - cell;
+    const int64_t cell = position / map.channels, more = (position + kGroup - 1) / map.channels - cell;
     const int64_t y = cell / map.width, x = cell - y * map.width;
     if (x == 0 || x + more + 1 >= map.width) return {0, ~0u};
     const int64_t above = y > 0 ? -row : 0, below = y + 1 < map.height ? row : 0;
@@ -104,10 +111,9 @@ template <typename T> struct AnyMap {
   }
 };
 
-// An NCHW map whose rows are at least kGroup cells long. Where some of a pack's cells have a row above or below and
+// An NCHW map whose rows are at least kGroup cells long. Where some of a group's cells have a row above or below and
 // others do not, they are judged one by one.
 template <typename T> struct Rows {
-  static constexpr int kValues = lanes_of<compute_t<T>>;
   const Scan<T>& part;
   const Map<T>& map;
   const int64_t cells;
@@ -118,9 +124,9 @@ template <typename T> struct Rows {
   PYRCNN_HD Verdict judge(int64_t position) const {
     const int64_t row = position / map.width, x = position - row * map.width;
     const int64_t y = map.channels == 1 ? row : row % map.height;
-    const bool one_row = x + kValues <= map.width, upper = y > 0, lower = y + 1 < map.height;
+    const bool one_row = x + kGroup <= map.width, upper = y > 0, lower = y + 1 < map.height;
     // What lies before and after a row is read in vain, and before the first map and after the last one not at all.
-    const int64_t reach = 1 + (upper ? map.width : 0), far = kValues + 1 + (lower ? map.width : 0);
+    const int64_t reach = 1 + (upper ? map.width : 0), far = kGroup + 1 + (lower ? map.width : 0);
     const bool sure = map.radius == 1 && (part.after_another || position >= reach) &&
                       (part.before_another || position + far <= cells) && (one_row || (upper && y + 2 < map.height));
     if (!sure) return {0, ~0u};
@@ -132,9 +138,9 @@ template <typename T> struct Rows {
   }
 };
 
-// Finds what may matter in four steps, a block of groups at a time: the groups that have a value that reaches its
-// floor, which of their packs have, the peaks among these packs' values, and those that still matter. No step has a
-// branch that depends on what lies in a map, which a processor would foresee wrongly about as often as not.
+// Finds what may matter in three steps, a block of groups at a time: the groups that have a value that reaches its
+// floor, the peaks among these groups' values, and those that still matter. No step has a branch that depends on what
+// lies in a map, which a processor would foresee wrongly about as often as not.
 constexpr int kGroupsAtOnce = 64;
 template <bool one_list, typename Judge, typename T>
 PYRCNN_HD void scan_groups(const Scan<T>& part, int64_t begin, int64_t end) {
@@ -151,11 +157,6 @@ PYRCNN_HD void scan_groups(const Scan<T>& part, int64_t begin, int64_t end) {
     if (phase >= part.lists) phase -= part.lists;
     return reach;
   };
-  struct Found {
-    int64_t position;
-    uint32_t word;  // a bit for each value of a pack
-    bool open;
-  };
   for (int64_t groups; (groups = lower((end - position) / kGroup, int64_t{kGroupsAtOnce})) > 0;) {
     int64_t candidates[kGroupsAtOnce], count = 0, phase = one_list ? 0 : position % part.lists;
     for (const int64_t stop = position + groups * kGroup; position < stop; position += kGroup) {
@@ -166,19 +167,19 @@ PYRCNN_HD void scan_groups(const Scan<T>& part, int64_t begin, int64_t end) {
       candidates[count] = position;
       count += bits(any) != 0;
     }
-    Found found[kGroupsAtOnce * (kGroup / lanes)];
-    int64_t packs = 0, peaks = 0;
+    struct {
+      int64_t position;
+      uint32_t word;
+      bool open;
+    } found[kGroupsAtOnce];
+    int64_t peaks = 0;
     for (int64_t c = 0; c < count; ++c) {
+      const Verdict verdict = judge.judge(candidates[c]);
+      uint32_t word = 0;
       if (!one_list) phase = candidates[c] % part.lists;
 #pragma GCC unroll 16
-      for (int i = 0; i < kGroup; i += lanes) {
-        found[packs] = {candidates[c] + i, bits(reaching(candidates[c] + i, phase)), false};
-        packs += found[packs].word != 0;
-      }
-    }
-    for (int64_t i = 0; i < packs; ++i) {
-      const Verdict verdict = judge.judge(found[i].position);
-      found[peaks] = {found[i].position, found[i].word & (verdict.peaks | verdict.open), verdict.open != 0};
+      for (int i = 0; i < kGroup; i += lanes) word |= bits(reaching(candidates[c] + i, phase)) << i;
+      found[peaks] = {candidates[c], word & (verdict.peaks | verdict.open), verdict.open != 0};
       peaks += found[peaks].word != 0;
     }
     for (int64_t i = 0; i < peaks; ++i)
