@@ -57,23 +57,23 @@ template <typename T> PYRCNN_HD void expect(const T* values, int64_t count, int6
   for (int64_t line = 0; line < count; line += kLine) __builtin_prefetch(values + ahead + line);
 }
 
-constexpr int kGroup = 32;  // neighbouring values that are looked at together
+constexpr int kGroup = 32;  // neighbouring values that are compared with the floor together
 
-// Those of kGroup values that are judged at once, a bit each: those that no neighbour exceeds, and those that remain to
-// be looked at one by one.
+// Those of up to kGroup values that are judged at once, a bit each: those that no neighbour exceeds, and those that
+// remain to be looked at one by one.
 struct Verdict {
   uint32_t peaks, open;
 };
 
-// Those of kGroup values that no neighbour exceeds. Cells beside each other are `step` values apart (in NCHW a
+// Those of kValues values that no neighbour exceeds. Cells beside each other are `step` values apart (in NCHW a
 // constant), the rows around them begin at `above` and `below`: 0 in the place of a row that there is not. The cells
 // `first` and `last` have nothing before and after them. NaN among neighbours is passed over: it comes first in most().
-template <typename Step, typename T>
+template <int kValues, typename Step, typename T>
 PYRCNN_HD uint32_t highest_among(const T* at, Step step, int64_t above, int64_t below, uint32_t first, uint32_t last) {
   using C = compute_t<T>;
   uint32_t before = 0, beside = 0, after = 0;
 #pragma GCC unroll 16
-  for (int i = 0; i < kGroup; i += lanes_of<C>) {
+  for (int i = 0; i < kValues; i += lanes_of<C>) {
     const Pack<C> value = load(at + i);
     const auto exceeded = [&](int64_t column) {
       const T* to = at + i + column;
@@ -88,6 +88,7 @@ PYRCNN_HD uint32_t highest_among(const T* at, Step step, int64_t above, int64_t 
 
 // An NHWC map, or one whose peaks are judged one by one.
 template <typename T> struct AnyMap {
+  static constexpr int kValues = kGroup;
   const Map<T>& map;
   const bool plain;
   const int64_t row;
@@ -103,17 +104,18 @@ template <typename T> struct AnyMap {
   }
   PYRCNN_HD Verdict judge(int64_t position) const {
     if (!plain) return {0, ~0u};
-    const int64_t cell = position / map.channels, more = (position + kGroup - 1) / map.channels - cell;
+    const int64_t cell = position / map.channels, more = (position + kValues - 1) / map.channels - cell;
     const int64_t y = cell / map.width, x = cell - y * map.width;
     if (x == 0 || x + more + 1 >= map.width) return {0, ~0u};
     const int64_t above = y > 0 ? -row : 0, below = y + 1 < map.height ? row : 0;
-    return {highest_among(map.values + position, map.channels, above, below, 0, 0), 0};
+    return {highest_among<kValues>(map.values + position, map.channels, above, below, 0, 0), 0};
   }
 };
 
 // An NCHW map whose rows are at least kGroup cells long. Where some of a group's cells have a row above or below and
 // others do not, they are judged one by one.
-template <typename T> struct Rows {
+template <typename T, int values> struct Rows {
+  static constexpr int kValues = values;
   const Scan<T>& part;
   const Map<T>& map;
   const int64_t cells;
@@ -124,9 +126,9 @@ template <typename T> struct Rows {
   PYRCNN_HD Verdict judge(int64_t position) const {
     const int64_t row = position / map.width, x = position - row * map.width;
     const int64_t y = map.channels == 1 ? row : row % map.height;
-    const bool one_row = x + kGroup <= map.width, upper = y > 0, lower = y + 1 < map.height;
+    const bool one_row = x + kValues <= map.width, upper = y > 0, lower = y + 1 < map.height;
     // What lies before and after a row is read in vain, and before the first map and after the last one not at all.
-    const int64_t reach = 1 + (upper ? map.width : 0), far = kGroup + 1 + (lower ? map.width : 0);
+    const int64_t reach = 1 + (upper ? map.width : 0), far = kValues + 1 + (lower ? map.width : 0);
     const bool sure = map.radius == 1 && (part.after_another || position >= reach) &&
                       (part.before_another || position + far <= cells) && (one_row || (upper && y + 2 < map.height));
     if (!sure) return {0, ~0u};
@@ -134,7 +136,7 @@ template <typename T> struct Rows {
     const uint32_t first = uint32_t(uint64_t{1} << pyrcnn::lower(map.width - x, int64_t{32})) | uint32_t(x == 0);
     const int64_t above = upper ? -map.width : 0, below = lower ? map.width : 0;
     constexpr std::integral_constant<int64_t, 1> step{};
-    return {highest_among(map.values + position, step, above, below, first, last), 0};
+    return {highest_among<kValues>(map.values + position, step, above, below, first, last), 0};
   }
 };
 
@@ -145,7 +147,7 @@ constexpr int kGroupsAtOnce = 64;
 template <bool one_list, typename Judge, typename T>
 PYRCNN_HD void scan_groups(const Scan<T>& part, int64_t begin, int64_t end) {
   using C = compute_t<T>;
-  constexpr int lanes = lanes_of<C>;
+  constexpr int lanes = lanes_of<C>, judged = Judge::kValues;
   const Judge judge(part);
   const T* values = part.map.values;
   const int64_t ahead = judge.ahead() + kPage / int64_t(sizeof(T)), advance = lanes % part.lists;
@@ -171,15 +173,22 @@ PYRCNN_HD void scan_groups(const Scan<T>& part, int64_t begin, int64_t end) {
       int64_t position;
       uint32_t word;
       bool open;
-    } found[kGroupsAtOnce];
-    int64_t peaks = 0;
+    } found[kGroupsAtOnce * (kGroup / judged)];
+    int64_t parts = 0, peaks = 0;
     for (int64_t c = 0; c < count; ++c) {
-      const Verdict verdict = judge.judge(candidates[c]);
-      uint32_t word = 0;
       if (!one_list) phase = candidates[c] % part.lists;
 #pragma GCC unroll 16
-      for (int i = 0; i < kGroup; i += lanes) word |= bits(reaching(candidates[c] + i, phase)) << i;
-      found[peaks] = {candidates[c], word & (verdict.peaks | verdict.open), verdict.open != 0};
+      for (int from = 0; from < kGroup; from += judged) {
+        uint32_t word = 0;
+#pragma GCC unroll 16
+        for (int i = 0; i < judged; i += lanes) word |= bits(reaching(candidates[c] + from + i, phase)) << i;
+        found[parts] = {candidates[c] + from, word, false};
+        parts += word != 0;
+      }
+    }
+    for (int64_t i = 0; i < parts; ++i) {
+      const Verdict verdict = judge.judge(found[i].position);
+      found[peaks] = {found[i].position, found[i].word & (verdict.peaks | verdict.open), verdict.open != 0};
       peaks += found[peaks].word != 0;
     }
     for (int64_t i = 0; i < peaks; ++i)
@@ -196,8 +205,10 @@ PYRCNN_HD void scan_groups(const Scan<T>& part, int64_t begin, int64_t end) {
 
 template <typename T> void scan(const Scan<T>& part, int64_t begin, int64_t end) {
   const Map<T>& map = part.map;
-  if (!map.channels_last && map.radius > 0 && !(map.tolerance > 0) && map.width >= kGroup)
-    scan_groups<true, Rows<T>>(part, begin, end);
+  const bool rows = !map.channels_last && map.radius > 0 && !(map.tolerance > 0) && map.width >= kGroup;
+  // Of a joint's map few values reach the floor, mostly a single pack's of a group; of class maps all do at first.
+  if (rows && map.channels == 1) scan_groups<true, Rows<T, lanes_of<compute_t<T>>>>(part, begin, end);
+  else if (rows) scan_groups<true, Rows<T, kGroup>>(part, begin, end);
   else if (part.lists == 1) scan_groups<true, AnyMap<T>>(part, begin, end);
   else scan_groups<false, AnyMap<T>>(part, begin, end);
   for (int64_t list = 0; list < part.lists; ++list) score(part, list);
