@@ -13,10 +13,8 @@ from torch import Tensor
 from ._register import input_errors
 
 _op = torch.ops.pyrcnn._conv_chains.default
-PANEL, TILE = (
-    16,
-    32,
-)  # outputs whose weights lie together, and in bfloat16; there also inputs that are multiplied together
+PANEL = 16  # outputs whose weights lie together
+TILE = 32  # ... in bfloat16, and inputs that are multiplied together there
 NO_LIMITS = (-math.inf, math.inf) * 4
 _NUMBERS, _DEPTHWISE = 17, 2  # per chain, and the bit of that stage: as in csrc/conv_chain/conv_chain_check.h
 
