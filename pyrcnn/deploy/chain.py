@@ -249,7 +249,7 @@ def suits(size: Sequence[int], dtype: torch.dtype) -> bool:
     """Whether a chain with a result of this ``size`` [N, C, H, W] is faster than its convolutions one by one.
 
     AVX2 in float32, two threads: 1.1 to 2.7 times as fast on the maps of MobileNet's networks. In bfloat16, with AMX or
-    AVX512_BF16, that is expected and not measured.
+    AVX512_BF16, that is expected and not measured: there a trial decides.
     """
     machine = _native.build_info()
     vectors = dtype == torch.float32 and machine["cpu_capability"] != "default"

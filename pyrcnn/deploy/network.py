@@ -9,10 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from .. import _native
 from ..errors import require
 from ..models import CenterNet, FasterRCNN
 from .fold import cleaned, fold_norms, layer, only_user, traced
 from .pack import Allowed, available, pack
+from .tile_conv import fastest
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -88,6 +90,14 @@ def _flatten_without_copy(graph: fx.GraphModule, channels: int) -> fx.GraphModul
     return cleaned(graph)
 
 
+def laid_out(graph: fx.GraphModule, size: Sequence[int], dtype: torch.dtype, allowed: Allowed) -> nn.Module:
+    """``graph`` packed; chains in bfloat16, which were measured nowhere, only where a trial finds them faster."""
+    if not allowed.chain or dtype != torch.bfloat16 or _native.build_info()["cpu_tiles"] == "":
+        return pack(graph, size, dtype, allowed)
+    apart = pack(copy.deepcopy(graph), size, dtype, allowed._replace(chain=False))
+    return fastest([pack(graph, size, dtype, allowed), apart], size)
+
+
 def prepared(model: nn.Module, dtype: torch.dtype | None, channels_last: bool, fold: bool, packed: bool,
              size: tuple[int, int] | None = None, allowed: Allowed | None = None) -> Any:  # fmt: skip
     """A copy of ``model`` for inference: norms folded, weights in ``dtype`` and laid out for speed.
@@ -113,7 +123,7 @@ def prepared(model: nn.Module, dtype: torch.dtype | None, channels_last: bool, f
             graph = _flatten_without_copy(graph, flat)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         graph.to(dtype=dtype, memory_format=layout)  # type: ignore[call-overload]
-        return pack(graph, input, dtype, allowed if allowed and channels_last else Allowed()) if packed else graph
+        return laid_out(graph, input, dtype, allowed if allowed and channels_last else Allowed()) if packed else graph
 
     height, width = size or input_size(model.config)  # type: ignore[arg-type]
     if isinstance(faster, CenterNet):

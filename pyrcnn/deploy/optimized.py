@@ -157,8 +157,9 @@ def optimize(
             and a half times a direct convolution's.
         chain: with ``fuse`` and channels_last compute convolutions that follow one another (1x1, depthwise 3x3, 1x1, as
             in MobileNet) tile by tile where it is faster, so that the maps between them, six times as wide, never leave
-            the caches: in float32, and in bfloat16 on CPUs with AMX or AVX512_BF16. Where a picture's first convolution
-            is among them, ``preprocess`` leaves pixels in NCHW, which it reads as they are.
+            the caches: in float32, and in bfloat16 on CPUs with AMX or AVX512_BF16 where a trial of the network finds
+            them faster. Where a picture's first convolution is among them, ``preprocess`` leaves pixels in NCHW, which
+            it reads as they are.
         tiles: with ``fuse``, channels_last and bfloat16 compute 1x1 and 3x3 convolutions by our own kernel for AMX or
             AVX512_BF16 where a trial of each layer finds it faster than oneDNN's; the trials take a second or two.
             Which kernel wins may differ from run to run, and with it how sums are rounded.

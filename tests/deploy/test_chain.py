@@ -28,9 +28,10 @@ def vectors(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine with AMX and without AVX2, which then is not what chains are used for."""
+    """As on a machine with AMX and without AVX2, which then is not what chains are used for; there they are faster."""
     monkeypatch.setattr("pyrcnn._native.build_info", lambda: {"cpu_capability": "default", "cpu_tiles": "amx"})
     monkeypatch.setattr("pyrcnn.deploy.network.available", lambda dtype: True)
+    monkeypatch.setattr("pyrcnn.deploy.network.fastest", lambda contenders, *_: contenders[0])
 
 
 def depthwise(channels: int, stride: int = 1, padding: int = 1, **options: Any) -> nn.Conv2d:
@@ -188,6 +189,18 @@ def test_what_tiles_are_used_for(tiles: None) -> None:
     assert chains(deploy.optimize(model, size=(512, 512), dtype=torch.bfloat16)) == 27
     for dtype in (torch.float32, torch.float16):
         assert not chains(deploy.optimize(model, size=(512, 512), dtype=dtype))
+
+
+def test_only_where_a_trial_finds_them_faster(tiles: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def last(contenders: Any, *sizes: Any) -> nn.Module:
+        seen.append(([chains(c) > 0 for c in contenders], *sizes))
+        return contenders[-1]
+
+    monkeypatch.setattr("pyrcnn.deploy.network.fastest", last)
+    assert not chains(deploy.optimize(small(MOBILE), size=(512, 512), dtype=torch.bfloat16))
+    assert seen == [([True, False], (1, 3, 512, 512))]
 
 
 @pytest.mark.parametrize("name", [MOBILE, MOBILE + "_kpts"])

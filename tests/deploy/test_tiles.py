@@ -19,6 +19,7 @@ def tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine with AMX, whose oneDNN has no kernels."""
     monkeypatch.setattr("pyrcnn._native.build_info", lambda: {"cpu_capability": "avx512", "cpu_tiles": "amx"})
     monkeypatch.setattr("pyrcnn.deploy.network.available", lambda dtype: True)
+    monkeypatch.setattr("pyrcnn.deploy.tile_conv.TRIALS", 1)
 
     def none(*_: Any) -> None:
         raise RuntimeError
