@@ -94,6 +94,19 @@ def deterministic() -> Iterator[None]:
         torch.use_deterministic_algorithms(False)
 
 
+def whatever_the_threads(function: Callable[[], Tensor], *counts: int) -> Tensor:
+    """What ``function`` returns, which must be the same to the bit with every number of threads (1, 2 and 8)."""
+    before, results = torch.get_num_threads(), []
+    try:
+        for threads in counts or (1, 2, 8):
+            torch.set_num_threads(threads)
+            results.append(function())
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(results[0], result) for result in results[1:])
+    return results[0]
+
+
 def gradients(case: OpCase, inputs: Inputs) -> list[Tensor]:
     """The gradients of the case's differentiable inputs for fixed, uneven weights on the outputs."""
     leaves: list[Tensor] = []

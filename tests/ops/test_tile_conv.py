@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pyrcnn import InputError
 from pyrcnn.ops.tile_conv import tile_conv2d, tile_weight
+from tests.ops.checks import whatever_the_threads
 
 # inputs, outputs, kernel, stride, padding; N, H, W: channels and pixels that fill no tile, rows that are multiplied
 # one by one and as one, patches that are cut
@@ -50,15 +51,7 @@ def test_threads_change_nothing(case: tuple[int, ...]) -> None:
     inputs, outputs, kernel, stride, padding, n, h, w = case
     x, weight, bias = sample(inputs, outputs, kernel, n, 3 * h, 2 * w)
     packed, first = tile_weight(weight, bias)
-    before, results = torch.get_num_threads(), []
-    try:
-        for threads in (1, 2, 8):
-            torch.set_num_threads(threads)
-            results.append(tile_conv2d(x, packed, first, None, outputs, kernel, stride, padding))
-    finally:
-        torch.set_num_threads(before)
-    assert torch.equal(results[0], results[1])
-    assert torch.equal(results[0], results[2])
+    whatever_the_threads(lambda: tile_conv2d(x, packed, first, None, outputs, kernel, stride, padding))
 
 
 def test_nothing() -> None:
