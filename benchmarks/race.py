@@ -12,6 +12,9 @@ from typing import Any
 import torch
 
 Contender = Callable[[], Any]
+SAMPLE = 2e-3  # seconds that a sample lasts at least, long against the clock and its noise
+SAMPLE_THREADS = 20e-3  # ... with several threads: one that slept is woken once in it, as in a program that goes on
+SLOW = 0.2  # seconds of a call that needs no warming up
 
 
 @dataclass(frozen=True)
@@ -34,20 +37,21 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def calls_per_round(contender: Contender, device: torch.device, once: float = 0.0, least: float = 2e-3) -> int:
-    """How many calls make one sample, so that a sample is long against the clock and its noise.
+def calls_per_round(contender: Contender, device: torch.device, once: float = 0.0) -> int:
+    """How many calls make one sample.
 
     ``once``: seconds that a call before took; after a long one the contender is not called again to warm up.
     """
-    if once > 100 * least:
+    if once > SLOW:
         return 1
     for _ in range(2):  # the first warms allocator, caches and thread pool
         start = time.perf_counter()
         contender()
         synchronize(device)
         once = time.perf_counter() - start
-        if once > 100 * least:
+        if once > SLOW:
             break
+    least = SAMPLE if torch.get_num_threads() == 1 else SAMPLE_THREADS
     return max(1, min(10_000, int(least / max(once, 1e-9))))
 
 
