@@ -38,6 +38,9 @@ class Targets:
     crowd: Tensor | None = None
 
     def __post_init__(self) -> None:
+        for name, value in (("labels", self.labels), ("keypoints", self.keypoints), ("crowd", self.crowd)):
+            given = isinstance(value, Tensor) or (value is None and name != "labels")
+            require(given, f"{name} must be a tensor, got {type(value).__name__}")
         _floating("boxes", self.boxes, 4)
         count = self.boxes.shape[0]
         require(self.labels.shape == (count,), f"labels must be [{count}], got {list(self.labels.shape)}")
@@ -64,7 +67,8 @@ class Detections:
     """What a detector found in one picture, in descending score.
 
     ``boxes`` [M, 4] in pixels of the given picture; ``scores`` [M]; ``labels`` [M] int64; ``keypoints`` [M, J, 3]
-    (x, y, score) or None. ``len(d)``, ``d[mask]`` and ``d[:5]`` work as one expects.
+    (x, y, score) or None. ``len(d)``, ``d[mask]`` and ``d[:5]`` work as one expects; ``d[i]``, and so each step of a
+    loop, gives Detections of length 1.
     """
 
     boxes: Tensor
@@ -76,8 +80,9 @@ class Detections:
         return self.boxes.shape[0]
 
     def __getitem__(self, index: Any) -> Detections:
-        if isinstance(index, int):
-            index = slice(index, index + 1 or None)
+        if isinstance(index, int | np.integer):
+            index = range(len(self))[index]  # an IndexError past the end is also what ends a loop
+            index = slice(index, index + 1)
         keypoints = None if self.keypoints is None else self.keypoints[index]
         return Detections(self.boxes[index], self.scores[index], self.labels[index], keypoints)
 

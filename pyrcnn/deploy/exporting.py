@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..checkpoints.atomic import replacing
 from ..errors import require
 from ..models import CenterNet, metadata
-from .network import input_size, prepared
+from .network import check, input_size, prepared
 
 METADATA = (
     "pyrcnn.json"  # in PyTorch's files: family, config, classes, category ids, as in a weights file, and the input
@@ -149,10 +149,11 @@ def export(
     path = Path(path)
     require(path.suffix == suffix, f"path must end in {suffix} for format {format}, got {path}")
     require(batch > 0, f"batch must be positive, got {batch}")
+    check(model, size)
     faster = prepared(model, dtype, channels_last and format != "onnx", fold, packed=False)
     height, width = size or input_size(faster.config)
     multiple = 128 if faster.config.backbone == "hourglass104" else 32
-    fits = min(height, width) > 0 and height % multiple == 0 and width % multiple == 0
+    fits = height % multiple == 0 and width % multiple == 0
     require(fits, f"size must be two positive multiples of {multiple}, got ({height}, {width})")
     device = faster.precision.device
     pixels = torch.zeros(batch, 3, height, width, device=device)

@@ -98,6 +98,14 @@ def laid_out(graph: fx.GraphModule, size: Sequence[int], dtype: torch.dtype, all
     return fastest([pack(graph, size, dtype, allowed), apart], size)
 
 
+def check(model: Any, size: Any) -> None:
+    """Refuse what is no detector of ours, and a ``size`` that is neither None nor two positive integers."""
+    known = isinstance(model, CenterNet | FasterRCNN)
+    require(known, f"model must be a CenterNet or FasterRCNN, got {type(model).__name__}")
+    pair = isinstance(size, Sequence) and len(size) == 2 and all(isinstance(n, int) and n > 0 for n in size)
+    require(size is None or pair, f"size must be two positive integers, height and width, got {size!r}")
+
+
 def prepared(model: nn.Module, dtype: torch.dtype | None, channels_last: bool, fold: bool, packed: bool,
              size: tuple[int, int] | None = None, allowed: Allowed | None = None) -> Any:  # fmt: skip
     """A copy of ``model`` for inference: norms folded, weights in ``dtype`` and laid out for speed.
@@ -105,10 +113,6 @@ def prepared(model: nn.Module, dtype: torch.dtype | None, channels_last: bool, f
     ``packed`` lays them out for oneDNN where it has kernels, or for what is ``allowed`` besides where feature maps are
     in channels_last, for inputs of about ``size``; such a copy neither exports nor moves to another device.
     """
-    require(
-        isinstance(model, CenterNet | FasterRCNN),
-        f"model must be a CenterNet or FasterRCNN, got {type(model).__name__}",
-    )
     require(dtype is None or dtype in DTYPES, f"dtype must be one of {', '.join(map(str, DTYPES))}, got {dtype}")
     first = next(model.parameters())
     dtype, device = dtype or first.dtype, first.device

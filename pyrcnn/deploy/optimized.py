@@ -16,7 +16,7 @@ from ..models.outputs import PaddedDetections, PaddedPoses, trim
 from ..structures import Detections
 from .chain import reads_any_layout
 from .graphs import CudaCaptures, Replayed, call
-from .network import prepared
+from .network import check, prepared
 from .pack import Allowed
 
 
@@ -33,11 +33,15 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if able.get("amx_bf16") or able.get("avx512_bf16") else torch.float32
 
 
+_BOUND = "model is optimized for this process: copy, save or load the one it was made from, and optimize that"
+
+
 class Optimized(nn.Module):
     """What :func:`optimize` returns: call it as the model itself.
 
     ``model(images)``, ``preprocess``, ``predict_padded``, and CenterNet's ``heads`` or Faster R-CNN's ``proposals``;
-    ``classes``, ``category_ids`` and ``config`` are the model's. It does not train and stays on its device.
+    ``classes``, ``category_ids`` and ``config`` are the model's. It does not train, stays on its device, and is neither
+    copied nor saved.
     """
 
     def __init__(self, model: Any, compile: bool, graphs: int):
@@ -89,31 +93,47 @@ class Optimized(nn.Module):
         they are written to it and it is returned: then, with pixels as ``preprocess`` gives them, the replay of a CUDA
         graph allocates nothing.
         """
-        with self._on_device():
+        with self._surroundings():
             return self.run(self._network_input(pixels), sizes.to(self.device), out=out)
 
     @torch.no_grad()
     def heads(self, pixels: Tensor) -> dict[str, Tensor]:
         """CenterNet's raw maps in float32, as the model's :meth:`~pyrcnn.models.CenterNet.heads`."""
         require(hasattr(self.model, "heads"), "heads are CenterNet's, this is a Faster R-CNN")
-        return {name: value.float() for name, value in self.model.heads(self._network_input(pixels)).items()}
+        with self._surroundings():
+            return {name: value.float() for name, value in self.model.heads(self._network_input(pixels)).items()}
 
     @torch.no_grad()
     def proposals(self, pixels: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Faster R-CNN's first stage, as the model's :meth:`~pyrcnn.models.FasterRCNN.proposals`."""
         require(hasattr(self.model, "proposals"), "proposals are Faster R-CNN's, this is a CenterNet")
-        return self.model.proposals(self._network_input(pixels), sizes)
+        with self._surroundings():
+            return self.model.proposals(self._network_input(pixels), sizes)
 
     def train(self, mode: bool = True) -> Optimized:
         """Refuses ``mode`` True."""
         require(not mode, "mode must be False: an optimized model does not train, train the one it was made from")
         return super().train(False)
 
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuses, as :meth:`load_state_dict` and pickling do: the weights are laid out for this process."""
+        raise InputError(_BOUND)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuses: load into the original and optimize that."""
+        raise InputError(_BOUND)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise InputError(_BOUND)
+
     def _network_input(self, pixels: Tensor) -> Tensor:
         return pixels.to(self.device, self.dtype).contiguous(memory_format=self.layout)
 
-    def _on_device(self) -> AbstractContextManager[Any]:
-        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
+    def _surroundings(self) -> AbstractContextManager[Any]:
+        if self.device.type == "cuda":
+            return torch.cuda.device(self.device)
+        # weights are laid out for one dtype: autocast would mix in another
+        return torch.autocast("cpu", enabled=False) if self.device.type == "cpu" else nullcontext()
 
     def _apply(self, fn: Any, recurse: bool = True) -> Optimized:
         wanted = fn(self.model.precision)
@@ -172,7 +192,7 @@ def optimize(
         keep_memory: on CPUs, let the process keep memory that is freed, for the next feature maps
             (:func:`~pyrcnn.memory.keep_freed_memory`); a matter of the whole process, on glibc alone.
 
-    Raises :class:`pyrcnn.InputError` for another kind of model or dtype.
+    Raises :class:`pyrcnn.InputError` for another kind of model, dtype or size.
 
     Example:
         >>> from pyrcnn import models
@@ -182,6 +202,7 @@ def optimize(
     """
     require(dtype is None or dtype == "auto" or isinstance(dtype, torch.dtype), f"dtype must be a torch.dtype, None or "
             f"'auto', got {dtype!r}")  # fmt: skip
+    check(model, size)
     if dtype == "auto":
         dtype = fastest_dtype(next(model.parameters()).device)
     allowed = Allowed(winograd, chain, tiles)

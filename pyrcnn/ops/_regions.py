@@ -9,11 +9,18 @@ from torch import Tensor
 
 from ..errors import require
 
+# The arguments that the operators call otherwise than torchvision's functions do.
+NAMES = {"features": "input", "rois": "boxes", "scales": "spatial_scale"} | {
+    f"output_{side}": "output_size" for side in ("height", "width")
+}
+
 
 def pair(size: int | Sequence[int]) -> tuple[int, int]:
     """``output_size`` as (height, width)."""
     if isinstance(size, int | torch.SymInt):
         return size, size
+    if not isinstance(size, Sequence):
+        return size, size  # of a type that the operator refuses
     require(len(size) in (1, 2), "output_size must be one or two integers")
     return size[0], size[-1]
 
@@ -25,8 +32,13 @@ def as_rois(boxes: Tensor | Sequence[Tensor]) -> Tensor:
         return boxes
     require(len(boxes) > 0, "boxes must hold one tensor per image, got an empty list")
     for b in boxes:
+        require(isinstance(b, Tensor), f"boxes must hold tensors, got {type(b).__name__}")
         require(b.dim() == 2 and b.shape[1] == 4, f"boxes must be [L, 4] per image, got {list(b.shape)}")
-    index = [b.new_full((b.shape[0], 1), i) for i, b in enumerate(boxes)]
+    # half precision cannot count images: bfloat16 ends at 256
+    dtypes = [torch.float32 if b.dtype in (torch.float16, torch.bfloat16) else b.dtype for b in boxes]
+    index = [
+        b.new_full((b.shape[0], 1), i, dtype=dtype) for i, (b, dtype) in enumerate(zip(boxes, dtypes, strict=True))
+    ]
     return torch.cat([torch.cat(index), torch.cat(list(boxes))], dim=1)
 
 

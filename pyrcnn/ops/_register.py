@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -14,14 +16,29 @@ from .. import _native  # noqa: F401  (loads the library: torch.ops.pyrcnn exist
 from ..errors import InputError
 
 _BAD_ARGUMENT = "\n[pyrcnn: bad argument]"  # how csrc/common/tensor.h ends the message of every failed check
+_WRONG_TYPE = re.compile(  # how torch refuses what a schema does not take
+    r"pyrcnn::\w+\(\) Expected a value of type '(.+?)' for argument '(\w+)' but instead found type '(.+?)'"
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def input_errors(function: Callable[P, R]) -> Callable[P, R]:
+def _input_error(error: Exception, names: Mapping[str, str]) -> InputError | None:
+    """What ``error`` says of an argument; None where it is no complaint about one."""
+    message, mark, _ = str(error).partition(_BAD_ARGUMENT)
+    wrong = None if mark else _WRONG_TYPE.match(message)
+    if wrong:
+        kind, name, given = wrong.groups()
+        message = f"{name} must be of type {kind}, got {given}"
+    name, space, rest = message.partition(" ")
+    return InputError(names.get(name, name) + space + rest) if mark or wrong else None
+
+
+def input_errors(function: Callable[P, R], names: Mapping[str, str] = MappingProxyType({})) -> Callable[P, R]:
     """Turn the exceptions that native argument checks raise into :class:`pyrcnn.InputError`.
 
+    ``names``: the operator's arguments whose names are not those of ``function``, and what they are called there.
     While torch.compile traces, errors come from the fake kernels and the function is used bare.
     """
 
@@ -32,10 +49,10 @@ def input_errors(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except (ValueError, RuntimeError) as error:  # which of them it is depends on torch
-            message, mark, _ = str(error).partition(_BAD_ARGUMENT)
-            if not mark:
+            found = _input_error(error, names)
+            if found is None:
                 raise
-            raise InputError(message) from None
+            raise found from None
 
     return checked
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from ..errors import require
+from ..errors import InputError, require
 from ._register import call, input_errors, no_second_gradient
 
 _op = torch.ops.pyrcnn.box_iou.default
@@ -24,16 +24,35 @@ def upcast(t: Tensor) -> Tensor:
     return t if t.dtype in (torch.int32, torch.int64) else t.int()
 
 
+def check_boxes(boxes: Tensor, name: str = "boxes") -> Tensor:
+    """``boxes``, which must be a tensor [..., 4]."""
+    if not isinstance(boxes, Tensor) or boxes.shape[-1:] != (4,):
+        got = list(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
+        raise InputError(f"{name} must be a tensor [..., 4], got {got}")
+    return boxes
+
+
+def check_pair(boxes1: Tensor, boxes2: Tensor, own: int) -> None:
+    """Two tensors [..., 4], whose dimensions but for the last ``own`` ones must broadcast."""
+    one, two = check_boxes(boxes1, "boxes1").shape[:-own], check_boxes(boxes2, "boxes2").shape[:-own]
+    if one != two:
+        try:
+            torch.broadcast_shapes(one, two)
+        except RuntimeError:
+            got = f"{list(boxes1.shape)} and {list(boxes2.shape)}"
+            raise InputError(f"boxes1 and boxes2 must have dimensions that broadcast, got {got}") from None
+
+
 def box_area(boxes: Tensor, fmt: str = "xyxy") -> Tensor:
     """Areas [...] of boxes [..., 4] in the format ``fmt``, in square pixels; negative for boxes turned inside out.
 
-    Raises :class:`pyrcnn.InputError` for an unknown format.
+    Raises :class:`pyrcnn.InputError` for an unknown format and another shape.
 
     >>> box_area(torch.tensor([[0.0, 0.0, 4.0, 2.0]]))
     tensor([8.])
     """
     require(fmt in FORMATS, f"fmt must be of {FORMATS}. Unsupported Bounding Box area for given format {fmt}")
-    a, b, c, d = upcast(boxes).unbind(-1)
+    a, b, c, d = upcast(check_boxes(boxes)).unbind(-1)
     return (c - a) * (d - b) if fmt == "xyxy" else c * d
 
 
@@ -55,6 +74,7 @@ def positive_area(size: Tensor) -> Tensor:
 
 def intersection_and_union(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -> tuple[Tensor, Tensor]:
     """Of every pair: [..., N, M] each."""
+    check_pair(boxes1, boxes2, own=2)
     low1, high1 = _corners(boxes1[..., :, None, :], fmt)
     low2, high2 = _corners(boxes2[..., None, :, :], fmt)
     intersection = positive_area(torch.min(high1, high2) - torch.max(low1, low2))
@@ -80,9 +100,12 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -> Tensor:
     tensor([[0.5000, 0.0000]])
     """
     require(fmt in FORMATS, f"fmt must be of {FORMATS}. Unsupported format {fmt!r}")
+    if not (isinstance(boxes1, Tensor) and isinstance(boxes2, Tensor)):
+        check_pair(boxes1, boxes2, own=2)
     native = fmt == "xyxy" and boxes1.dtype == boxes2.dtype and boxes1.is_floating_point()
     if native and not _is_transformed():
         if boxes1.shape[:-2] != boxes2.shape[:-2]:
+            check_pair(boxes1, boxes2, own=2)
             images = torch.broadcast_shapes(boxes1.shape[:-2], boxes2.shape[:-2])
             boxes1, boxes2 = (b.expand(*images, *b.shape[-2:]) for b in (boxes1, boxes2))
         return call(_op, (boxes1, boxes2), boxes1, boxes2)

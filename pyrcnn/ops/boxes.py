@@ -2,7 +2,7 @@
 
 ``fmt`` names a box format: ``xyxy`` (two corners), ``xywh`` (a corner and the size) or ``cxcywh`` (the centre and the
 size); torchvision's rotated formats are not offered. Boxes are [..., 4] of any dtype; areas and products are computed
-in float32 or int32 where the dtype is narrower. Bad formats raise :class:`pyrcnn.InputError`.
+in float32 or int32 where the dtype is narrower. Bad formats and shapes raise :class:`pyrcnn.InputError`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import require
-from .box_iou import FORMATS, intersection_and_union, positive_area, upcast
+from .box_iou import FORMATS, check_boxes, check_pair, intersection_and_union, positive_area, upcast
 from .box_iou import box_area as box_area
 from .box_iou import box_iou as box_iou
 from .nms import batched_nms as batched_nms  # torchvision has these here
@@ -32,7 +32,7 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
     require(known, f"in_fmt and out_fmt must be of {FORMATS}. Unsupported: {in_fmt!r} to {out_fmt!r}")
     if in_fmt == out_fmt:
         return boxes.clone()
-    a, b, c, d = boxes.unbind(-1)
+    a, b, c, d = check_boxes(boxes).unbind(-1)
     if in_fmt == "xywh":
         c, d = a + c, b + d
     elif in_fmt == "cxcywh":
@@ -71,6 +71,7 @@ def distance_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tenso
 
     The IoU less the squared distance of the centres over the squared diagonal (plus ``eps``) of the enclosing box.
     """
+    check_pair(boxes1, boxes2, own=2)
     return _distance_iou(upcast(boxes1), upcast(boxes2), eps)[0]
 
 
@@ -85,6 +86,7 @@ def complete_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tenso
     The distance IoU less the weighted difference of the aspect ratios. The weight has no gradient; ``eps`` keeps it and
     the distance from a division by 0.
     """
+    check_pair(boxes1, boxes2, own=2)
     boxes1, boxes2 = upcast(boxes1), upcast(boxes2)
     distance_iou, iou = _distance_iou(boxes1, boxes2, eps)
     size1 = (boxes1[..., 2:] - boxes1[..., :2])[..., :, None, :]
@@ -102,7 +104,7 @@ def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     tensor([[ 0.,  2.,  8., 20.]])
     """
     height, width = size
-    clipped = boxes.clamp(min=0, max=max(height, width))  # one pass; the two below write into its result
+    clipped = check_boxes(boxes).clamp(min=0, max=max(height, width))  # one pass; the two below write into its result
     clipped[..., 0::2].clamp_(max=width)
     clipped[..., 1::2].clamp_(max=height)
     return clipped
@@ -114,5 +116,5 @@ def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
     >>> remove_small_boxes(torch.tensor([[0.0, 0.0, 4.0, 2.0], [0.0, 0.0, 4.0, 4.0]]), 3)
     tensor([1])
     """
-    size = boxes[..., 2:] - boxes[..., :2]
+    size = check_boxes(boxes)[..., 2:] - boxes[..., :2]
     return torch.where((size >= min_size).all(dim=-1))[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ _op = torch.ops.pyrcnn.crop_and_resize.default
 _backward_op = torch.ops.pyrcnn._crop_and_resize_backward.default
 
 
-@input_errors
+@partial(input_errors, names={"rows": "output_size", "columns": "output_size"})
 def crop_and_resize(
     features: Tensor,
     boxes: Tensor,

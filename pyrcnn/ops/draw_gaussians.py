@@ -47,9 +47,9 @@ def draw_gaussians(
         >>> maps[0, 0, 1, 2].item(), round(maps[0, 0, 2, 2].item(), 4)
         (1.0, 0.6065)
     """
-    require(len(shape) == 4, "shape must be (N, C, H, W)")
+    require(len(shape) == 4, f"shape must be (N, C, H, W), got {tuple(shape)}")
     n, c, h, w = shape
-    require(n == centers.shape[0], "shape must have the N of centers")
+    require(n == len(centers), f"shape must have the N of centers, {len(centers)}, got {tuple(shape)}")
     return _op(centers, sigmas, classes, weights, c, h, w, channels_last)
 
 

@@ -12,12 +12,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError, require
+from .box_iou import check_pair
 from .boxes import aspect_difference
 
 _REDUCTIONS = ("none", "mean", "sum")
 
 
-def _check(reduction: str) -> None:
+def _check(reduction: str, boxes: tuple[Tensor, Tensor] | None = None) -> None:
+    if boxes is not None:
+        check_pair(*boxes, own=1)
     require(reduction in _REDUCTIONS, f"reduction must be one of {_REDUCTIONS}. Invalid: {reduction!r}")
 
 
@@ -55,7 +58,7 @@ def generalized_box_iou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "n
     >>> generalized_box_iou_loss(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[2.0, 0.0, 4.0, 2.0]]))
     tensor([0.5000])
     """
-    _check(reduction)
+    _check(reduction, (boxes1, boxes2))
     boxes1, boxes2 = _float(boxes1), _float(boxes2)
     intersection, union = _intersection_and_union(boxes1, boxes2)
     w, h = _hull_size(boxes1, boxes2)
@@ -81,7 +84,7 @@ def distance_box_iou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none
     >>> distance_box_iou_loss(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[2.0, 0.0, 4.0, 2.0]]))
     tensor([0.5500])
     """
-    _check(reduction)
+    _check(reduction, (boxes1, boxes2))
     return _reduced(_distance_loss(_float(boxes1), _float(boxes2), eps)[0], reduction)
 
 
@@ -96,7 +99,7 @@ def complete_box_iou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none
     >>> complete_box_iou_loss(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[0.0, 0.0, 4.0, 2.0]]))
     tensor([0.])
     """
-    _check(reduction)
+    _check(reduction, (boxes1, boxes2))
     boxes1, boxes2 = _float(boxes1), _float(boxes2)
     loss, iou = _distance_loss(boxes1, boxes2, 1e-7)
     w1, h1 = (boxes1[..., 2:] - boxes1[..., :2]).unbind(-1)
@@ -114,7 +117,7 @@ def sigmoid_focal_loss(
 
     ``alpha`` weighs positives against negatives (-1: no weights), ``gamma`` turns easy examples down. The result has
     the shape of ``inputs``, or is one number with ``reduction="mean"`` or ``"sum"``. Raises :class:`pyrcnn.InputError`
-    for an ``alpha`` outside [0, 1] other than -1 and for an unknown reduction.
+    for an ``alpha`` outside [0, 1] other than -1, an unknown reduction and ``targets`` of another shape.
 
     >>> sigmoid_focal_loss(torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0]))
     tensor([0.0433, 0.1300])
@@ -122,6 +125,8 @@ def sigmoid_focal_loss(
     if not (0 <= alpha <= 1 or alpha == -1):  # no message is made while compiling, where alpha may be symbolic
         raise InputError(f"alpha must be in [0, 1], or -1 for no weights. Invalid alpha value: {alpha}")
     _check(reduction)
+    if targets.shape != inputs.shape:
+        raise InputError(f"targets must be {list(inputs.shape)} as inputs are, got {list(targets.shape)}")
     p = torch.sigmoid(inputs)
     p_t = p * targets + (1 - p) * (1 - targets)
     loss = F.binary_cross_entropy_with_logits(inputs, targets, reduction="none") * (1 - p_t) ** gamma

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..errors import require
+from ..errors import InputError, require
 from ._register import input_errors, no_gradient
 
 _op = torch.ops.pyrcnn.preprocess.default
@@ -53,7 +53,11 @@ def preprocess(
         tensor([ 1.,  1., -1., -1.])
     """
     require(len(images) > 0, "images must hold at least one picture")
-    require(len(size) == 2, f"size must be (height, width), got {tuple(size)}")
+    for image in images:
+        if not isinstance(image, Tensor) or image.dim() != 3:
+            got = list(image.shape) if isinstance(image, Tensor) else type(image).__name__
+            raise InputError(f"images must be [3, H, W] tensors, got {got}")
+    require(isinstance(size, Sequence) and len(size) == 2, f"size must be (height, width), got {size}")
     require(dtype.is_floating_point, f"dtype must be floating point, got {dtype}")
     if sizes is None:
         sizes = [_fit(image.shape[-2], image.shape[-1], *size) for image in images]

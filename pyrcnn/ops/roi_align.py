@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ import torch.fx
 from torch import Tensor, nn
 
 from ..errors import InputError, require
-from ._regions import as_rois, is_channels_last, memory_format, pair
+from ._regions import NAMES, as_rois, is_channels_last, memory_format, pair
 from ._register import input_errors, refuse_forward_ad
 
 _op = torch.ops.pyrcnn.roi_align.default
@@ -18,7 +19,7 @@ _backward_op = torch.ops.pyrcnn._roi_align_backward.default
 _rois_backward_op = torch.ops.pyrcnn._roi_align_rois_backward.default
 
 
-@input_errors
+@partial(input_errors, names=NAMES)
 def roi_align(
     input: Tensor,
     boxes: Tensor | Sequence[Tensor],
@@ -50,6 +51,8 @@ def roi_align(
     >>> roi_align(torch.ones(1, 8, 32, 32), torch.tensor([[0, 4.0, 4, 20, 20]]), 7, 0.5).shape
     torch.Size([1, 8, 7, 7])
     """
+    if not isinstance(input, Tensor):
+        raise InputError(f"input must be a tensor, got {type(input).__name__}")
     if input.dim() != 4:
         raise InputError(f"input must be [N, C, H, W], got {list(input.shape)}")
     if not input.is_floating_point():

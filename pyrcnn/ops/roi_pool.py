@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -10,14 +11,14 @@ import torch.fx
 from torch import Tensor, nn
 
 from ..errors import require
-from ._regions import as_rois, is_channels_last, memory_format, pair
+from ._regions import NAMES, as_rois, is_channels_last, memory_format, pair
 from ._register import input_errors, refuse_forward_ad
 
 _op = torch.ops.pyrcnn.roi_pool.default
 _backward_op = torch.ops.pyrcnn._roi_pool_backward.default
 
 
-@input_errors
+@partial(input_errors, names=NAMES)
 def roi_pool(
     input: Tensor,
     boxes: Tensor | Sequence[Tensor],

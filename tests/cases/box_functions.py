@@ -49,6 +49,26 @@ def _focal(g: torch.Generator, device: torch.device, dtype: torch.dtype, s: Shap
     return {"inputs": logits.to(device, dtype), "targets": targets}
 
 
+BAD_ROWS = (
+    ("five coordinates", change(boxes=lambda b: b[..., [0] * 5]), "boxes"),
+    ("a list", change(boxes=lambda b: b.tolist()), "boxes"),
+)
+BAD_BOXES = (
+    ("three coordinates", change(boxes2=lambda b: b[..., :3]), "boxes2"),
+    (
+        "other images",
+        change(boxes1=lambda b: b[:1].expand(2, 1, 4), boxes2=lambda b: b[:1].expand(3, 1, 4)),
+        "boxes1 and boxes2",
+    ),
+    ("a list", change(boxes1=lambda b: b.tolist()), "boxes1"),
+)
+BAD_LOSSES = (
+    ("an unknown reduction", change(reduction="median"), "reduction"),
+    ("five coordinates", change(boxes1=lambda b: b[..., [0] * 5]), "boxes1"),
+    ("other boxes", change(boxes2=lambda b: b[:1].expand(len(b) + 1, 4)), "boxes1 and boxes2"),
+)
+
+
 def _pairwise(name: str, measure: Callable[..., float]) -> OpCase:
     return OpCase(
         name=name,
@@ -57,6 +77,7 @@ def _pairwise(name: str, measure: Callable[..., float]) -> OpCase:
         inputs=_two,
         shapes=PAIRS,
         empty_shapes=NO_PAIRS,
+        bad=BAD_BOXES,
     )
 
 
@@ -69,7 +90,7 @@ def _loss(name: str, measure: Callable[..., float]) -> OpCase:
         shapes=ROWS,
         empty_shapes=NO_ROWS,
         grads=("boxes1", "boxes2"),
-        bad=(("an unknown reduction", lambda i: {**i, "reduction": "median"}, "reduction"),),
+        bad=BAD_LOSSES,
     )
 
 
@@ -88,7 +109,8 @@ CASES = [
         bad=(
             ("an unknown format", lambda i: {**i, "fmt": "yxyx"}, "fmt"),
             ("one box", change(boxes1=lambda b: b[0]), "boxes1"),
-            ("three coordinates", change(boxes2=lambda b: b[:, :3]), "boxes2"),
+            *BAD_BOXES,
+            ("integers of five", change(boxes1=lambda b: b.long()[:, [0] * 5], boxes2=lambda b: b.long()), "boxes1"),
         ),
         hostile=_hostile_pairs,
         bytes=lambda s, dtype: 4 * math.prod(s["first"]) * s["second"][-1],
@@ -105,6 +127,7 @@ CASES = [
         inputs=_two,
         shapes=PAIRS,
         empty_shapes=NO_PAIRS,
+        bad=BAD_BOXES,
     ),
     OpCase(
         name="complete_box_iou_loss",
@@ -113,7 +136,7 @@ CASES = [
         inputs=_same_rows,
         shapes=ROWS,
         empty_shapes=NO_ROWS,
-        bad=(("an unknown reduction", lambda i: {**i, "reduction": "median"}, "reduction"),),
+        bad=BAD_LOSSES,
     ),
     OpCase(
         name="box_area",
@@ -123,7 +146,7 @@ CASES = [
         shapes=ROWS,
         empty_shapes=NO_ROWS,
         grads=("boxes",),
-        bad=(("an unknown format", change(fmt="yxyx"), "fmt"),),
+        bad=(("an unknown format", change(fmt="yxyx"), "fmt"), *BAD_ROWS),
     ),
     OpCase(
         name="box_convert",
@@ -136,6 +159,7 @@ CASES = [
         bad=(
             ("an unknown source", change(in_fmt="yxyx"), "in_fmt"),
             ("a rotated format", change(out_fmt="cxcywhr"), "in_fmt and out_fmt"),
+            *BAD_ROWS,
         ),
     ),
     OpCase(
@@ -145,6 +169,7 @@ CASES = [
         inputs=_rows(size=(20, 40)),
         shapes=ROWS,
         empty_shapes=NO_ROWS,
+        bad=BAD_ROWS,
     ),
     OpCase(
         name="sigmoid_focal_loss",
@@ -156,6 +181,7 @@ CASES = [
         bad=(
             ("an unknown reduction", lambda i: {**i, "reduction": "median"}, "reduction"),
             ("a negative weight", lambda i: {**i, "alpha": -0.5}, "alpha"),
+            ("other targets", change(targets=lambda t: t[:1]), "targets"),
         ),
     ),
 ]

@@ -211,6 +211,7 @@ CASES = [
         bad=(
             ("three-sizes", change(shape=lambda s: s[1:]), "shape"),
             ("other-images", change(shape=lambda s: (s[0] + 1, *s[1:])), "shape"),
+            ("listed-centers", change(centers=lambda t: t.tolist()), "centers"),
             ("flat-centers", change(centers=lambda t: t[..., 0]), "centers"),
             ("other-sigmas", change(sigmas=lambda t: t[:, 1:]), "sigmas"),
             ("float-classes", change(classes=lambda t: t.float()), "classes"),

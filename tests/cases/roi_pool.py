@@ -56,6 +56,8 @@ CASES = [
             ("three dimensions", change(input=lambda t: t[0]), "input"),
             ("integers", change(input=lambda t: t.int()), "input"),
             ("boxes without index", change(boxes=lambda b: b[:, 1:]), "boxes"),
+            ("integer boxes", change(boxes=lambda b: b.long()), "boxes"),
+            ("half a bin", change(output_size=1.5), "output_size"),
             ("no bins", change(output_size=0), "output_size"),
         ),
         hostile=_hostile,

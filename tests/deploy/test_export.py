@@ -111,6 +111,7 @@ def test_bad_arguments_leave_nothing_behind(tmp_path: Path) -> None:
         ((model, tmp_path / "m.onnx"), r"path must end in .pt2 for format torch"),
         ((model, tmp_path / "m.pt2", "torch", (64, 50)), r"size must be two positive multiples of 32, got \(64, 50\)"),
         ((model, tmp_path / "m.pt2", "torch", (0, 64)), "size must be"),
+        ((model, tmp_path / "m.pt2", "torch", (64,)), "size must be two positive integers, height and width"),
         ((TinyDetector(), tmp_path / "m.pt2"), "model must be a CenterNet or FasterRCNN"),
         ((deploy.optimize(model), tmp_path / "m.pt2"), "model must be a CenterNet or FasterRCNN, got Optimized"),
         ((model, tmp_path / "file" / "m.pt2", "torch", SIZE), "path: the folder"),

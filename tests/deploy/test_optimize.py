@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from pyrcnn import Detections, InputError, deploy, evaluate, models, ops
+from pyrcnn import Detections, InputError, checkpoints, deploy, evaluate, models, ops
 from pyrcnn.checkpoints import embedded
 from pyrcnn.deploy.fold import fold_norms, traced
 from pyrcnn.deploy.network import input_size
@@ -144,11 +146,30 @@ def test_the_calls_are_the_models(tmp_path: Any) -> None:
         (lambda: fast.half(), "model is optimized for torch.float32 on cpu, not torch.float16"),
         (lambda: deploy.optimize(TinyDetector()), "model must be a CenterNet or FasterRCNN, got TinyDetector"),
         (lambda: deploy.optimize(model, torch.int8), "dtype must be one of"),
+        (lambda: deploy.optimize(TinyDetector(), "auto"), "model must be a CenterNet or FasterRCNN"),
+        (lambda: deploy.optimize(model, size=(0, 64)), "size must be two positive integers, height and width"),
+        (lambda: deploy.optimize(model, size=64), "size must be two positive integers"),
+        (lambda: fast.state_dict(), "model is optimized for this process"),
+        (lambda: fast.load_state_dict(model.state_dict()), "model is optimized for this process"),
+        (lambda: checkpoints.save(fast, tmp_path / "fast.safetensors"), "model is optimized for this process"),
+        (lambda: copy.deepcopy(fast), "model is optimized for this process"),
+        (lambda: pickle.dumps(fast), "model is optimized for this process"),
         (lambda: deploy.optimize(model, "bf16"), "dtype must be a torch.dtype, None or 'auto'"),
     ):
         with pytest.raises(InputError, match=message):
             call()
     assert fast.to("cpu").eval() is fast
+
+
+def test_autocast_on_the_cpu_changes_nothing() -> None:
+    model = small("centernet_resnet50_v2_512")
+    fast = deploy.optimize(model)
+    pixels, sizes, _ = fast.preprocess(pictures())
+    wanted = fast.predict_padded(pixels, sizes), fast.heads(pixels)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = fast.predict_padded(pixels, sizes), fast.heads(pixels)
+    assert all(map(torch.equal, found[0], wanted[0]))
+    assert all(torch.equal(found[1][name], value) for name, value in wanted[1].items())
 
 
 def test_any_size_runs_after_packing_for_one() -> None:

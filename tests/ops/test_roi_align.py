@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -31,6 +32,14 @@ def test_a_ramp_is_sampled_at_the_bins_centres() -> None:
     torch.testing.assert_close(out[0, 0], expected)
     half = roi_align(ramp[None, None], torch.tensor([[0.0, 4, 2, 8, 10]]), (4, 2), 1.0, 2, aligned=True)
     torch.testing.assert_close(half[0, 0], expected - 5.5)
+
+
+@pytest.mark.parametrize("pool", [roi_align, roi_pool])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_boxes_of_many_images_find_their_own(pool: Any, dtype: torch.dtype) -> None:
+    values = (torch.arange(2100.0) % 7).to(dtype)  # bfloat16 counts to 256, float16 to 2048
+    boxes = [torch.tensor([[0.0, 0.0, 1.0, 1.0]], dtype=dtype)] * 2100
+    assert torch.equal(pool(values[:, None, None, None].expand(2100, 1, 2, 2), boxes, 1).flatten(), values)
 
 
 def test_border_values_reach_one_pixel_out_and_no_further() -> None:
