@@ -61,15 +61,6 @@ Tensor empty_result(const Tensor& like, HeaderOnlyArrayRef<int64_t> sizes, Scala
 
 constexpr double kWorthAThread = 20e3;  // nanoseconds
 
-// body(begin, end) over [0, count), in parallel once a thread has at least ~20 us of work; `cost` is the estimated
-// nanoseconds of one step. Small work runs inline, without waking the pool.
-template <typename F> void parallel(int64_t count, double cost, const F& body) {
-  if (count <= 0) return;
-  if (double(count) * cost < 2 * kWorthAThread || torch::stable::get_num_threads() == 1) return body(int64_t{0}, count);
-  const int64_t grain = int64_t(kWorthAThread / cost) + 1;
-  torch::stable::parallel_for(0, count, grain, body);
-}
-
 // body(i) for every i in [0, count), each when a thread comes for it: for steps of unequal length. `cost` is the
 // estimated nanoseconds of all of them.
 template <typename F> void parallel_tasks(int64_t count, double cost, const F& body) {
@@ -80,6 +71,19 @@ template <typename F> void parallel_tasks(int64_t count, double cost, const F& b
   const int64_t threads = std::min<int64_t>(count, torch::stable::get_num_threads());
   if (threads < 2 || cost < 2 * kWorthAThread) work(0, 1);
   else torch::stable::parallel_for(0, threads, 1, work);
+}
+
+// body(begin, end) over parts of [0, count), in parallel once a thread has at least ~20 us of work; `cost` is the
+// estimated nanoseconds of one step. Small work runs inline, without waking the pool. A thread comes for several parts,
+// so that one whose core is busy with something else gets fewer.
+template <typename F> void parallel(int64_t count, double cost, const F& body) {
+  constexpr int64_t kPartsOfAThread = 4;
+  if (count <= 0) return;
+  const double all = double(count) * cost;
+  const int64_t threads = torch::stable::get_num_threads();
+  if (all < 2 * kWorthAThread || threads == 1) return body(int64_t{0}, count);
+  const int64_t parts = std::min({count, int64_t(all / kWorthAThread), threads * kPartsOfAThread});
+  parallel_tasks(parts, all, [&](int64_t i) { body(count * i / parts, count * (i + 1) / parts); });
 }
 
 }  // namespace pyrcnn
