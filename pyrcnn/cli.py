@@ -32,10 +32,19 @@ Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value, of
 def main() -> None:
     """Run the command line; what is wrong with the input is one line, and exit code 2."""
     try:
-        app()
+        sys.exit(app(prog_name="pyrcnn", standalone_mode=len(sys.argv) == 1))  # alone it shows its help
     except InputError as error:
-        print(f"pyrcnn: {error}", file=sys.stderr)
-        sys.exit(2)
+        message = str(error)
+    except typer.Abort:
+        sys.exit(130)  # interrupted
+    except Exception as error:
+        usage: Any = error  # of click; where that is depends on typer's version
+        if not hasattr(usage, "format_message"):
+            raise
+        command = usage.ctx.command_path if getattr(usage, "ctx", None) else "pyrcnn"
+        message = f"{usage.format_message().rstrip('.')}; see {command} --help"
+    print(f"pyrcnn: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 @app.command()

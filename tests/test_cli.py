@@ -128,7 +128,24 @@ def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path: Pa
         assert len(error.strip().splitlines()) == 1
         assert not out.exists()
     assert run(monkeypatch, "evaluate", "--annotations", tmp_path / "annotations.json") == 2
-    assert run(monkeypatch, "detect", "--no-such-option") == 2
+    for arguments, message in (
+        (("detect", "--no-such-option"), "No such option: --no-such-option"),
+        (("detect", "--score", 2), "'--score'"),
+        (("evaluate",), "Missing option '--annotations'; see pyrcnn evaluate --help"),
+        (("nonsense",), "No such command 'nonsense'; see pyrcnn --help"),
+    ):
+        capsys.readouterr()
+        assert run(monkeypatch, *arguments) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("pyrcnn: ")
+        assert message in error
+        assert len(error.strip().splitlines()) == 1
+
+
+def test_alone_it_shows_its_help(monkeypatch, capsys) -> None:
+    assert run(monkeypatch) in (0, 2)  # typer's choice
+    shown = capsys.readouterr()
+    assert "detect" in shown.out + shown.err
 
 
 def test_settings_are_checked_against_their_fields() -> None:

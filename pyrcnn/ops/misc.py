@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -34,7 +33,11 @@ class FrozenBatchNorm2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Scale and shift [N, C, H, W]."""
         if x.ndim == 4 and x.dtype == self.weight.dtype:  # one pass instead of nine operators
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
+            statistics = self.running_mean, self.running_var
+            # past F.batch_norm, which refuses an eps of 0 in torch 2.10: torchvision's published weights need that
+            return torch.batch_norm(
+                x, self.weight, self.bias, *statistics, False, 0.0, self.eps, torch.backends.cudnn.enabled
+            )
         scale = self.weight * (self.running_var + self.eps).rsqrt()  # [C]
         shift = self.bias - self.running_mean * scale
         return x * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
