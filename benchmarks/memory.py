@@ -80,24 +80,13 @@ def roi_align(layout: str, dtype: torch.dtype, count: int, sampling: int, scale:
     return ops.roi_align, (x, data.rois(part(count, scale), CPU), 7, 0.25, sampling)
 
 
-def roi_align_training(layout: str, scale: float) -> Call:
-    function, (x, rois, *settings) = roi_align(layout, torch.float32, 512, 2, scale)
-    x.requires_grad_()
-
-    def step(x: Tensor, rois: Tensor) -> tuple[Tensor, Tensor]:
-        out = function(x, rois, *settings)
-        return out.detach(), *torch.autograd.grad(out, x, out.detach())
-
-    return step, (x, rois)
-
-
 def roi_align_levels(layout: str, dtype: torch.dtype, count: int, scale: float) -> Call:
     maps, scales = maps_of(256, data.LEVELS, dtype, layout, scale), [1 / stride for stride, _, _ in data.LEVELS]
     return ops.roi_align_levels, (maps, data.rois(part(count, scale), CPU), 7, scales)
 
 
-def roi_pool(layout: str, count: int, scale: float) -> Call:
-    (x,) = maps_of(512, ((16, 38, 63),), torch.float32, layout, scale)
+def roi_pool(layout: str, dtype: torch.dtype, count: int, scale: float) -> Call:
+    (x,) = maps_of(512, ((16, 38, 63),), dtype, layout, scale)
     return ops.roi_pool, (x, data.rois(part(count, scale), CPU, size=(600, 1000)), 7, 1 / 16)
 
 
@@ -110,6 +99,10 @@ def crop_and_resize(layout: str, scale: float) -> Call:
 def decode_boxes(size: tuple[int, int] | None, scale: float) -> Call:
     anchors, _ = strewn("rpn", part(ANCHORS, scale))
     return lambda *tensors: ops.decode_boxes(*tensors, size=size), (torch.randn(anchors.shape) * 0.2, anchors)
+
+
+def encode_boxes(scale: float) -> Call:
+    return ops.encode_boxes, (strewn("rpn", part(ANCHORS, scale))[0], strewn("rpn", part(ANCHORS, scale))[0])
 
 
 def decode_and_clip(scale: float) -> Call:
@@ -162,6 +155,30 @@ def preprocess(height: int, width: int, scale: float) -> Call:
     return ops.preprocess, ([picture], size, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
+def decode_centers(scale: float) -> Call:
+    ys, xs = (torch.randint(side_of(128, scale), (1, 100)) for _ in range(2))
+    return ops.decode_centers, (ys, xs, *(torch.rand(1, 2, *[side_of(128, scale)] * 2) for _ in range(2)), 4)
+
+
+def training(row: Row, *wanted: int) -> Row:
+    """``row`` with the gradients of these of its arguments, a list's tensors all; outputs are the results and they."""
+
+    def both(scale: float) -> Call:
+        function, arguments = row(scale)
+        inputs = [t for i in wanted for t in (arguments[i] if isinstance(arguments[i], list) else [arguments[i]])]
+        for t in inputs:
+            t.requires_grad_()
+
+        def step(*arguments: Any) -> Any:
+            results = function(*arguments)
+            out = results if isinstance(results, Tensor) else results[0]
+            return results, *torch.autograd.grad(out.sum(), inputs)
+
+        return step, arguments
+
+    return both
+
+
 FLOAT, BFLOAT = torch.float32, torch.bfloat16
 ROWS: dict[str, Row] = {
     "nms[rpn-1000-0.7]": partial(nms, "rpn", 1000, 0.7),
@@ -186,16 +203,14 @@ ROWS: dict[str, Row] = {
     "roi_align[bfloat16-1000-2-nhwc]": partial(roi_align, "nhwc", BFLOAT, 1000, 2),
     "roi_align[float32-512--1-nchw]": partial(roi_align, "nchw", FLOAT, 512, -1),
     "roi_align[float32-512--1-nhwc]": partial(roi_align, "nhwc", FLOAT, 512, -1),
-    "roi_align_training[nchw]": partial(roi_align_training, "nchw"),
-    "roi_align_training[nhwc]": partial(roi_align_training, "nhwc"),
     "roi_align_levels[float32-1000-nchw]": partial(roi_align_levels, "nchw", FLOAT, 1000),
     "roi_align_levels[float32-1000-nhwc]": partial(roi_align_levels, "nhwc", FLOAT, 1000),
     "roi_align_levels[bfloat16-1000-nchw]": partial(roi_align_levels, "nchw", BFLOAT, 1000),
     "roi_align_levels[bfloat16-1000-nhwc]": partial(roi_align_levels, "nhwc", BFLOAT, 1000),
-    "roi_pool[300-nchw]": partial(roi_pool, "nchw", 300),
-    "roi_pool[300-nhwc]": partial(roi_pool, "nhwc", 300),
-    "roi_pool[2000-nchw]": partial(roi_pool, "nchw", 2000),
-    "roi_pool[2000-nhwc]": partial(roi_pool, "nhwc", 2000),
+    "roi_pool[300-nchw]": partial(roi_pool, "nchw", FLOAT, 300),
+    "roi_pool[300-nhwc]": partial(roi_pool, "nhwc", FLOAT, 300),
+    "roi_pool[2000-nchw]": partial(roi_pool, "nchw", FLOAT, 2000),
+    "roi_pool[2000-nhwc]": partial(roi_pool, "nhwc", FLOAT, 2000),
     "crop_and_resize[nchw]": partial(crop_and_resize, "nchw"),
     "crop_and_resize[nhwc]": partial(crop_and_resize, "nhwc"),
     "decode_boxes[268569]": partial(decode_boxes, None),
@@ -213,6 +228,28 @@ ROWS: dict[str, Row] = {
     "draw_gaussians[4]": partial(draw_gaussians, 4),
     "preprocess[480-640]": partial(preprocess, 480, 640),
     "preprocess[1080-1920]": partial(preprocess, 1080, 1920),
+    "roi_align_training[nchw]": training(partial(roi_align, "nchw", FLOAT, 512, 2), 0),
+    "roi_align_training[nhwc]": training(partial(roi_align, "nhwc", FLOAT, 512, 2), 0),
+    "roi_align_training[rois]": training(partial(roi_align, "nhwc", FLOAT, 512, 2), 0, 1),
+    "roi_align_training[bfloat16]": training(partial(roi_align, "nhwc", BFLOAT, 512, 2), 0),
+    "roi_align_levels_training[nchw]": training(partial(roi_align_levels, "nchw", FLOAT, 512), 0),
+    "roi_align_levels_training[nhwc]": training(partial(roi_align_levels, "nhwc", FLOAT, 512), 0),
+    "roi_pool_training[300-nchw]": training(partial(roi_pool, "nchw", FLOAT, 300), 0),
+    "roi_pool_training[300-nhwc]": training(partial(roi_pool, "nhwc", FLOAT, 300), 0),
+    "roi_pool_training[2000-nchw]": training(partial(roi_pool, "nchw", FLOAT, 2000), 0),
+    "roi_pool_training[2000-nhwc]": training(partial(roi_pool, "nhwc", FLOAT, 2000), 0),
+    "roi_pool_training[bfloat16-2000-nchw]": training(partial(roi_pool, "nchw", BFLOAT, 2000), 0),
+    "roi_pool_training[bfloat16-2000-nhwc]": training(partial(roi_pool, "nhwc", BFLOAT, 2000), 0),
+    "crop_and_resize_training[nchw]": training(partial(crop_and_resize, "nchw"), 0),
+    "crop_and_resize_training[nhwc]": training(partial(crop_and_resize, "nhwc"), 0),
+    "decode_boxes_training": training(partial(decode_boxes, None), 0, 1),
+    "decode_and_clip_training": training(partial(decode_boxes, (800, 1333)), 0, 1),
+    "encode_boxes_training": training(encode_boxes, 0, 1),
+    "decode_anchors_training": training(decode_anchors, 0),
+    "box_iou_training[1000-1000]": training(partial(box_iou, 1000), 0, 1),
+    "heatmap_peaks_training[nchw]": training(partial(heatmap_peaks, "nchw", 1, 128), 0),
+    "heatmap_peaks_training[nhwc]": training(partial(heatmap_peaks, "nhwc", 1, 128), 0),
+    "decode_centers_training": training(decode_centers, 2, 3),
 }
 
 

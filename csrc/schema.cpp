@@ -58,7 +58,7 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
       "bool aligned, float canonical_size, int canonical_level) -> Tensor");
   m.def(
       "roi_pool(Tensor input, Tensor rois, float spatial_scale, SymInt output_height, SymInt output_width, "
-      "bool with_argmax) -> (Tensor, Tensor)");
+      "int argmax_bits) -> (Tensor, Tensor)");
   m.def(
       "_roi_pool_backward(Tensor grad, Tensor argmax, Tensor rois, float spatial_scale, SymInt images, SymInt height, "
       "SymInt width, bool channels_last, bool deterministic) -> Tensor");

@@ -109,7 +109,8 @@ int64_t element_bytes(ScalarType type) {
     case ScalarType::Float:
     case ScalarType::Int: return 4;
     case ScalarType::Half:
-    case ScalarType::BFloat16: return 2;
+    case ScalarType::BFloat16:
+    case ScalarType::Short: return 2;
     default: return 0;
   }
 }

@@ -12,6 +12,13 @@ template <> struct Compute<int32_t> {
 
 namespace pyrcnn::PYRCNN_ISA {
 
+// Indices that are known to fit.
+PYRCNN_HD void store(int16_t* to, Pack<int32_t> pack) {
+  using Words = int16_t __attribute__((vector_size(2 * lanes_of<int32_t>)));
+  const Words words = __builtin_convertvector(pack, Words);
+  memcpy(to, &words, sizeof words);
+}
+
 // Lanes 0, 0, 1, 1, ... of the lower (or upper) halves of a and b.
 template <bool upper, typename P> PYRCNN_HD P interleave(P a, P b) {
   constexpr int lanes = sizeof(a) / sizeof(a[0]), k = upper ? lanes / 2 : 0;

@@ -37,6 +37,13 @@ struct Bins {
   const Cells *rows, *columns;
 };
 
+// Where maxima are, y * width + x, on the CPU: in 16 bits or in 32, or both null: not wanted.
+struct Places {
+  int16_t* narrow;
+  int32_t* wide;
+  Places at(int64_t i) const { return {narrow ? narrow + i : nullptr, wide ? wide + i : nullptr}; }
+};
+
 template <typename C> PYRCNN_HD Cells cells(const Axis<C>& a, int32_t p, int32_t size) {
   const int64_t first = a.start + int64_t(floor(C(p) * a.bin)), last = a.start + int64_t(ceil(C(p + 1) * a.bin));
   return {int32_t(clamp(first, int64_t(0), int64_t(size))), int32_t(clamp(last, int64_t(0), int64_t(size)))};

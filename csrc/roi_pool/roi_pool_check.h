@@ -5,8 +5,9 @@
 
 namespace pyrcnn::roi_pool {
 
+// The places of maxima, y * width + x and -1 where there is none, are kept in 16 bits or 32; 0: not at all.
 inline void check_input(const Tensor& input, const Tensor& rois, double scale, int64_t output_height,
-                        int64_t output_width) {
+                        int64_t output_width, int64_t argmax_bits) {
   check(input.dim() == 4, "input must be [N, C, H, W], got ", shape(input));
   check(rois.dim() == 2 && rois.size(1) == 5, "rois must be [K, 5], got ", shape(rois));
   check_same_device("rois", rois, "input", input);
@@ -17,13 +18,25 @@ inline void check_input(const Tensor& input, const Tensor& rois, double scale, i
   constexpr int64_t kLimit = (int64_t(1) << 31) - 1;  // cells are numbered in 32 bits
   check(input.size(2) <= kLimit && input.size(3) <= kLimit && input.size(2) * input.size(3) <= kLimit,
         "input must have fewer than 2^31 pixels per channel, got ", shape(input));
+  check(argmax_bits == 0 || argmax_bits == 16 || argmax_bits == 32, "argmax_bits must be 0, 16 or 32, got ",
+        argmax_bits);
+  check(argmax_bits != 16 || input.size(2) * input.size(3) <= (1 << 15),
+        "argmax_bits must be 32 for more than 2^15 pixels per channel, got ", argmax_bits, " for ", shape(input));
+}
+
+inline ScalarType place_type(int64_t argmax_bits) { return argmax_bits == 16 ? ScalarType::Short : ScalarType::Int; }
+
+// Calls f(Type<I>{}) with I the type of places in so many bits.
+template <typename F> decltype(auto) dispatch_places(ScalarType type, F&& f) {
+  return type == ScalarType::Short ? f(Type<int16_t>{}) : f(Type<int32_t>{});
 }
 
 inline void check_backward(const Tensor& grad, const Tensor& argmax, const Tensor& rois) {
   check(grad.dim() == 4, "grad must be [K, C, height, width], got ", shape(grad));
   check(argmax.sizes().equals(grad.sizes()), "argmax must have the shape of grad, ", shape(grad), ", got ",
         shape(argmax));
-  check(argmax.scalar_type() == ScalarType::Int, "argmax must be int32");
+  check(argmax.scalar_type() == ScalarType::Int || argmax.scalar_type() == ScalarType::Short,
+        "argmax must be int16 or int32, got ", torch::headeronly::toString(argmax.scalar_type()));
   check(rois.dim() == 2 && rois.size(1) == 5 && rois.size(0) == grad.size(0), "rois must be [K, 5], got ", shape(rois));
   check_same_device("argmax", argmax, "grad", grad);
   check_same_device("rois", rois, "grad", grad);

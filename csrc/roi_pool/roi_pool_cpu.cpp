@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <memory>
 #include <tuple>
+#include <type_traits>
 
 #include "roi_pool_check.h"
 #include "roi_pool_kernel.h"
@@ -9,6 +10,7 @@ namespace pyrcnn::roi_pool {
 namespace {
 
 constexpr double kNanosecondsPerCell = 0.1;  // one cell of one channel; bins have some 16 cells
+constexpr int64_t kAhead = 16;               // bins
 
 // RoIs of the compute type C with their geometry, grouped by image.
 template <typename C> struct Regions {
@@ -44,7 +46,7 @@ template <typename C> struct Regions {
 
 template <typename T, typename C>
 void forward(const Tensor& input, const Regions<C>& regions, const Shape& s, bool channels_last, T* out,
-             int32_t* argmax) {
+             Places argmax) {
   const int64_t bins = int64_t(s.bins_y) * s.bins_x, pixels = int64_t(s.height) * s.width, images = input.size(0);
   const double cost = 16 * kNanosecondsPerCell * double(bins);
   if (channels_last) {
@@ -53,7 +55,7 @@ void forward(const Tensor& input, const Regions<C>& regions, const Shape& s, boo
     return parallel(int64_t(regions.image.size()), cost * double(s.channels), [&](int64_t first, int64_t last) {
       for (int64_t k = first; k < last; ++k) {
         pool(regions.bins(k, s), s, data<T>(input) + regions.image[k] * pixels * s.channels, out + k * step,
-             argmax ? argmax + k * step : nullptr);
+             argmax.at(k * step));
       }
     });
   }
@@ -73,22 +75,22 @@ void forward(const Tensor& input, const Regions<C>& regions, const Shape& s, boo
       load(data<T>(input) + (image * s.channels + c) * pixels, pixels, count, tile.get());
       for (int64_t i = begin; i < end; ++i) {
         const int64_t k = regions.order[i], at = (k * s.channels + c) * bins;
-        pool(regions.bins(k, s), s, tile.get(), count, scratch.get(), indices.get(), out + at,
-             argmax ? argmax + at : nullptr);
+        pool(regions.bins(k, s), s, tile.get(), count, scratch.get(), indices.get(), out + at, argmax.at(at));
       }
     }
   });
 }
 
 std::tuple<Tensor, Tensor> forward_cpu(const Tensor& input, const Tensor& rois, double scale, int64_t output_height,
-                                       int64_t output_width, bool with_argmax) {
-  check_input(input, rois, scale, output_height, output_width);
+                                       int64_t output_width, int64_t argmax_bits) {
+  check_input(input, rois, scale, output_height, output_width, argmax_bits);
   const bool channels_last = is_channels_last(input);
   const int64_t count = rois.size(0), channels = input.size(1);
   const Tensor out = empty_result(input, count, channels, output_height, output_width, channels_last);
-  const Tensor argmax =
-      with_argmax ? empty_result(input, count, channels, output_height, output_width, channels_last, ScalarType::Int)
-                  : torch::stable::new_empty(input, {0}, ScalarType::Int);
+  const ScalarType places = place_type(argmax_bits);
+  const Tensor argmax = argmax_bits > 0
+                            ? empty_result(input, count, channels, output_height, output_width, channels_last, places)
+                            : torch::stable::new_empty(input, {0}, places);
   dispatch_floating(input, "input", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
@@ -96,46 +98,82 @@ std::tuple<Tensor, Tensor> forward_cpu(const Tensor& input, const Tensor& rois, 
                   int32_t(output_width)};
     const Regions<C> regions(compute_rois<C>(rois), input.size(0), scale, s);
     if (out.numel() == 0) return;
-    forward<T, C>(dense(input), regions, s, channels_last, mutable_data<T>(out),
-                  with_argmax ? mutable_data<int32_t>(argmax) : nullptr);
+    const Places where{argmax_bits == 16 ? mutable_data<int16_t>(argmax) : nullptr,
+                       argmax_bits == 32 ? mutable_data<int32_t>(argmax) : nullptr};
+    forward<T, C>(dense(input), regions, s, channels_last, mutable_data<T>(out), where);
   });
   return {out, argmax};
 }
 
+// How far apart the values of two channels, rows of bins and bins of a row are.
+struct Steps {
+  int64_t channel, row, bin;
+};
+
+// Adds one RoI's gradient to the sums of `channels` adjacent channels: [pixels, kBlock] if `nhwc`, else [kBlock,
+// pixels]. Processors let an addition wait for the one before that may have gone to the same place; those of other
+// channels need not wait.
+template <int channels, bool nhwc, typename T, typename C, typename I>
+void add(const Shape& s, const T* grad, const Steps& of_grad, const I* argmax, const Steps& of_argmax, C* sums) {
+  const int64_t pixels = int64_t(s.height) * s.width;
+  for (int64_t p = 0; p < s.bins_y; ++p)
+    for (int64_t q = 0; q < s.bins_x; ++q) {
+      const T* value = grad + p * of_grad.row + q * of_grad.bin;
+      const I* place = argmax + p * of_argmax.row + q * of_argmax.bin;
+      if constexpr (channels * sizeof(T) >= 64) {  // lines too far apart for the processor to foresee
+        __builtin_prefetch(value + kAhead * of_grad.bin);
+        __builtin_prefetch(value + kAhead * of_grad.bin + channels - 1);
+        __builtin_prefetch(place + kAhead * of_argmax.bin);
+      }
+#pragma GCC unroll 8
+      for (int j = 0; j < channels; ++j) {
+        const int64_t pixel = place[j * of_argmax.channel];
+        if (pixel >= 0 && pixel < pixels)
+          sums[nhwc ? pixel * kBlock + j : j * pixels + pixel] += C(value[j * of_grad.channel]);
+      }
+    }
+}
+
 // A task owns one block of channels of one image and adds to it RoI after RoI in ascending order, so the sums do not
-// depend on the number of threads.
-template <typename T, typename C>
+// depend on the number of threads. `grad` is read in whatever order it lies: an expanded one is not copied.
+template <typename T, typename C, typename I, bool nhwc>
 void backward(const Tensor& grad, const Tensor& argmax, const Regions<C>& regions, const Shape& s, bool channels_last,
               const Tensor& out) {
   const int64_t bins = int64_t(s.bins_y) * s.bins_x, pixels = int64_t(s.height) * s.width, images = out.size(0);
-  const bool nhwc = is_channels_last(grad);
-  const Tensor where = in_layout(argmax, nhwc);
-  const int64_t bin_stride = nhwc ? s.channels : 1, channel_stride = nhwc ? 1 : bins;
-  const int64_t blocks = ceil_div(s.channels, kBlock);
+  const Steps of_grad{grad.stride(1), grad.stride(2), grad.stride(3)};
+  const Steps of_argmax = nhwc ? Steps{1, s.bins_x * s.channels, s.channels} : Steps{bins, s.bins_x, 1};
+  constexpr int together = nhwc ? int(kBlock) : 4;
+  constexpr int64_t pixel_step = nhwc ? kBlock : 1;
+  const int64_t plane_step = nhwc ? 1 : pixels, blocks = ceil_div(s.channels, kBlock);
   const double cost =
       double(bins * kBlock * int64_t(regions.image.size())) / double(images) + 0.5 * double(pixels * kBlock);
   parallel(images * blocks, cost, [&](int64_t first, int64_t last) {
-    const auto sums = workspace<C>(pixels * kBlock);  // [kBlock, pixels]
+    const auto sums = workspace<C>(pixels * kBlock);
     for (int64_t task = first; task < last; ++task) {
       const int64_t image = task / blocks, c = task % blocks * kBlock,
                     count = std::min<int64_t>(kBlock, s.channels - c);
       std::fill_n(sums.get(), pixels * kBlock, C(0));
       for (int64_t i = regions.start[image]; i < regions.start[image + 1]; ++i) {
-        const int64_t at = regions.order[i] * s.channels * bins + c * channel_stride;
-        const T* from = data<T>(grad) + at;
-        const int32_t* index = data<int32_t>(where) + at;
-        for (int64_t j = 0; j < count; ++j) {
-          C* plane = sums.get() + j * pixels;
-          for (int64_t b = 0; b < bins; ++b) {
-            const int64_t offset = j * channel_stride + b * bin_stride, pixel = index[offset];
-            if (pixel >= 0 && pixel < pixels) plane[pixel] += C(from[offset]);
-          }
-        }
+        const int64_t k = regions.order[i];
+        const T* from = data<T>(grad) + k * grad.stride(0) + c * of_grad.channel;
+        const I* index = data<I>(argmax) + k * s.channels * bins + c * of_argmax.channel;
+        const auto add_from = [&](auto channels, int64_t j) {
+          add<channels(), nhwc>(s, from + j * of_grad.channel, of_grad, index + j * of_argmax.channel, of_argmax,
+                                sums.get() + j * plane_step);
+        };
+        int64_t j = 0;
+        for (; j + together <= count; j += together) add_from(std::integral_constant<int, together>{}, j);
+        for (; j < count; ++j) add_from(std::integral_constant<int, 1>{}, j);
       }
       T* to = mutable_data<T>(out) + image * s.channels * pixels;
-      for (int64_t j = 0; j < count; ++j)
+      const auto sum = [&](int64_t i, int64_t j) { return T(sums[i * pixel_step + j * plane_step]); };
+      if (channels_last) {
         for (int64_t i = 0; i < pixels; ++i)
-          to[channels_last ? i * s.channels + c + j : (c + j) * pixels + i] = T(sums[j * pixels + i]);
+          for (int64_t j = 0; j < count; ++j) to[i * s.channels + c + j] = sum(i, j);
+      } else {
+        for (int64_t j = 0; j < count; ++j)
+          for (int64_t i = 0; i < pixels; ++i) to[(c + j) * pixels + i] = sum(i, j);
+      }
     }
   });
 }
@@ -150,7 +188,13 @@ Tensor backward_cpu(const Tensor& grad, const Tensor& argmax, const Tensor& rois
     using C = compute_t<T>;
     const Shape s{channels, int32_t(height), int32_t(width), int32_t(grad.size(2)), int32_t(grad.size(3))};
     const Regions<C> regions(compute_rois<C>(rois), images, scale, s);  // only the images are used
-    if (out.numel() > 0) backward<T, C>(dense(grad), argmax, regions, s, channels_last, out);
+    if (out.numel() == 0) return;
+    dispatch_places(argmax.scalar_type(), [&](auto place) {
+      using I = typename decltype(place)::type;
+      const Tensor where = dense(argmax);
+      const auto run = is_channels_last(where) ? backward<T, C, I, true> : backward<T, C, I, false>;
+      run(grad, where, regions, s, channels_last, out);
+    });
   });
   return out;
 }

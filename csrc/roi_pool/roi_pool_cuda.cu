@@ -8,7 +8,7 @@ namespace pyrcnn::roi_pool {
 namespace {
 
 // One output element per thread, or in NHWC the `width` adjacent channels of one bin.
-template <typename T, bool nhwc, int width> struct Forward {
+template <typename T, typename I, bool nhwc, int width> struct Forward {
   using C = compute_t<T>;
   const T* input;
   const C* rois;
@@ -16,7 +16,7 @@ template <typename T, bool nhwc, int width> struct Forward {
   int64_t images;
   C scale;
   T* out;
-  int32_t* argmax;  // null: not wanted
+  I* argmax;  // null: not wanted
 
   __device__ void operator()(int64_t i) const {
     const Element at = element<nhwc, width>(i, s.channels, s.bins_y, s.bins_x);
@@ -45,19 +45,24 @@ template <typename T, bool nhwc, int width> struct Forward {
 #pragma unroll
     for (int v = 0; v < width; ++v) result.value[v] = T(best[v]);
     reinterpret_cast<Packed<T, width>*>(out)[i] = result;
-    if (argmax != nullptr) store<width>(argmax + i * width, where);
+    if (argmax == nullptr) return;
+    I places[width];
+#pragma unroll
+    for (int v = 0; v < width; ++v) places[v] = I(where[v]);
+    store<width>(argmax + i * width, places);
   }
 };
 
 std::tuple<Tensor, Tensor> forward_cuda(const Tensor& input, const Tensor& rois, double scale, int64_t output_height,
-                                        int64_t output_width, bool with_argmax) {
-  check_input(input, rois, scale, output_height, output_width);
+                                        int64_t output_width, int64_t argmax_bits) {
+  check_input(input, rois, scale, output_height, output_width, argmax_bits);
   const OnDevice on(input);
   const bool nhwc = is_channels_last(input);
   const int64_t count = rois.size(0), channels = input.size(1);
   Tensor out = empty_4d(input, count, channels, output_height, output_width, nhwc);
-  Tensor argmax = with_argmax ? empty_4d(input, count, channels, output_height, output_width, nhwc, ScalarType::Int)
-                              : torch::stable::new_empty(input, {0}, ScalarType::Int);
+  const ScalarType places = place_type(argmax_bits);
+  Tensor argmax = argmax_bits > 0 ? empty_4d(input, count, channels, output_height, output_width, nhwc, places)
+                                  : torch::stable::new_empty(input, {0}, places);
   dispatch_floating(input, "input", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
@@ -66,15 +71,18 @@ std::tuple<Tensor, Tensor> forward_cuda(const Tensor& input, const Tensor& rois,
     const Shape s{channels, int32_t(input.size(2)), int32_t(input.size(3)), int32_t(output_height),
                   int32_t(output_width)};
     constexpr int width = 16 / sizeof(T);
-    const auto launch = [&](auto kernel, int64_t elements) {
+    const auto launch = [&](auto kernel, auto* where, int64_t elements) {
       kernel.input = data<T>(map), kernel.rois = data<C>(from), kernel.s = s, kernel.images = input.size(0);
-      kernel.scale = C(scale), kernel.out = mutable_data<T>(out);
-      kernel.argmax = with_argmax ? mutable_data<int32_t>(argmax) : nullptr;
+      kernel.scale = C(scale), kernel.out = mutable_data<T>(out), kernel.argmax = where;
       each(on, elements, kernel);
     };
-    if (nhwc && can_pack<T>({map, out}, channels)) launch(Forward<T, true, width>{}, out.numel() / width);
-    else if (nhwc) launch(Forward<T, true, 1>{}, out.numel());
-    else launch(Forward<T, false, 1>{}, out.numel());
+    dispatch_places(places, [&](auto place) {
+      using I = typename decltype(place)::type;
+      I* where = argmax_bits > 0 ? mutable_data<I>(argmax) : nullptr;
+      if (nhwc && can_pack<T>({map, out}, channels)) launch(Forward<T, I, true, width>{}, where, out.numel() / width);
+      else if (nhwc) launch(Forward<T, I, true, 1>{}, where, out.numel());
+      else launch(Forward<T, I, false, 1>{}, where, out.numel());
+    });
   });
   return {out, argmax};
 }
@@ -86,10 +94,10 @@ struct Strides {
 };
 
 // Fast: one element of `grad` per thread, added atomically.
-template <typename T> struct Scatter {
+template <typename T, typename I> struct Scatter {
   using C = compute_t<T>;
   const T* grad;
-  const int32_t* argmax;
+  const I* argmax;
   const C* rois;
   int64_t channels, bins, images, pixels;
   Strides strides;
@@ -109,9 +117,9 @@ template <typename T> struct Scatter {
 
 // The same bits in every run: a block owns one pixel after the other. A RoI gives to it from the bins that hold the
 // pixel and whose maximum it is.
-template <typename T>
+template <typename T, typename I>
 __global__ void __launch_bounds__(kOwnerThreads, 1)
-    gather(const T* grad, const int32_t* argmax, const compute_t<T>* rois, int64_t rois_count, int64_t images, Shape s,
+    gather(const T* grad, const I* argmax, const compute_t<T>* rois, int64_t rois_count, int64_t images, Shape s,
            compute_t<T> scale, Strides strides, T* out) {
   using C = compute_t<T>;
   const int64_t count = owners(images, s.channels, int64_t(s.height) * s.width);
@@ -148,8 +156,9 @@ Tensor backward_cuda(const Tensor& grad, const Tensor& argmax, const Tensor& roi
                      int64_t height, int64_t width, bool channels_last, bool deterministic) {
   check_backward(grad, argmax, rois);
   const OnDevice on(grad);
-  return dispatch_floating(grad, "grad", [&](auto type) {
+  const auto compute = [&](auto type, auto place) {
     using T = typename decltype(type)::type;
+    using I = typename decltype(place)::type;
     using C = compute_t<T>;
     const int64_t channels = grad.size(1), bins = grad.size(2) * grad.size(3), pixels = height * width;
     const Tensor g = dense(grad), from = compute_rois<C>(rois);
@@ -162,12 +171,12 @@ Tensor backward_cuda(const Tensor& grad, const Tensor& argmax, const Tensor& roi
                           channels_last ? 1 : pixels,
                           channels_last ? channels : 1};
     const T* values = data<T>(g);
-    const int32_t* indices = data<int32_t>(where);
+    const I* indices = data<I>(where);
     if (deterministic) {
       Tensor out = empty_4d(grad, images, channels, height, width, channels_last);
       const Shape s{channels, int32_t(height), int32_t(width), int32_t(grad.size(2)), int32_t(grad.size(3))};
       if (out.numel() > 0)
-        launch(on, &gather<T>, unsigned(lower(owners(images, channels, pixels), kMaxBlocks)), kOwnerThreads, values,
+        launch(on, &gather<T, I>, unsigned(lower(owners(images, channels, pixels), kMaxBlocks)), kOwnerThreads, values,
                indices, data<C>(from), rois.size(0), images, s, C(scale), strides, mutable_data<T>(out));
       return out;
     }
@@ -176,9 +185,12 @@ Tensor backward_cuda(const Tensor& grad, const Tensor& argmax, const Tensor& roi
     torch::stable::zero_(sums);
     if (sums.numel() > 0)
       each(on, g.numel(),
-           Scatter<T>{values, indices, data<C>(from), channels, bins, images, pixels, strides, nhwc,
-                      mutable_data<C>(sums)});
+           Scatter<T, I>{values, indices, data<C>(from), channels, bins, images, pixels, strides, nhwc,
+                         mutable_data<C>(sums)});
     return grad.scalar_type() == sum_type ? sums : torch::stable::to(sums, grad.scalar_type());
+  };
+  return dispatch_floating(grad, "grad", [&](auto type) {
+    return dispatch_places(argmax.scalar_type(), [&](auto place) { return compute(type, place); });
   });
 }
 

@@ -31,9 +31,8 @@ PYRCNN_HD void bin_maxima(Cells rows, Cells columns, const T* from, int64_t widt
 }
 
 // The same, and where the value is (y * width + x) if `with_argmax`.
-template <int packs, bool with_argmax, typename T>
-PYRCNN_HD void bin_packs(Cells rows, Cells columns, const T* from, int64_t width, int64_t pixel, T* out,
-                         int32_t* argmax) {
+template <int packs, bool with_argmax, typename T, typename I>
+PYRCNN_HD void bin_packs(Cells rows, Cells columns, const T* from, int64_t width, int64_t pixel, T* out, I* argmax) {
   if constexpr (!with_argmax) return bin_maxima<packs>(rows, columns, from, width, pixel, out);
   using C = compute_t<T>;
   constexpr int lanes = lanes_of<C>;
@@ -56,13 +55,12 @@ PYRCNN_HD void bin_packs(Cells rows, Cells columns, const T* from, int64_t width
   }
   for (int k = 0; k < packs; ++k) {
     store(out + k * lanes, best[k]);
-    for (int i = 0; i < lanes; ++i) argmax[k * lanes + i] = int32_t(where[k][i]);
+    for (int i = 0; i < lanes; ++i) argmax[k * lanes + i] = I(where[k][i]);
   }
 }
 
-template <typename T>
-PYRCNN_HD void bin_channel(Cells rows, Cells columns, const T* from, int64_t width, int64_t pixel, T* out,
-                           int32_t* argmax) {
+template <typename T, typename I>
+PYRCNN_HD void bin_channel(Cells rows, Cells columns, const T* from, int64_t width, int64_t pixel, T* out, I* argmax) {
   using C = compute_t<T>;
   C best = C(-HUGE_VAL);
   int64_t where = rows.first * width + columns.first;
@@ -72,13 +70,13 @@ PYRCNN_HD void bin_channel(Cells rows, Cells columns, const T* from, int64_t wid
       if (replaces(value, best)) best = value, where = y * width + x;
     }
   *out = T(best);
-  if (argmax) *argmax = int32_t(where);
+  if (argmax) *argmax = I(where);
 }
 
 // Every channel of every bin; a pixel is `pixel` values, an output bin `out_bin` values wide.
-template <bool with_argmax, typename T>
+template <bool with_argmax, typename T, typename I>
 PYRCNN_HD void pool(const Bins& bins, const Shape& s, const T* image, int64_t pixel, int64_t channels, int64_t out_bin,
-                    T* out, int32_t* argmax) {
+                    T* out, I* argmax) {
   constexpr int lanes = lanes_of<compute_t<T>>, packs = 4;
   for (int32_t p = 0; p < s.bins_y; ++p) {
     const Cells rows = bins.rows[p];
@@ -103,9 +101,10 @@ PYRCNN_HD void pool(const Bins& bins, const Shape& s, const T* image, int64_t pi
 
 }  // namespace
 
-template <typename T> void pool_nhwc(const Bins& bins, const Shape& s, const T* image, T* out, int32_t* argmax) {
-  if (argmax) pool<true>(bins, s, image, s.channels, s.channels, s.channels, out, argmax);
-  else pool<false>(bins, s, image, s.channels, s.channels, s.channels, out, argmax);
+template <typename T> void pool_nhwc(const Bins& bins, const Shape& s, const T* image, T* out, Places argmax) {
+  if (argmax.narrow) pool<true>(bins, s, image, s.channels, s.channels, s.channels, out, argmax.narrow);
+  else if (argmax.wide) pool<true>(bins, s, image, s.channels, s.channels, s.channels, out, argmax.wide);
+  else pool<false>(bins, s, image, s.channels, s.channels, s.channels, out, static_cast<int32_t*>(nullptr));
 }
 
 template <typename T> void load_tile(const T* planes, int64_t pixels, int64_t count, T* tile) {
@@ -114,23 +113,24 @@ template <typename T> void load_tile(const T* planes, int64_t pixels, int64_t co
 
 template <typename T>
 void pool_tile(const Bins& bins, const Shape& s, const T* tile, int64_t count, T* scratch, int32_t* indices, T* out,
-               int32_t* argmax) {
+               Places argmax) {
   const int64_t per_channel = int64_t(s.bins_y) * s.bins_x;
   // The result is written across: ask for its lines now, so that they are there when the maxima are.
   for (int64_t i = 0; i < count * per_channel; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(out + i, 1);
-  if (argmax) {
+  if (argmax.narrow || argmax.wide) {
     pool<true>(bins, s, tile, kBlock, kBlock, kBlock, scratch, indices);
-    tile_to_planes(indices, per_channel, count, argmax, per_channel);
+    if (argmax.narrow) tile_to_planes(indices, per_channel, count, argmax.narrow, per_channel);
+    else tile_to_planes(indices, per_channel, count, argmax.wide, per_channel);
   } else {
-    pool<false>(bins, s, tile, kBlock, kBlock, kBlock, scratch, argmax);
+    pool<false>(bins, s, tile, kBlock, kBlock, kBlock, scratch, indices);
   }
   tile_to_planes(scratch, per_channel, count, out, per_channel);
 }
 
-#define PYRCNN_INSTANTIATE(T)                                                 \
-  template void pool_nhwc(const Bins&, const Shape&, const T*, T*, int32_t*); \
-  template void load_tile(const T*, int64_t, int64_t, T*);                    \
-  template void pool_tile(const Bins&, const Shape&, const T*, int64_t, T*, int32_t*, T*, int32_t*);
+#define PYRCNN_INSTANTIATE(T)                                               \
+  template void pool_nhwc(const Bins&, const Shape&, const T*, T*, Places); \
+  template void load_tile(const T*, int64_t, int64_t, T*);                  \
+  template void pool_tile(const Bins&, const Shape&, const T*, int64_t, T*, int32_t*, T*, Places);
 PYRCNN_INSTANTIATE(float)
 PYRCNN_INSTANTIATE(double)
 PYRCNN_INSTANTIATE(Half)

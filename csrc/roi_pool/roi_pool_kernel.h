@@ -6,15 +6,15 @@
 
 namespace pyrcnn::roi_pool {
 
-// NHWC: `image` [height, width, channels] -> `out` and `argmax` [bins, channels]; `argmax` may be null.
+// NHWC: `image` [height, width, channels] -> `out` and `argmax` [bins, channels].
 PYRCNN_DECLARE_KERNEL(template <typename T> void, pool_nhwc,
-                      (const Bins& bins, const Shape& s, const T* image, T* out, int32_t* argmax))
+                      (const Bins& bins, const Shape& s, const T* image, T* out, Places argmax))
 
 // NCHW, a block of `count` channels: load_tile reorders its planes to `tile` [height, width, kBlock], from which
 // pool_tile makes `out` and `argmax` [count, bins], with `scratch` and `indices` [bins, kBlock].
 PYRCNN_DECLARE_KERNEL(template <typename T> void, load_tile, (const T* planes, int64_t pixels, int64_t count, T* tile))
 PYRCNN_DECLARE_KERNEL(template <typename T> void, pool_tile,
                       (const Bins& bins, const Shape& s, const T* tile, int64_t count, T* scratch, int32_t* indices,
-                       T* out, int32_t* argmax))
+                       T* out, Places argmax))
 
 }  // namespace pyrcnn::roi_pool

@@ -18,6 +18,13 @@ _op = torch.ops.pyrcnn.roi_pool.default
 _backward_op = torch.ops.pyrcnn._roi_pool_backward.default
 
 
+def _is_known(fact: Any) -> bool:
+    """Whether ``fact`` holds; of sizes that torch.export leaves open, whether it holds for all of them."""
+    if torch.compiler.is_compiling():
+        return torch.fx.experimental.symbolic_shapes.statically_known_true(fact)
+    return fact
+
+
 @partial(input_errors, names=NAMES)
 def roi_pool(
     input: Tensor,
@@ -48,8 +55,10 @@ def roi_pool(
     height, width = pair(output_size)
     rois = as_rois(boxes)
     refuse_forward_ad("roi_pool", (input,))
-    with_argmax = input.requires_grad and torch.is_grad_enabled()
-    return _op(input, rois, spatial_scale, height, width, with_argmax)[0]
+    bits = 0
+    if input.requires_grad and torch.is_grad_enabled():  # where the maxima are, in 16 bits if they are enough
+        bits = 16 if _is_known(input.shape[2] * input.shape[3] <= 1 << 15) else 32
+    return _op(input, rois, spatial_scale, height, width, bits)[0]
 
 
 class RoIPool(nn.Module):
@@ -74,16 +83,17 @@ class RoIPool(nn.Module):
 
 @torch.library.register_fake("pyrcnn::roi_pool")
 def _(
-    input: Tensor, rois: Tensor, spatial_scale: float, output_height: int, output_width: int, with_argmax: bool
+    input: Tensor, rois: Tensor, spatial_scale: float, output_height: int, output_width: int, argmax_bits: int
 ) -> tuple[Tensor, Tensor]:
     require(input.dim() == 4, f"input must be [N, C, H, W], got {list(input.shape)}")
     require(rois.dim() == 2 and rois.shape[1] == 5, f"rois must be [K, 5], got {list(rois.shape)}")
     size = (rois.shape[0], input.shape[1], output_height, output_width)
     layout = memory_format(is_channels_last([input]))
     out = torch.empty(size, dtype=input.dtype, device=input.device, memory_format=layout)
-    if not with_argmax:
-        return out, torch.empty(0, dtype=torch.int32, device=input.device)
-    return out, torch.empty(size, dtype=torch.int32, device=input.device, memory_format=layout)
+    places = torch.int16 if argmax_bits == 16 else torch.int32
+    if argmax_bits == 0:
+        return out, torch.empty(0, dtype=places, device=input.device)
+    return out, torch.empty(size, dtype=places, device=input.device, memory_format=layout)
 
 
 @torch.library.register_fake("pyrcnn::_roi_pool_backward")
@@ -103,14 +113,17 @@ def _(
 
 
 def _setup_forward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    input, rois, ctx.scale, *_, ctx.with_argmax = inputs
+    input, rois, ctx.scale, *_, ctx.argmax_bits = inputs
     ctx.mark_non_differentiable(output[1])
+    ctx.set_materialize_grads(False)  # of the places, whose zeros would be as large as the result
     ctx.save_for_backward(output[1], rois)
     ctx.size = (input.shape[0], input.shape[2], input.shape[3], is_channels_last([input]))
 
 
-def _backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Any, ...]:
-    require(ctx.with_argmax, "with_argmax must be True for roi_pool to have a gradient")
+def _backward(ctx: Any, grad: Tensor | None, _: None) -> tuple[Any, ...]:
+    if grad is None:
+        return (None,) * 6
+    require(ctx.argmax_bits > 0, "argmax_bits must be 16 or 32 for roi_pool to have a gradient")
     argmax, rois = ctx.saved_tensors
     deterministic = torch.are_deterministic_algorithms_enabled()
     return _backward_op(grad, argmax, rois, ctx.scale, *ctx.size, deterministic), *[None] * 5

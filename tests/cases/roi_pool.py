@@ -48,7 +48,7 @@ CASES = [
         bench_shapes={"vgg16": {"n": 1, "c": 512, "h": 38, "w": 63, "k": 300, "bins": (7, 7), "scale": 1 / 16}},
         native=lambda i: (
             torch.ops.pyrcnn.roi_pool.default,
-            (i["input"], i["boxes"], i["spatial_scale"], 3, 2, i["input"].requires_grad),
+            (i["input"], i["boxes"], i["spatial_scale"], 3, 2, 16 if i["input"].requires_grad else 0),
         ),
         grads=("input",),
         grad_shape={**_ONE, "h": 7, "w": 6, "c": 2, "k": 3},
