@@ -94,6 +94,11 @@ inline bool is_channels_last(const Tensor& t) {
 // `t` itself when it is NCHW- or NHWC-contiguous, else an NCHW copy.
 inline Tensor dense(const Tensor& t) { return is_channels_last(t) ? t : as_contiguous(t); }
 
+// [N, H, W, C], contiguous: for channels_last the same memory.
+inline Tensor nhwc(const Tensor& t) {
+  return as_contiguous(torch::stable::transpose(torch::stable::transpose(t, 1, 2), 2, 3));
+}
+
 inline Tensor empty_4d(const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t w, bool channels_last,
                        std::optional<ScalarType> dtype = std::nullopt) {
   if (!channels_last) return torch::stable::new_empty(like, {n, c, h, w}, dtype);

@@ -20,11 +20,6 @@ constexpr int64_t kChunkBytes = 256 << 10;  // of a workspace and its weights: h
 constexpr int64_t kSumsBytes = 256 << 10;   // of the sums beside it
 constexpr uintptr_t kLine = 64;             // of the cache: packs that cross into the next take twice as long to load
 
-// [N, H, W, C], contiguous: for channels_last the same memory.
-Tensor nhwc(const Tensor& t) {
-  return as_contiguous(torch::stable::transpose(torch::stable::transpose(t, 1, 2), 2, 3));
-}
-
 // The panels that are in the workspace at a time, and how many rows' sums then are.
 void plan_chunks(Chain<float>& c) {
   constexpr int64_t panel = kPanel<float>, line = sizeof(float) * panel;

@@ -28,7 +28,8 @@ struct Outputs {
   Tensor keypoints, scores;
 };
 
-inline Outputs check_and_allocate(const Inputs& in, const Options& o) {
+// Lowers the candidates to what a map can have.
+inline Outputs check_and_allocate(const Inputs& in, Options& o) {
   const Tensor& heat = in.heatmap;
   check(heat.dim() == 4, "heatmap must be [N, J, H, W], got ", shape(heat));
   const int64_t n = heat.size(0), joints = heat.size(1);
@@ -67,6 +68,7 @@ inline Outputs check_and_allocate(const Inputs& in, const Options& o) {
     check_same_device("image_sizes", *in.image_sizes, "heatmap", heat);
   }
   check(o.candidates >= 0, "candidates must not be negative, got ", o.candidates);
+  o.candidates = lower(o.candidates, heat.size(2) * heat.size(3));
   check(o.ranking >= 0 && o.ranking <= 3, "ranking must be 0 to 3, got ", o.ranking);
   check(o.spreads.empty() || int64_t(o.spreads.size()) == joints, "spreads must be ", joints,
         " numbers, one per joint, ", "got ", o.spreads.size());

@@ -137,8 +137,8 @@ std::tuple<Tensor, Tensor> cpu(const Tensor& ys, const Tensor& xs, const Tensor&
                                HeaderOnlyArrayRef<double> spreads, double score_threshold, double box_scale,
                                double max_distance, double unmatched_score) {
   const Inputs in{ys, xs, heatmap, regression, offset, boxes, image_sizes};
-  const Options o{stride,          candidates, kernel,          sigmoid,   tolerance,    ranking,
-                  distance_offset, spreads,    score_threshold, box_scale, max_distance, unmatched_score};
+  Options o{stride,          candidates, kernel,          sigmoid,   tolerance,    ranking,
+            distance_offset, spreads,    score_threshold, box_scale, max_distance, unmatched_score};
   const Outputs out = check_and_allocate(in, o);
   dispatch_floating(heatmap, "heatmap", [&](auto type) {
     if (out.scores.numel() > 0) run<typename decltype(type)::type>(in, o, out);

@@ -67,8 +67,8 @@ std::tuple<Tensor, Tensor> cuda(const Tensor& ys, const Tensor& xs, const Tensor
                                 HeaderOnlyArrayRef<double> spreads, double score_threshold, double box_scale,
                                 double max_distance, double unmatched_score) {
   const Inputs in{ys, xs, heatmap, regression, offset, boxes, image_sizes};
-  const Options o{stride,          candidates, kernel,          sigmoid,   tolerance,    ranking,
-                  distance_offset, spreads,    score_threshold, box_scale, max_distance, unmatched_score};
+  Options o{stride,          candidates, kernel,          sigmoid,   tolerance,    ranking,
+            distance_offset, spreads,    score_threshold, box_scale, max_distance, unmatched_score};
   const Outputs out = check_and_allocate(in, o);
   check(spreads.size() <= kMostSpreads, "spreads must be at most ", kMostSpreads, " numbers, got ", spreads.size());
   const OnDevice on(heatmap);

@@ -12,11 +12,6 @@ constexpr int64_t kTasksPerThread = 4;      // so that a thread that is held up 
 constexpr int64_t kLeastPixels = 256;       // of a task: all weights are read anew for each
 constexpr int64_t kWorthAThread = 20'000'000;  // multiplications: 20 us with AMX
 
-// [N, H, W, C], contiguous: for channels_last the same memory.
-Tensor nhwc(const Tensor& t) {
-  return as_contiguous(torch::stable::transpose(torch::stable::transpose(t, 1, 2), 2, 3));
-}
-
 int64_t patch_bytes(const Layer& l, int64_t rows, int64_t columns) {
   const Patch p = patch_of(l, rows, columns);
   return int64_t(sizeof(BFloat16)) * p.rows * p.columns * p.pixel;

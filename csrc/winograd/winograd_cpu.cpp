@@ -12,11 +12,6 @@ constexpr int64_t kRows = 12;   // what the kernel multiplies at a time divides 
 constexpr int64_t kTasksPerThread = 4;  // so that a thread that is held up leaves work to the others
 constexpr int64_t kLeastPanels = 4;     // of a task: each transforms its tiles anew, at the cost of a fifth of a panel
 
-// [N, H, W, C], contiguous: for channels_last the same memory.
-Tensor nhwc(const Tensor& t) {
-  return as_contiguous(torch::stable::transpose(torch::stable::transpose(t, 1, 2), 2, 3));
-}
-
 Tensor convolve_cpu(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
                     const std::optional<Tensor>& other, double low, double high) {
   check_convolve(input, weight, bias, other);

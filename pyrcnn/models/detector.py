@@ -21,6 +21,8 @@ class Detector(nn.Module, ABC):
 
     def __init__(self, config: Any):
         super().__init__()
+        count = config.num_classes
+        require(isinstance(count, int) and count > 0, f"num_classes must be a positive integer, got {count!r}")
         self.config = config
         self.classes, self.category_ids = default_labels(config.num_classes)
 
@@ -47,7 +49,10 @@ class Detector(nn.Module, ABC):
 
     def loss(self, images: Sequence[Any], targets: Sequence[Targets]) -> dict[str, Tensor]:
         """Named losses, already weighted: their sum is what to minimise."""
+        require(len(images) > 0, "images must hold at least one picture")
         require(len(images) == len(targets), f"targets must be one per image, got {len(targets)} for {len(images)}")
+        for one in targets:
+            require(isinstance(one, Targets), f"targets must hold pyrcnn.Targets, got {type(one).__name__}")
         return self.fitted_loss(*self.preprocess(images), targets)
 
     @abstractmethod

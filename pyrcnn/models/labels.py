@@ -1,6 +1,11 @@
-"""Class names and the category ids that evaluation writes, by class count."""
+"""Class names and the category ids that evaluation writes, by class count; the labels that a model can learn."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..errors import require
+from ..structures import Targets
 
 # COCO's eighty thing categories under their ids: ten of the ids 1..90 were never used
 COCO = {
@@ -38,3 +43,18 @@ def default_labels(num_classes: int) -> tuple[list[str], list[int]]:
     if num_classes == 1:
         return ["person"], [1]
     return [f"class {i}" for i in range(1, num_classes + 1)], list(range(1, num_classes + 1))
+
+
+def check_truth(targets: Iterable[Targets], num_classes: int) -> None:
+    """Refuse labels that no class has and boxes that are not finite, but for crowds, which are never learnt from.
+
+    On the CPU alone: elsewhere the question would make the device wait.
+    """
+    for one in targets:
+        learnt = slice(None) if one.crowd is None else ~one.crowd
+        labels = one.labels[learnt]
+        if labels.device.type == "cpu" and len(labels):
+            low, high = (int(label) for label in labels.aminmax())
+            known = low >= 0 and high < num_classes
+            require(known, f"targets must have labels in 0..{num_classes - 1}, got {low}..{high}")
+            require(bool(one.boxes[learnt].isfinite().all()), "targets must have finite boxes")

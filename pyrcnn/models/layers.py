@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import require
+
 Norm = Callable[[int], nn.Module]
 
 
@@ -113,6 +115,7 @@ def freeze_lower(stages: Iterable[nn.Module], trainable: int | None) -> None:
     """Stop the gradients of all but the last ``trainable`` of ``stages`` (lowest first); None: all train."""
     stages = list(stages)
     if trainable is not None:
+        require(0 <= trainable <= len(stages), f"trainable_layers must be 0 to {len(stages)}, got {trainable}")
         for stage in stages[: max(len(stages) - trainable, 0)]:
             stage.requires_grad_(False)
 

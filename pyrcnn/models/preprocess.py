@@ -69,7 +69,8 @@ def _from_array(array: np.ndarray) -> Tensor:
         array = array[..., None]
     require(array.ndim == 3 and array.shape[2] in (1, 3, 4), f"images must be HxWx3 arrays, got {list(array.shape)}")
     array = np.broadcast_to(array, (*array.shape[:2], 3)) if array.shape[2] == 1 else array[..., :3]
-    return torch.from_numpy(np.ascontiguousarray(array)).permute(2, 0, 1)
+    # torch cannot promise to leave an array alone that must not be written to, and says so
+    return torch.from_numpy(np.require(array, requirements=["C", "W"])).permute(2, 0, 1)
 
 
 def _checked(image: Tensor) -> Tensor:

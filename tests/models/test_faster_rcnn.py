@@ -48,6 +48,49 @@ def model() -> FasterRCNN:
     return small().eval()
 
 
+# ---- arguments -------------------------------------------------------------------------------------------------------
+
+
+BOX, CLASS = torch.tensor([[4.0, 4.0, 40.0, 30.0]]), torch.tensor([0])
+
+
+@pytest.mark.parametrize("name", ["faster_rcnn_mobilenet_v2_fpn", "centernet_mobilenet_v2_fpn_512"])
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        (Targets(BOX, CLASS + 3), r"targets must have labels in 0\.\.2, got 3\.\.3"),
+        (Targets(BOX, CLASS - 1), r"targets must have labels in 0\.\.2, got -1\.\.-1"),
+        (Targets(BOX * torch.nan, CLASS), "targets must have finite boxes"),
+        ({"boxes": BOX, "labels": CLASS}, "targets must hold pyrcnn.Targets, got dict"),
+    ],
+)
+def test_what_cannot_be_learnt_is_refused(name: str, target: Any, message: str) -> None:
+    model = build(name, **(SMALL if name.startswith("faster") else {"num_classes": 3, "input_size": 64}))
+    with pytest.raises(InputError, match=f"^{message}"):
+        model(pictures((40, 50)), [target])
+    with pytest.raises(InputError, match=r"^images must hold at least one picture"):
+        model([], [])
+
+
+def test_crowds_may_hold_anything() -> None:
+    crowd = Targets(torch.cat([BOX, BOX * torch.inf]), torch.tensor([0, 99]), crowd=torch.tensor([False, True]))
+    assert all(loss.isfinite() for loss in small()(pictures((40, 50)), [crowd]).values())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_classes": 0}, "num_classes must be a positive integer, got 0"),
+        ({"num_classes": "3"}, "num_classes must be a positive integer, got '3'"),
+        ({"trainable_layers": -1}, "trainable_layers must be 0 to"),
+        ({"trainable_layers": 99}, "trainable_layers must be 0 to"),
+    ],
+)
+def test_no_such_model(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=f"^{message}"):
+        small(**changes)
+
+
 # ---- anchors ---------------------------------------------------------------------------------------------------------
 
 

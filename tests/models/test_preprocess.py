@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,10 @@ def test_every_kind_of_picture_gives_the_same_tensor(tmp_path: Path) -> None:
     wanted = torch.from_numpy(array).permute(2, 0, 1)
     for given in (wanted, array, picture, tmp_path / "picture.png", str(tmp_path / "picture.png")):
         assert torch.equal(load_image(given), wanted)
+    array.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(load_image(array), wanted)
     opaque = np.dstack([array, np.full((5, 7), 255, np.uint8)])
     assert torch.equal(load_image(opaque), wanted)
     assert torch.equal(load_image(Image.fromarray(opaque)), wanted)

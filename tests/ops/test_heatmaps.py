@@ -194,6 +194,19 @@ def test_crops_have_second_derivatives(dtype: torch.dtype, device) -> None:
     torch.autograd.gradgradcheck(lambda x: ops.crop_and_resize(x, boxes, index, (2, 3), 7.0), features)
 
 
+@FORMATS
+def test_a_map_has_no_more_candidates_than_cells(nhwc: bool, device) -> None:
+    """Asking for more takes no more memory."""
+    generator = torch.Generator().manual_seed(0)
+    heatmap, regression, offset = (
+        maps(torch.randn(2, 6, 5, channels, generator=generator).numpy(), nhwc).to(device) for channels in (3, 6, 2)
+    )
+    cells, boxes = torch.ones(2, 4, dtype=torch.int64, device=device), torch.tensor([0.0, 0, 24, 20], device=device)
+    arguments = (cells, cells, heatmap, regression, offset, boxes.expand(2, 4, 4), 4)
+    wanted = ops.match_keypoints(*arguments, candidates=30)
+    assert all(map(torch.equal, ops.match_keypoints(*arguments, candidates=2**40), wanted))
+
+
 @pytest.mark.parametrize("ranking", ["distance", "score_by_distance", "score_by_scaled_distance", "gaussian"])
 def test_without_candidates_the_regressed_joint_stays_whatever_the_limits(ranking: str, device) -> None:
     cell, nothing = torch.tensor([[1]], device=device), torch.full((1, 1, 4, 4), -torch.inf, device=device)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from ...errors import require
 from ...ops import draw_gaussians
 from ...structures import Targets
+from ..labels import check_truth
 from .decode import gather_cells
 from .heads import joint_deviations
 
@@ -41,10 +42,12 @@ class Objects(NamedTuple):
 def pad_targets(targets: Sequence[Targets], scales: Tensor, stride: int, num_classes: int, joints: int) -> Objects:
     """Ground truth in picture pixels → one batch in cells; ``scales`` [N, 2] (y, x). Crowd boxes are left out.
 
-    Raises :class:`pyrcnn.InputError` for labels the model has no class for and for another number of joints.
+    Raises :class:`pyrcnn.InputError` for labels the model has no class for, boxes that are not finite, and another
+    number of joints.
     """
     device, dtype = scales.device, scales.dtype
     kept = [t if t.crowd is None else _rows(t, ~t.crowd) for t in targets]
+    check_truth(kept, num_classes)
     most = max([len(t) for t in kept] + [1])
     boxes = torch.zeros(len(kept), most, 4, device=device, dtype=dtype)
     labels = torch.zeros(len(kept), most, device=device, dtype=torch.int64)
@@ -57,9 +60,6 @@ def pad_targets(targets: Sequence[Targets], scales: Tensor, stride: int, num_cla
         if joints and t.keypoints is not None:
             require(t.keypoints.shape[1] == joints, f"targets must have {joints} joints, got {t.keypoints.shape[1]}")
             keypoints[n, : len(t)] = t.keypoints.to(device, dtype)
-    if device.type == "cpu":  # elsewhere the question would make the device wait
-        ok = bool(((labels >= 0) & (labels < num_classes)).all())
-        require(ok, f"targets must have labels in 0..{num_classes - 1}, got {labels.min()}..{labels.max()}")
     factor = scales.flip(-1) / stride  # [N, 2] as x, y
     boxes *= factor.repeat(1, 2)[:, None]
     keypoints[..., :2] *= factor[:, None, None]

@@ -15,6 +15,7 @@ from ..backbones import BACKBONES
 from ..backbones.pyramid import Plain, Pyramid, freeze_norms
 from ..backbones.resnet import ResNetStyle, stage
 from ..detector import Detector
+from ..labels import check_truth
 from ..layers import freeze_lower
 from ..outputs import PaddedDetections
 from ..preprocess import fit_sides, fit_square
@@ -117,6 +118,7 @@ class FasterRCNN(Detector):
         self, pixels: Tensor, sizes: Tensor, scales: Tensor, targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
         """:meth:`loss` of what :meth:`preprocess` returned."""
+        check_truth(targets, self.config.num_classes)
         return self.padded_loss(pixels, sizes, pad_targets(targets, scales))
 
     def padded_loss(self, pixels: Tensor, sizes: Tensor, truth: PaddedTargets) -> dict[str, Tensor]:
