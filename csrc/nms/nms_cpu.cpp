@@ -27,45 +27,49 @@ template <typename T> void sort_scores(const T* scores, int64_t n, uint32_t* ord
 // Nanoseconds for a segment of `n` candidates, half of which stay.
 double suppression_cost(double n) { return n * (20 + 0.05 * n); }
 
-// What suppression begins with: the order of the scores, the groups of the boxes, and where the pairs of boxes are to
-// be found at once all boxes in tiles. Two threads share it: sorting and the rest need nothing of each other.
+// What suppression begins with: the order of the scores, the groups of the boxes, and which boxes are gone where their
+// pairs tell. Threads share it: sorting and laying out tiles need nothing of each other.
 template <typename T> struct Start {
   using C = compute_t<T>;
-  std::unique_ptr<uint32_t[]> order, rank_of;  // best first, and the reverse, where pairs may pay
+  std::unique_ptr<uint32_t[]> order;  // best first
   std::optional<Grouping> groups;
-  std::optional<Layout<C>> layout;
+  std::vector<uint8_t> gone;  // by rank; nothing where pairs do not pay
 
   // group_values: int64, null where there is one group.
   Start(const T* boxes, const T* scores, const Tensor* group_values, int64_t n, C threshold)
       : order(scratch<uint32_t>(n)) {
-    constexpr double kCost = 20;  // for a box
-    parallel_tasks(2, kCost * double(n), [&](int64_t task) {
-      if (task == 0) sort(scores, n);
-      else spread({boxes, nullptr, n}, group_values, threshold);
+    gone = for_pairs_of(n, [&](auto word) -> std::vector<uint8_t> {
+      const Candidates<T> all{boxes, nullptr, n};
+      Pairs<T, decltype(word)> pairs(all, threshold);
+      Team::run(kPairsCost * double(n), [&](Team::Member& member) {
+        member.share(2, [&](int64_t task) {
+          if (task == 0) pairs.rank_of = sort(scores, n);
+          else pairs.layout = spread(all, group_values, threshold);
+        });
+        if (!member.failed() && pairs.layout) pairs.find(member);
+      });
+      if (!pairs.layout) return {};
+      return pairs.gone();
     });
   }
 
-  // Which boxes are suppressed, by rank; nothing where pairs do not pay.
-  std::vector<uint8_t> gone(const T* boxes, int64_t n, C threshold) {
-    auto ranks = std::move(rank_of);  // not kept beyond this
-    if (!layout) return {};
-    return find_gone(Candidates<T>{boxes, nullptr, n}, std::move(*layout), std::move(ranks), threshold);
-  }
-
  private:
-  void sort(const T* scores, int64_t n) {
+  // Returns the rank of each box, where pairs may pay.
+  std::unique_ptr<uint32_t[]> sort(const T* scores, int64_t n) {
     sort_scores(scores, n, order.get());
-    if (n < kPairedBoxes) return;
-    rank_of = scratch<uint32_t>(n);
+    if (n < kPairedBoxes) return nullptr;
+    auto rank_of = scratch<uint32_t>(n);
     for (int64_t i = 0; i < n; ++i) rank_of[order[i]] = uint32_t(i);
+    return rank_of;
   }
-  void spread(const Candidates<T>& all, const Tensor* group_values, C threshold) {
+  std::optional<Layout<C>> spread(const Candidates<T>& all, const Tensor* group_values, C threshold) {
     if (group_values == nullptr) {
-      if (pairs_pay(all, threshold)) layout = lay_out(all, nullptr, {uint32_t(all.count)});
+      if (pairs_pay(all, threshold)) return lay_out(all, nullptr, {uint32_t(all.count)});
     } else {
       groups.emplace(data<int64_t>(*group_values), nullptr, all.count);
-      if (pairs_pay_in_largest(all, threshold)) layout = lay_out(all, groups->of.data(), groups->sizes);
+      if (pairs_pay_in_largest(all, threshold)) return lay_out(all, groups->of.data(), groups->sizes);
     }
+    return std::nullopt;
   }
   bool pairs_pay_in_largest(const Candidates<T>& all, C threshold) const {
     const std::vector<uint32_t>& sizes = groups->sizes;
@@ -97,10 +101,9 @@ Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
   return dispatch_floating(boxes, "boxes", [&](auto type) {
     using T = typename decltype(type)::type;
     const compute_t<T> threshold(iou_threshold);
-    Start<T> start(data<T>(b), data<T>(s), nullptr, n, threshold);
+    const Start<T> start(data<T>(b), data<T>(s), nullptr, n, threshold);
     const uint32_t* order = start.order.get();
-    const std::vector<uint8_t> gone = start.gone(data<T>(b), n, threshold);
-    if (!gone.empty()) return remaining(order, gone);
+    if (!start.gone.empty()) return remaining(order, start.gone);
     const auto kept = scratch<uint32_t>(n);
     const int64_t count = suppress_in_turn(Candidates<T>{data<T>(b), order, n}, threshold, n, kept.get());
     Tensor indices = fresh({count}, ScalarType::Long);
@@ -142,9 +145,8 @@ Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs
     using T = typename decltype(type)::type;
     const compute_t<T> threshold(iou_threshold);
     Start<T> start(data<T>(b), data<T>(s), &values, n, threshold);
-    std::vector<uint8_t> gone = start.gone(data<T>(b), n, threshold);
-    if (gone.empty()) gone = gone_of_each(data<T>(b), start.order.get(), *start.groups, threshold);
-    return remaining(start.order.get(), gone);
+    if (start.gone.empty()) start.gone = gone_of_each(data<T>(b), start.order.get(), *start.groups, threshold);
+    return remaining(start.order.get(), start.gone);
   });
 }
 

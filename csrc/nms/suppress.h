@@ -90,8 +90,12 @@ template <typename T>
 int64_t suppress(const Candidates<T>& candidates, compute_t<T> threshold, int64_t max_output, uint32_t* kept) {
   const int64_t n = candidates.count;
   if (max_output >= n / 2 && pairs_pay(candidates, threshold)) {
-    const std::vector<uint8_t> gone =
-        find_gone(candidates, lay_out(candidates, nullptr, {uint32_t(n)}), nullptr, threshold);
+    const std::vector<uint8_t> gone = for_pairs_of(n, [&](auto word) {
+      Pairs<T, decltype(word)> pairs(candidates, threshold);
+      pairs.layout = lay_out(candidates, nullptr, {uint32_t(n)});
+      Team::run(kPairsCost * double(n), [&](Team::Member& member) { pairs.find(member); });
+      return pairs.gone();
+    });
     if (!gone.empty()) {
       int64_t count = 0;
       for (int64_t i = 0; i < n && count < max_output; ++i) kept[count] = uint32_t(i), count += 1 ^ gone[i];
