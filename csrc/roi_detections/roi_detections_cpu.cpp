@@ -11,6 +11,8 @@ namespace {
 constexpr int64_t kRows = 32;    // rows in a block
 constexpr int64_t kFirst = 128;  // candidates visited before more are sorted
 constexpr int64_t kSome = 512;   // candidates of an image for which there is room at once
+constexpr int64_t kMany = 4096;  // candidates of which the best are looked for first
+constexpr int64_t kSample = 1024;
 
 template <typename C> using Items = std::vector<Ranked<C>>;
 
@@ -49,31 +51,110 @@ template <typename C> struct Image {
   int64_t* labels;
 };
 
+// An image's candidates, ascending, in lists.
+template <typename C> struct Found {
+  Items<C>* lists;
+  int64_t count, total;
+
+  template <typename F> void each(const F& f) const {
+    for (int64_t i = 0; i < count; ++i)
+      for (const Ranked<C>& item : lists[i]) f(item);
+  }
+};
+
+// Hands them out in pools, every candidate of one before all of the next. Few are one pool. Of many the first are those
+// that are no worse than the r-th best of a sample, so that the rest is read once and not sorted, nor copied.
+template <typename C> class Pools {
+ public:
+  explicit Pools(const Found<C>& found) : found_(found) {
+    if (found.total <= kMany) return;
+    const int64_t step = found.total / kSample;
+    sample_.reserve(2 * kSample);
+    int64_t next = 0;  // counted from the beginning of a list
+    for (int64_t i = 0; i < found.count; ++i) {
+      const int64_t size = int64_t(found.lists[i].size());
+      for (; next < size; next += step) sample_.push_back(found.lists[i][next]);
+      next -= size;
+    }
+  }
+
+  // The next pool, in no order; false: there is none.
+  bool next(Items<C>& pool) {
+    if (given_ == found_.total) return false;
+    pool.clear();
+    const int64_t rank = target_ * int64_t(sample_.size()) / found_.total;
+    target_ *= 8;
+    if (rank + 1 < int64_t(sample_.size())) {
+      partition_best(sample_.data(), sample_.data() + sample_.size(), rank + 1);
+      gather(pool, &sample_[rank]);
+    } else {
+      gather(pool, nullptr);
+    }
+    given_ += int64_t(pool.size());
+    return true;
+  }
+
+ private:
+  // Those after the last pool's worst, up to `worst` or all.
+  void gather(Items<C>& pool, const Ranked<C>* worst) {
+    if (given_ == 0 && worst == nullptr) {
+      pool = std::move(found_.lists[0]);
+      for (int64_t i = 1; i < found_.count; ++i)
+        pool.insert(pool.end(), found_.lists[i].begin(), found_.lists[i].end());
+    } else if (given_ == 0) {
+      found_.each([&](const Ranked<C>& item) {
+        if (!before(*worst, item)) pool.push_back(item);
+      });
+    } else {
+      found_.each([&](const Ranked<C>& item) {
+        if (before(last_, item) && !(worst && before(*worst, item))) pool.push_back(item);
+      });
+    }
+    if (worst) last_ = *worst;
+  }
+
+  const Found<C> found_;
+  Items<C> sample_;
+  Ranked<C> last_;
+  int64_t given_ = 0, target_ = kMany / 4;
+};
+
 // The tiles of each class: enough for all its candidates, of which it keeps `most` at most.
-template <typename C> std::vector<int64_t> first_tiles(const Items<C>& items, int64_t classes, int64_t most) {
+template <typename C> std::vector<int64_t> first_tiles(const Found<C>& found, int64_t classes, int64_t most) {
   std::vector<int64_t> first(classes + 1, 0);
-  int64_t row = 0;                       // the first candidate of the current row
-  for (const Ranked<C>& item : items) {  // ascending, so no division is needed
+  if (nms::tiles_for(most) * classes <= nms::tiles_for(found.total)) {  // room for `most` of each class is no more
+    for (int64_t c = 0; c <= classes; ++c) first[c] = c * nms::tiles_for(most);
+    return first;
+  }
+  int64_t row = 0;                         // the first candidate of the current row
+  found.each([&](const Ranked<C>& item) {  // ascending, so no division is needed
     while (item.index() >= row + classes) row += classes;
     ++first[item.index() - row];
-  }
+  });
   int64_t sum = 0;
   for (int64_t& n : first) sum += nms::tiles_for(std::min(std::exchange(n, sum), most));
   return first;
 }
 
-template <typename C> int64_t detect(const Head<C>& head, const Arguments& a, Items<C>& items, const Image<C>& to) {
-  const int64_t classes = head.classes, total = int64_t(items.size());
-  if (total == 0 || a.max_detections == 0) return 0;
+template <typename C>
+int64_t detect(const Head<C>& head, const Arguments& a, const Found<C>& found, const Image<C>& to) {
+  const int64_t classes = head.classes;
+  if (found.total == 0 || a.max_detections == 0) return 0;
   const int64_t most = std::min(a.max_per_class, a.max_detections);
-  const std::vector<int64_t> first = first_tiles(items, classes, most);
+  const std::vector<int64_t> first = first_tiles(found, classes, most);
   const std::unique_ptr<nms::Tile<C>[]> tiles(new nms::Tile<C>[first.back()]);
   std::vector<uint32_t> kept_of_class(classes, 0);
   const Window<C> window = first_window(a.clip_first, to.height, to.width, C(a.min_size));
+  Pools<C> pools(found);
+  Items<C> items;
   int64_t kept = 0, begin = 0;
-  for (int64_t size = kFirst; begin < total && kept < a.max_detections; size *= 4) {
-    const int64_t n = std::min(size, total - begin);
-    partition_best(items.data() + begin, items.data() + total, n);
+  for (int64_t size = kFirst; kept < a.max_detections; size *= 4) {
+    if (begin == int64_t(items.size())) {
+      if (!pools.next(items)) break;
+      begin = 0;
+    }
+    const int64_t n = std::min(size, int64_t(items.size()) - begin);
+    partition_best(items.data() + begin, items.data() + items.size(), n);
     Items<C> scratch(n);
     const Ranked<C>* sorted = sort_unordered(items.data() + begin, scratch.data(), n);
     const std::unique_ptr<C[]> boxes(new C[4 * n]);
@@ -126,19 +207,12 @@ template <typename T> void run(const Arguments& a, const Outputs& to) {
   const double cost = a.images == 0 ? 0 : 30e3 + 10 * double(total) / double(a.images);
   parallel(a.images, cost, [&](int64_t begin, int64_t end) {
     for (int64_t image = begin; image < end; ++image) {
-      Items<C> items;
-      for (int64_t b = 0; b < blocks; ++b) {
-        Items<C>& list = found[image * blocks + b];
-        if (b == 0) {
-          items = std::move(list);
-        } else {
-          items.insert(items.end(), list.begin(), list.end());
-        }
-      }
+      Found<C> all{found.data() + image * blocks, blocks, 0};
+      for (int64_t b = 0; b < blocks; ++b) all.total += int64_t(all.lists[b].size());
       const int64_t at = image * a.max_detections;
       const Image<C> here{image,      sizes.at<C>(2 * image), sizes.at<C>(2 * image + 1), boxes + 4 * at, scores + at,
                           labels + at};
-      int64_t n = detect(common, a, items, here);
+      int64_t n = detect(common, a, all, here);
       const int64_t d = a.max_detections;
       if (!a.clip_first) n = clip_last(here, n, C(a.min_size));
       std::fill(here.boxes + 4 * n, here.boxes + 4 * d, C{});

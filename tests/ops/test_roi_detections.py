@@ -138,6 +138,22 @@ def test_many_equal_boxes_before_one_more_is_kept(generator: torch.Generator) ->
     assert torch.equal(boxes[0, : 3 * classes, 0], order.div(classes, rounding_mode="floor") * 30.0)
 
 
+def test_many_equal_scores_go_by_row_then_class() -> None:
+    """6,000 candidates, of which a sample tells nothing."""
+    rows, classes = 150, 40
+    boxes, _, labels, counts = detect(
+        [[0.0] * (classes + 1)] * rows,
+        [20.0 * row for row in range(rows)],
+        score_threshold=0.0,
+        max_detections=5500,
+        image_sizes=torch.tensor([[100, 4000]]),
+    )
+    assert counts.tolist() == [5500]
+    order = torch.arange(5500)
+    assert torch.equal(labels[0], order % classes)
+    assert torch.equal(boxes[0, :, 0], order.div(classes, rounding_mode="floor") * 20.0)
+
+
 def test_low_precision_logits_with_float32_boxes(generator: torch.Generator) -> None:
     shape = {"images": 1, "rows": 40, "classes": 3, "width": 12, "most": 20}
     inputs = roi_inputs(generator, torch.device("cpu"), torch.float32, shape)
