@@ -55,7 +55,9 @@ PYRCNN_HD void bin_packs(Cells rows, Cells columns, const T* from, int64_t width
   }
   for (int k = 0; k < packs; ++k) {
     store(out + k * lanes, best[k]);
-    for (int i = 0; i < lanes; ++i) argmax[k * lanes + i] = I(where[k][i]);
+    if constexpr (sizeof(C) == sizeof(int32_t)) store(argmax + k * lanes, where[k]);
+    else
+      for (int i = 0; i < lanes; ++i) argmax[k * lanes + i] = I(where[k][i]);
   }
 }
 

@@ -181,8 +181,9 @@ def optimize(
             them faster. Where a picture's first convolution is among them, ``preprocess`` leaves pixels in NCHW, which
             it reads as they are.
         tiles: with ``fuse``, channels_last and bfloat16 compute 1x1 and 3x3 convolutions by our own kernel for AMX or
-            AVX512_BF16 where a trial of each layer finds it faster than oneDNN's; the trials take a second or two.
-            Which kernel wins may differ from run to run, and with it how sums are rounded.
+            AVX512_BF16 where a trial of each layer finds it faster than oneDNN's. Which wins may differ from run to
+            run, and with it how sums are rounded. The trials, of ``chain`` too, take six calls of every layer and
+            twelve of the network, and a second copy of its weights while they last.
         compile: leave that to ``torch.compile`` instead: a minute for each input size when it first comes; after eight
             sizes others run uncompiled. Measured on AVX2 in float32 it is no faster than ``fuse``.
         graphs: on CUDA, the number of input sizes for which a CUDA graph is kept: see
