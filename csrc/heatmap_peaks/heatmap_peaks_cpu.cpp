@@ -1,3 +1,5 @@
+#include <memory>
+
 #include "find_peaks.h"
 #include "finder.h"
 
@@ -34,19 +36,21 @@ template <typename T> struct Search {
   }
 
   void in_parts(int64_t cells, int64_t parts) const {
-    std::vector<Finder<T>> finders;
-    for (int64_t i = 0; i < maps * parts; ++i) finders.emplace_back(map, k, lists, ceil_div(cells, parts), lowest);
+    std::vector<std::unique_ptr<Finder<T>>> finders(maps *
+                                                    parts);  // made by the threads that scan: no lines are shared
     parallel(maps * parts, double(cells) / double(parts) * kNanosecondsPerCell, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        finders[i].scan(i / parts, maps, cells * (i % parts) / parts, cells * (i % parts + 1) / parts);
+      for (int64_t i = begin; i < end; ++i) {
+        finders[i] = std::make_unique<Finder<T>>(map, k, lists, ceil_div(cells, parts), lowest);
+        finders[i]->scan(i / parts, maps, cells * (i % parts) / parts, cells * (i % parts + 1) / parts);
+      }
     });
     parallel(maps * lists, kNanosecondsPerPeak * double(k), [&](int64_t begin, int64_t end) {
       std::vector<Candidate<C>> all;
       for (int64_t row = begin; row < end; ++row) {
         all.clear();
         for (int64_t part = row / lists * parts; part < (row / lists + 1) * parts; ++part) {
-          const Candidate<C>* found = finders[part].list(row % lists);
-          all.insert(all.end(), found, found + finders[part].count(row % lists));
+          const Candidate<C>* found = finders[part]->list(row % lists);
+          all.insert(all.end(), found, found + finders[part]->count(row % lists));
         }
         write(row, all.data(), int64_t(all.size()));
       }
