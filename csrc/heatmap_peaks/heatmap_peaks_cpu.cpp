@@ -36,8 +36,8 @@ template <typename T> struct Search {
   }
 
   void in_parts(int64_t cells, int64_t parts) const {
-    std::vector<std::unique_ptr<Finder<T>>> finders(maps *
-                                                    parts);  // made by the threads that scan: no lines are shared
+    // Made by the threads that scan: what is written while scanning shares no line of the cache.
+    std::vector<std::unique_ptr<Finder<T>>> finders(maps * parts);
     parallel(maps * parts, double(cells) / double(parts) * kNanosecondsPerCell, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         finders[i] = std::make_unique<Finder<T>>(map, k, lists, ceil_div(cells, parts), lowest);
