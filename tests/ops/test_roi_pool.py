@@ -78,9 +78,10 @@ def test_a_gradient_may_lie_in_any_order(layout: torch.memory_format, channels: 
 
 
 def test_places_must_fit(device: torch.device) -> None:
-    with pytest.raises(ValueError, match="argmax_bits must be 0, 16 or 32, got 8"):
+    refused = (ValueError, RuntimeError)  # which of them the bare operator raises depends on torch
+    with pytest.raises(refused, match="argmax_bits must be 0, 16 or 32, got 8"):
         _op(_map(5, 5, device), _rois(device), 1.0, 2, 2, 8)
-    with pytest.raises(ValueError, match="argmax_bits must be 32"):
+    with pytest.raises(refused, match="argmax_bits must be 32"):
         _op(_map(182, 182, device, channels=1), _rois(device), 1.0, 2, 2, 16)
     with pytest.raises(InputError, match="output_size"):
         roi_pool(_map(5, 5, device).requires_grad_(), _rois(device), 0)
