@@ -1,8 +1,8 @@
 // box_iou: the intersection over union of every box of one list with every box of another, and its gradient. The
 // arithmetic of one pair, and loops over it for CUDA.
 #pragma once
-#include "../common/box.h"
-#include "../common/quotient.h"
+#include "common/math/box.h"
+#include "common/math/quotient.h"
 
 namespace pyrcnn::box_iou {
 

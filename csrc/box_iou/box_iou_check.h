@@ -2,7 +2,7 @@
 #pragma once
 #include <tuple>
 
-#include "../common/tensor.h"
+#include "common/tensor.h"
 #include "box_iou.h"
 
 namespace pyrcnn::box_iou {

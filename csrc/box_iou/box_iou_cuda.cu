@@ -1,4 +1,4 @@
-#include "../common/cuda.cuh"
+#include "common/cuda/cuda.cuh"
 #include "box_iou_check.h"
 
 namespace pyrcnn::box_iou {

@@ -1,5 +1,5 @@
 // Compiled once per instruction set.
-#include "../common/box_pack.h"
+#include "common/simd/box_pack.h"
 #include "box_iou.h"
 
 namespace pyrcnn::box_iou::PYRCNN_ISA {

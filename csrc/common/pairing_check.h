@@ -1,6 +1,6 @@
 // The arguments that decode_boxes and encode_boxes share, checked once for both devices.
 #pragma once
-#include "pairing.h"
+#include "common/math/pairing.h"
 #include "tensor.h"
 
 namespace pyrcnn {

@@ -9,8 +9,8 @@
 #include <stdexcept>
 #include <vector>
 
-#include "hd.h"
-#include "numbers.h"
+#include "common/math/hd.h"
+#include "common/math/numbers.h"
 
 namespace pyrcnn {
 

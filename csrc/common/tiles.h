@@ -2,8 +2,8 @@
 // that adds the product of 16 x 32 and 32 x 16 values to 16 x 16 float32 sums. Machines without compute the same by
 // plain loops, so that what is built on tiles runs and is tested everywhere. Included by *_kernel.cpp only.
 #pragma once
-#include "pack.h"
-#include "product.h"
+#include "common/simd/pack.h"
+#include "common/simd/product.h"
 #include "tile_kind.h"
 
 namespace pyrcnn {

@@ -1,6 +1,6 @@
 // crop_and_resize: TensorFlow's bilinear crops of normalised boxes (Huang et al. 2017, "Speed/accuracy trade-offs").
 #pragma once
-#include "../common/hd.h"
+#include "common/math/hd.h"
 
 namespace pyrcnn::crop_and_resize {
 

@@ -1,6 +1,6 @@
 // The arguments of crop_and_resize and its backward, checked once for both devices.
 #pragma once
-#include "../common/tensor.h"
+#include "common/tensor.h"
 #include "crop_and_resize.h"
 
 namespace pyrcnn::crop_and_resize {

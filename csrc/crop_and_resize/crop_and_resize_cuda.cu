@@ -1,4 +1,4 @@
-#include "../common/bins.cuh"
+#include "common/cuda/bins.cuh"
 #include "crop_and_resize_check.h"
 
 namespace pyrcnn::crop_and_resize {

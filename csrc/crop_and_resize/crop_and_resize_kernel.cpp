@@ -1,5 +1,5 @@
 // Compiled once per instruction set.
-#include "../common/tile.h"
+#include "common/simd/planes.h"
 #include "crop_and_resize.h"
 
 namespace pyrcnn::crop_and_resize::PYRCNN_ISA {

@@ -1,7 +1,7 @@
 // The loops of crop_and_resize_kernel.cpp, one version per instruction set.
 #pragma once
-#include "../common/block.h"
-#include "../common/cpu.h"
+#include "common/simd/block.h"
+#include "common/cpu/cpu.h"
 #include "crop_and_resize.h"
 
 namespace pyrcnn::crop_and_resize {

@@ -1,8 +1,8 @@
 // decode_anchors: every anchor of every level of a region proposal network, decoded and clipped, without an anchor ever
 // being stored. The geometry of one anchor, shared by CPU and CUDA.
 #pragma once
-#include "../common/box.h"
-#include "../common/numbers.h"
+#include "common/math/box.h"
+#include "common/math/numbers.h"
 
 namespace pyrcnn::decode_anchors {
 

@@ -2,7 +2,7 @@
 #pragma once
 #include <vector>
 
-#include "../common/tensor.h"
+#include "common/tensor.h"
 #include "decode_anchors.h"
 
 namespace pyrcnn::decode_anchors {

@@ -1,4 +1,4 @@
-#include "../common/cpu.h"
+#include "common/cpu/cpu.h"
 #include "decode_anchors_check.h"
 #include "decode_anchors_kernel.h"
 

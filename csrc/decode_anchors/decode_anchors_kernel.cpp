@@ -1,5 +1,5 @@
 // Compiled once per instruction set.
-#include "../common/twin.h"
+#include "common/simd/twin.h"
 #include "decode_anchors.h"
 
 namespace pyrcnn::decode_anchors::PYRCNN_ISA {

@@ -2,7 +2,7 @@
 #pragma once
 #include <tuple>
 
-#include "../common/pairing_check.h"
+#include "common/pairing_check.h"
 #include "decode_boxes.h"
 
 namespace pyrcnn::decode_boxes {

@@ -1,6 +1,6 @@
 // Compiled once per instruction set.
-#include "../common/pairing_rows.h"
-#include "../common/twin.h"
+#include "common/simd/pairing_rows.h"
+#include "common/simd/twin.h"
 #include "decode_boxes.h"
 
 namespace pyrcnn::decode_boxes::PYRCNN_ISA {

@@ -1,7 +1,7 @@
 // decode_centers: peaks and the size and offset maps -> boxes (Zhou et al. 2019, section 4). One box per call.
 #pragma once
-#include "../common/box.h"
-#include "../common/quotient.h"
+#include "common/math/box.h"
+#include "common/math/quotient.h"
 
 namespace pyrcnn::decode_centers {
 

@@ -1,6 +1,6 @@
 // The arguments of decode_centers, checked once for both devices.
 #pragma once
-#include "../common/tensor.h"
+#include "common/tensor.h"
 #include "decode_centers.h"
 
 namespace pyrcnn::decode_centers {

@@ -1,4 +1,4 @@
-#include "../common/cpu.h"
+#include "common/cpu/cpu.h"
 #include "decode_centers_check.h"
 
 namespace pyrcnn::decode_centers {

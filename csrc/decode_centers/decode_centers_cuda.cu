@@ -1,4 +1,4 @@
-#include "../common/cuda.cuh"
+#include "common/cuda/cuda.cuh"
 #include "decode_centers_check.h"
 
 namespace pyrcnn::decode_centers {

@@ -1,8 +1,8 @@
 // draw_gaussians: CenterNet's target maps (Zhou et al. 2019, section 3): per class, the maximum over objects of
 // weight * exp(-d^2 / 2 sigma^2), d being the distance to the cell that holds the object's centre.
 #pragma once
-#include "../common/exp.h"
-#include "../common/hd.h"
+#include "common/math/exp.h"
+#include "common/math/hd.h"
 
 namespace pyrcnn::draw_gaussians {
 

@@ -1,6 +1,6 @@
 // The arguments of draw_gaussians, checked once for both devices.
 #pragma once
-#include "../common/tensor.h"
+#include "common/tensor.h"
 #include "draw_gaussians.h"
 
 namespace pyrcnn::draw_gaussians {

@@ -1,6 +1,6 @@
 // One launch, no atomics: a block owns a tile of one map, finds the objects that reach it, and every thread takes the
 // maximum over them for its cells.
-#include "../common/cuda.cuh"
+#include "common/cuda/cuda.cuh"
 #include "draw_gaussians_check.h"
 
 namespace pyrcnn::draw_gaussians {

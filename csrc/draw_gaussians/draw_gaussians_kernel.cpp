@@ -1,5 +1,5 @@
 // Compiled once per instruction set.
-#include "../common/pack.h"
+#include "common/simd/pack.h"
 #include "draw_gaussians.h"
 
 namespace pyrcnn::draw_gaussians::PYRCNN_ISA {

@@ -1,6 +1,6 @@
 // The loop of draw_gaussians_kernel.cpp, one version per instruction set.
 #pragma once
-#include "../common/cpu.h"
+#include "common/cpu/cpu.h"
 #include "draw_gaussians.h"
 
 namespace pyrcnn::draw_gaussians {

@@ -1,8 +1,8 @@
 // encode_boxes: boxes [..., 4] and anchors -> deltas [..., 4], and its gradient. One row and one anchor at a time; CPU
 // and CUDA loop over these.
 #pragma once
-#include "../common/box.h"
-#include "../common/pairing.h"
+#include "common/math/box.h"
+#include "common/math/pairing.h"
 
 namespace pyrcnn::encode_boxes {
 

@@ -2,7 +2,7 @@
 #pragma once
 #include <tuple>
 
-#include "../common/pairing_check.h"
+#include "common/pairing_check.h"
 #include "encode_boxes.h"
 
 namespace pyrcnn::encode_boxes {

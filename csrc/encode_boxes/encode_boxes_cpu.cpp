@@ -1,4 +1,4 @@
-#include "../common/cpu.h"
+#include "common/cpu/cpu.h"
 #include "encode_boxes_check.h"
 #include "encode_boxes_kernel.h"
 

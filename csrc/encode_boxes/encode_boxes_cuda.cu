@@ -1,4 +1,4 @@
-#include "../common/cuda.cuh"
+#include "common/cuda/cuda.cuh"
 #include "encode_boxes_check.h"
 
 namespace pyrcnn::encode_boxes {

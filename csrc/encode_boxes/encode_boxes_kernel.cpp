@@ -1,5 +1,5 @@
 // Compiled once per instruction set.
-#include "../common/pairing_rows.h"
+#include "common/simd/pairing_rows.h"
 #include "encode_boxes.h"
 
 namespace pyrcnn::encode_boxes::PYRCNN_ISA {

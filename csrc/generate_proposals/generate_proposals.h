@@ -1,8 +1,8 @@
 // generate_proposals: one level of the region proposal network's output, and the decoding of one of its anchors.
 // Ren et al. 2015, section 3.1; anchors are computed where they are needed, never stored.
 #pragma once
-#include "../common/fit.h"
-#include "../common/numbers.h"
+#include "common/math/clip_and_filter.h"
+#include "common/math/numbers.h"
 
 namespace pyrcnn::generate_proposals {
 

@@ -7,7 +7,7 @@
 // without such work find the places of candidates among all levels meanwhile, and the block that completes an image
 // writes its output. Two launches would need one barrier less and a dependency between nodes more.
 #pragma once
-#include "../nms/nms_tiles.cuh"
+#include "nms/cuda/nms_tiles.cuh"
 #include "generate_proposals_batch.cuh"
 
 namespace pyrcnn::generate_proposals {

@@ -2,7 +2,7 @@
 #pragma once
 #include <cub/block/block_scan.cuh>
 
-#include "../nms/nms_problem.cuh"
+#include "nms/cuda/nms_problem.cuh"
 #include "generate_proposals_check.h"
 
 namespace pyrcnn::generate_proposals {

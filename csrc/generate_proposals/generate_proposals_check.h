@@ -2,7 +2,7 @@
 #pragma once
 #include <tuple>
 
-#include "../common/tensor.h"
+#include "common/tensor.h"
 #include "generate_proposals.h"
 
 namespace pyrcnn::generate_proposals {

@@ -1,6 +1,6 @@
 // One task per image and level: select the best anchors, decode only those, suppress. Then one merge per image.
-#include "../common/select.h"
-#include "../nms/suppress.h"
+#include "common/simd/select.h"
+#include "nms/cpu/suppress.h"
 #include "generate_proposals_check.h"
 #include "generate_proposals_kernel.h"
 

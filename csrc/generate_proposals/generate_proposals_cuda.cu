@@ -2,7 +2,7 @@
 // (generate_proposals_at_once.cuh). More: (1) a sort of all anchors (generate_proposals_order.cuh); (2) one block per
 // image and level decodes the best and closes the gaps of those that do not fit; (3) suppression, each image and level
 // a group of its own (nms_suppress.cuh); (4) a merge of the levels by binary search.
-#include "../nms/nms_suppress.cuh"
+#include "nms/cuda/nms_suppress.cuh"
 #include "generate_proposals_at_once.cuh"
 #include "generate_proposals_order.cuh"
 

@@ -1,5 +1,5 @@
 // Compiled once per instruction set.
-#include "../common/fit_rows.h"
+#include "common/simd/clip_and_filter_rows.h"
 #include "generate_proposals.h"
 
 namespace pyrcnn::generate_proposals::PYRCNN_ISA {

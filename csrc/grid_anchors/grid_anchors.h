@@ -1,6 +1,6 @@
 // grid_anchors: the anchors of one feature map, [H * W * A, 4], cell by cell with the anchor fastest.
 #pragma once
-#include "../common/quotient.h"
+#include "common/math/quotient.h"
 
 namespace pyrcnn::grid_anchors {
 

@@ -1,6 +1,6 @@
 // The arguments of grid_anchors, checked once for both devices.
 #pragma once
-#include "../common/tensor.h"
+#include "common/tensor.h"
 #include "grid_anchors.h"
 
 namespace pyrcnn::grid_anchors {

@@ -1,4 +1,4 @@
-#include "../common/cpu.h"
+#include "common/cpu/cpu.h"
 #include "grid_anchors_check.h"
 
 namespace pyrcnn::grid_anchors {

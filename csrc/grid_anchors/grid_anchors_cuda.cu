@@ -1,4 +1,4 @@
-#include "../common/cuda.cuh"
+#include "common/cuda/cuda.cuh"
 #include "grid_anchors_check.h"
 
 namespace pyrcnn::grid_anchors {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <limits>
 
-#include "../common/sort.h"
-#include "../nms/nms_kernel.h"
+#include "common/simd/sort.h"
+#include "nms/cpu/nms_kernel.h"
 #include "heatmap_peaks_check.h"
 #include "heatmap_peaks_kernel.h"
 

@@ -1,8 +1,8 @@
 // heatmap_peaks: the k best local maxima of each image's class maps (Zhou et al. 2019, "Objects as Points", 3x3 maximum
 // in place of NMS). What a peak is and how peaks are ranked, for CPU and CUDA alike.
 #pragma once
-#include "../common/exp.h"
-#include "../common/quotient.h"
+#include "common/math/exp.h"
+#include "common/math/quotient.h"
 
 namespace pyrcnn::heatmap_peaks {
 

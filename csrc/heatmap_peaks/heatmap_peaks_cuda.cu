@@ -1,7 +1,7 @@
 // Two launches without a synchronisation. `scan`: a block per part of a map keeps the k best peaks of its part;
 // `finish`: a block per map selects the k best of its parts and puts them in order. Lists are filled in any order, but
 // what is selected and how it is ordered is decided by a total order: the result is the same every time.
-#include "../common/cuda.cuh"
+#include "common/cuda/cuda.cuh"
 #include "find_peaks.h"
 #include "select.cuh"
 

@@ -1,7 +1,7 @@
 // Compiled once per instruction set.
 #include <type_traits>
 
-#include "../common/twin.h"
+#include "common/simd/twin.h"
 #include "heatmap_peaks.h"
 
 namespace pyrcnn::heatmap_peaks::PYRCNN_ISA {

@@ -1,7 +1,7 @@
 // match_boxes: every anchor's best ground truth, and what the anchor is to be trained as. The rules, shared by CPU and
 // CUDA.
 #pragma once
-#include "../common/box.h"
+#include "common/math/box.h"
 
 namespace pyrcnn::match_boxes {
 

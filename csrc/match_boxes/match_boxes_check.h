@@ -3,7 +3,7 @@
 #include <optional>
 #include <tuple>
 
-#include "../common/tensor.h"
+#include "common/tensor.h"
 #include "match_boxes.h"
 
 namespace pyrcnn::match_boxes {

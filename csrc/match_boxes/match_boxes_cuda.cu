@@ -1,7 +1,7 @@
 // Two launches: every anchor's best ground truth together with every ground truth's best IoU (an integer maximum over
 // the bits of non-negative numbers, which orders them as numbers and depends on no order of execution); then, where low
 // quality is allowed, the anchors that reach it.
-#include "../common/cuda.cuh"
+#include "common/cuda/cuda.cuh"
 #include "match_boxes_check.h"
 
 namespace pyrcnn::match_boxes {

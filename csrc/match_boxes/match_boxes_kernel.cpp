@@ -1,5 +1,5 @@
 // Compiled once per instruction set.
-#include "../common/box_pack.h"
+#include "common/simd/box_pack.h"
 #include "match_boxes_loops.h"
 
 namespace pyrcnn::match_boxes::PYRCNN_ISA {

@@ -2,9 +2,9 @@
 // of the joint's own map, if one is near enough (Zhou et al. 2019, section 4, with the rules of TensorFlow's
 // CenterNet).
 #pragma once
-#include "../common/box.h"
-#include "../common/exp.h"
-#include "../common/numbers.h"
+#include "common/math/box.h"
+#include "common/math/exp.h"
+#include "common/math/numbers.h"
 
 namespace pyrcnn::match_keypoints {
 

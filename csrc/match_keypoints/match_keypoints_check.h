@@ -1,7 +1,7 @@
 // The arguments of match_keypoints, checked once for both devices.
 #pragma once
-#include "../common/tensor.h"
-#include "../heatmap_peaks/heatmap_peaks_check.h"
+#include "common/tensor.h"
+#include "heatmap_peaks/heatmap_peaks_check.h"
 #include "match_keypoints.h"
 
 namespace pyrcnn::match_keypoints {

@@ -1,5 +1,5 @@
-#include "../heatmap_peaks/find_peaks.h"
-#include "../heatmap_peaks/finder.h"
+#include "heatmap_peaks/find_peaks.h"
+#include "heatmap_peaks/finder.h"
 #include "match_keypoints_check.h"
 #include "match_keypoints_kernel.h"
 

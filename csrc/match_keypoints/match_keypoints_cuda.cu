@@ -1,6 +1,6 @@
 // A warp per joint of a detection: its lanes share the candidates.
-#include "../common/cuda.cuh"
-#include "../heatmap_peaks/find_peaks.h"
+#include "common/cuda/cuda.cuh"
+#include "heatmap_peaks/find_peaks.h"
 #include "match_keypoints_check.h"
 
 namespace pyrcnn::match_keypoints {

@@ -1,5 +1,5 @@
 // Compiled once per instruction set.
-#include "../common/twin.h"
+#include "common/simd/twin.h"
 #include "match_keypoints.h"
 
 namespace pyrcnn::match_keypoints::PYRCNN_ISA {

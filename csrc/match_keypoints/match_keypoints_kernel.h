@@ -1,6 +1,6 @@
 // The loop of match_keypoints_kernel.cpp, one version per instruction set.
 #pragma once
-#include "../common/cpu.h"
+#include "common/cpu/cpu.h"
 #include "match_keypoints.h"
 
 namespace pyrcnn::match_keypoints {

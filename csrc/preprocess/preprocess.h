@@ -1,6 +1,6 @@
 // preprocess: pictures of any size -> one batch: resized, normalised, padded. The arithmetic, in float32 throughout.
 #pragma once
-#include "../common/hd.h"
+#include "common/math/hd.h"
 
 namespace pyrcnn::preprocess {
 

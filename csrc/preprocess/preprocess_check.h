@@ -1,6 +1,6 @@
 // The arguments of preprocess, checked once for both devices.
 #pragma once
-#include "../common/tensor.h"
+#include "common/tensor.h"
 #include "preprocess.h"
 
 namespace pyrcnn::preprocess {

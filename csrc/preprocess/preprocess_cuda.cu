@@ -1,4 +1,4 @@
-#include "../common/cuda.cuh"
+#include "common/cuda/cuda.cuh"
 #include "preprocess_check.h"
 
 namespace pyrcnn::preprocess {

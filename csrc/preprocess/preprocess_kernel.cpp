@@ -1,5 +1,5 @@
 // Compiled once per instruction set.
-#include "../common/pack.h"
+#include "common/simd/pack.h"
 #include "preprocess.h"
 
 namespace pyrcnn::preprocess::PYRCNN_ISA {

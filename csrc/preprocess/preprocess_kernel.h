@@ -1,6 +1,6 @@
 // The loops of preprocess_kernel.cpp, one version per instruction set.
 #pragma once
-#include "../common/cpu.h"
+#include "common/cpu/cpu.h"
 #include "preprocess.h"
 
 namespace pyrcnn::preprocess {

@@ -1,6 +1,6 @@
 // RoIAlign's geometry (He et al. 2017), for both devices: which level and image a RoI reads, and where its samples lie.
 #pragma once
-#include "../common/bilinear.h"
+#include "common/math/bilinear.h"
 
 namespace pyrcnn::roi_align {
 

@@ -1,6 +1,6 @@
 // The gradient of roi_align to the feature maps: a fast form that adds atomically, and one that gives the same bits in
 // every run (common/owned.cuh).
-#include "../common/owned.cuh"
+#include "common/cuda/owned.cuh"
 #include "roi_align_cuda.cuh"
 
 namespace pyrcnn::roi_align {

@@ -1,7 +1,7 @@
 // Compiled once per instruction set.
 #include <type_traits>
 
-#include "../common/tile.h"
+#include "common/simd/planes.h"
 #include "roi_align_taps.h"
 
 namespace pyrcnn::roi_align::PYRCNN_ISA {

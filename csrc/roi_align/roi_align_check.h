@@ -1,6 +1,6 @@
 // The arguments of roi_align and its backward ops, checked once for both devices.
 #pragma once
-#include "../common/tensor.h"
+#include "common/tensor.h"
 #include "roi_align.h"
 
 namespace pyrcnn::roi_align {

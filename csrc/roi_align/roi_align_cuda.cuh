@@ -1,6 +1,6 @@
 // What the CUDA kernels of roi_align share: their view of the feature maps, and the pixels of a bin.
 #pragma once
-#include "../common/bins.cuh"
+#include "common/cuda/bins.cuh"
 #include "roi_align_check.h"
 
 namespace pyrcnn::roi_align {

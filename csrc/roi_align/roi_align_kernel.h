@@ -1,6 +1,6 @@
 // The loops of roi_align_kernel.cpp and roi_align_backward_kernel.cpp, one version per instruction set.
 #pragma once
-#include "../common/cpu.h"
+#include "common/cpu/cpu.h"
 #include "roi_align_taps.h"
 
 namespace pyrcnn::roi_align {

@@ -1,5 +1,5 @@
 // The gradient of RoIAlign to the RoIs' coordinates. Compiled once per instruction set.
-#include "../common/pack.h"
+#include "common/simd/pack.h"
 #include "roi_align_taps.h"
 
 namespace pyrcnn::roi_align::PYRCNN_ISA {

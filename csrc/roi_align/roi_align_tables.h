@@ -6,7 +6,7 @@
 #include <tuple>
 #include <vector>
 
-#include "../common/cpu.h"
+#include "common/cpu/cpu.h"
 #include "roi_align_check.h"
 #include "roi_align_taps.h"
 

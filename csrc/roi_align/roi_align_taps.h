@@ -1,7 +1,7 @@
 // What a RoI reads on one axis, merged: pixel and weight, computed once per RoI and shared by all its channels.
 // Interpolation is separable, so a bin is the sum over its taps in y and x of weight_y * weight_x * pixel.
 #pragma once
-#include "../common/block.h"
+#include "common/simd/block.h"
 #include "roi_align.h"
 
 namespace pyrcnn::roi_align {

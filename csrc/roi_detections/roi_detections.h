@@ -1,8 +1,8 @@
 // roi_detections: the output of a RoI head, and the decoding of one of its boxes. A candidate is a pair of a row (a
 // proposal) and a class, numbered row * classes + class: ties go by this number.
 #pragma once
-#include "../common/fit.h"
-#include "../common/numbers.h"
+#include "common/math/clip_and_filter.h"
+#include "common/math/numbers.h"
 
 namespace pyrcnn::roi_detections {
 

@@ -2,7 +2,7 @@
 #pragma once
 #include <tuple>
 
-#include "../common/fresh.h"
+#include "common/cpu/fresh.h"
 #include "roi_detections.h"
 
 namespace pyrcnn::roi_detections {

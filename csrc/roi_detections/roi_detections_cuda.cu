@@ -2,8 +2,8 @@
 // order. `detect`: one block per image takes the best few thousand of its list in order, decodes them, and walks down
 // them until max_detections are kept; only where that does not suffice it takes the next best. What a row can list is
 // bounded by its scores' sum of 1, so all shapes are known beforehand.
-#include "../nms/nms_select.cuh"
-#include "../nms/nms_settle.cuh"
+#include "common/cuda/select_items.cuh"
+#include "nms/cuda/nms_settle.cuh"
 #include "roi_detections_check.h"
 
 namespace pyrcnn::roi_detections {

@@ -1,7 +1,7 @@
 // Compiled once per instruction set.
-#include "../common/fit_rows.h"
-#include "../common/tile.h"
-#include "../common/twin.h"
+#include "common/simd/clip_and_filter_rows.h"
+#include "common/simd/planes.h"
+#include "common/simd/twin.h"
 #include "roi_detections.h"
 
 namespace pyrcnn::roi_detections::PYRCNN_ISA {

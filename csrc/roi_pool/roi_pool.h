@@ -1,7 +1,7 @@
 // RoIPool (Girshick 2015; Ren et al. 2015): a RoI rounded to whole cells of the feature map, cut into bins that may
 // overlap by a cell, and the maximum of each. The geometry, for both devices, in torchvision's arithmetic.
 #pragma once
-#include "../common/hd.h"
+#include "common/math/hd.h"
 
 namespace pyrcnn::roi_pool {
 

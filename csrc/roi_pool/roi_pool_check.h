@@ -1,6 +1,6 @@
 // The arguments of roi_pool and its backward, checked once for both devices.
 #pragma once
-#include "../common/tensor.h"
+#include "common/tensor.h"
 #include "roi_pool.h"
 
 namespace pyrcnn::roi_pool {

@@ -1,7 +1,7 @@
 #include <tuple>
 
-#include "../common/bins.cuh"
-#include "../common/owned.cuh"
+#include "common/cuda/bins.cuh"
+#include "common/cuda/owned.cuh"
 #include "roi_pool_check.h"
 
 namespace pyrcnn::roi_pool {

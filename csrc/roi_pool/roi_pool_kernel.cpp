@@ -1,5 +1,5 @@
 // Compiled once per instruction set.
-#include "../common/tile.h"
+#include "common/simd/planes.h"
 #include "roi_pool.h"
 
 namespace pyrcnn::roi_pool::PYRCNN_ISA {

@@ -1,7 +1,7 @@
 // The loops of roi_pool_kernel.cpp, one version per instruction set.
 #pragma once
-#include "../common/block.h"
-#include "../common/cpu.h"
+#include "common/simd/block.h"
+#include "common/cpu/cpu.h"
 #include "roi_pool.h"
 
 namespace pyrcnn::roi_pool {

@@ -2,8 +2,8 @@
 // of 32 outputs. The input under a rectangle is copied first: with zeros around it and in whole lines of the cache, it
 // needs no care at borders, and every place of a 3x3 kernel reads it at an offset.
 #pragma once
-#include "../common/hd.h"
-#include "../common/tile_kind.h"
+#include "common/math/hd.h"
+#include "common/tile_kind.h"
 
 namespace pyrcnn::tile_conv {
 

@@ -1,5 +1,5 @@
 #pragma once
-#include "../common/tensor.h"
+#include "common/tensor.h"
 #include "tile_conv.h"
 
 namespace pyrcnn::tile_conv {

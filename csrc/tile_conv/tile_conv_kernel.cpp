@@ -1,4 +1,4 @@
-#include "../common/tiles.h"
+#include "common/tiles.h"
 #include "tile_conv.h"
 
 namespace pyrcnn::tile_conv::PYRCNN_ISA {

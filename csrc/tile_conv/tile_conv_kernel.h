@@ -1,6 +1,6 @@
 // The loops of tile_conv_kernel.cpp, one version per instruction set.
 #pragma once
-#include "../common/cpu.h"
+#include "common/cpu/cpu.h"
 #include "tile_conv.h"
 
 namespace pyrcnn::tile_conv {

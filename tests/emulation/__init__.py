@@ -17,7 +17,7 @@ import torch
 
 HERE = Path(__file__).parent
 SOURCES = HERE.parent.parent / "csrc"
-OPERATORS = tuple(sorted({path.parent.name for path in SOURCES.glob("*/*_cuda.cu")}))
+OPERATORS = tuple(sorted({path.relative_to(SOURCES).parts[0] for path in SOURCES.rglob("*_cuda.cu")}))
 FLAGS = ["-std=c++20", "-O2", "-fPIC", "-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000", "-ffp-contract=off",
          "-fno-sanitize-recover=all", "-U_FORTIFY_SOURCE", "-Wno-attributes", "-Wno-psabi"]  # fmt: skip
 SANITIZE = "-fsanitize=undefined"
@@ -26,7 +26,7 @@ SANITIZE = "-fsanitize=undefined"
 def build(folder: Path, operators: tuple[str, ...] = OPERATORS, sanitize: str = SANITIZE) -> Path:
     """Compile the kernels of these operators into ``folder``; returns the library to load."""
     torch_home = Path(torch.__file__).parent
-    include = [f"-I{HERE / 'include'}", "-isystem", str(torch_home / "include")]
+    include = [f"-I{HERE / 'include'}", f"-I{SOURCES}", "-isystem", str(torch_home / "include")]
     compiler = os.environ.get("CXX", "c++")
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -36,7 +36,7 @@ def build(folder: Path, operators: tuple[str, ...] = OPERATORS, sanitize: str = 
         subprocess.run([compiler, *FLAGS, *checked, *include, "-x", "c++", "-c", source, "-o", to], check=True)
         return to
 
-    sources = [HERE / "grid.cpp", *(path for name in operators for path in sorted((SOURCES / name).glob("*_cuda.cu")))]
+    sources = [HERE / "grid.cpp", *(path for name in operators for path in sorted((SOURCES / name).rglob("*_cuda.cu")))]
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(compile_one, sources))
     library = folder / "emulated.so"

@@ -1,0 +1,31 @@
+// Results at the least cost of a call: new_empty is looked up by its name and takes its arguments in a list, a
+// microsecond that a small op feels.
+#pragma once
+#include <torch/csrc/inductor/aoti_torch/c/shim.h>
+
+#include <initializer_list>
+
+#include "common/tensor.h"
+
+namespace pyrcnn {
+
+// Uninitialized and contiguous, on the CPU.
+inline Tensor fresh(std::initializer_list<int64_t> sizes, ScalarType dtype) {
+  constexpr size_t kMost = 8;
+  check(sizes.size() <= kMost, "sizes must be at most ", kMost, " numbers, got ", sizes.size());
+  int64_t strides[kMost], step = 1;
+  for (size_t i = sizes.size(); i-- > 0; step *= std::max<int64_t>(sizes.begin()[i], 1)) strides[i] = step;
+  AtenTensorHandle handle;
+  STABLE_TORCH_ERROR_CODE_CHECK(
+      aoti_torch_empty_strided(int64_t(sizes.size()), sizes.begin(), strides,
+                               torch::stable::detail::to<int32_t>(torch::stable::detail::from(dtype)),
+                               aoti_torch_device_type_cpu(), 0, &handle));
+  return Tensor(handle);
+}
+
+// The same on the device of `like`; elsewhere than on the CPU it takes the long way.
+inline Tensor fresh_like(const Tensor& like, std::initializer_list<int64_t> sizes, ScalarType dtype) {
+  return like.is_cpu() ? fresh(sizes, dtype) : torch::stable::new_empty(like, sizes, dtype);
+}
+
+}  // namespace pyrcnn
