@@ -1,4 +1,5 @@
-#include "common/cpu/fresh.h"
+#include "common/cpu/parallel.h"
+#include "common/cpu/results.h"
 #include "grouping.h"
 #include "nms/check.h"
 #include "suppress.h"

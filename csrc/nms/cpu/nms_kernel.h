@@ -1,6 +1,6 @@
 // The loops of nms_kernel.cpp, one version per instruction set. Other ops that suppress boxes call them too.
 #pragma once
-#include "common/cpu/cpu.h"
+#include "common/cpu/kernel.h"
 #include "pairs.h"
 
 namespace pyrcnn::nms {
