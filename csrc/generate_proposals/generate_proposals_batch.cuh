@@ -2,7 +2,7 @@
 #pragma once
 #include <cub/block/block_scan.cuh>
 
-#include "nms/cuda/nms_problem.cuh"
+#include "nms/cuda/problem.cuh"
 #include "generate_proposals_check.h"
 
 namespace pyrcnn::generate_proposals {
@@ -10,10 +10,10 @@ namespace pyrcnn::generate_proposals {
 using nms::scratch_bytes;
 
 constexpr int kDecodeThreads = 512;  // twice as many would have 64 registers each, fewer than decoding takes
-using Scan = cub::BlockScan<int, kDecodeThreads>;
+using BlockScan = cub::BlockScan<int, kDecodeThreads>;
 
 // A segment is one level of one image: image * levels + level.
-template <typename T> struct Batch {
+template <typename T> struct ProposalBatch {
   using C = compute_t<T>;
   Level<T> level[kMaxLevels];
   int64_t first[kMaxLevels + 1];  // anchors of an image before each level
@@ -41,8 +41,8 @@ template <typename T> struct Batch {
   }
   PYRCNN_HD C height(int64_t image) const { return sizes.template at<C>(2 * image); }
   PYRCNN_HD C width(int64_t image) const { return sizes.template at<C>(2 * image + 1); }
-  PYRCNN_HD Window<C> window(int64_t image) const {
-    return first_window(clip_first, height(image), width(image), min_size);
+  PYRCNN_HD ClipLimits<C> limits(int64_t image) const {
+    return limits_before_suppression(clip_first, height(image), width(image), min_size);
   }
 };
 
@@ -58,7 +58,7 @@ template <typename C> PYRCNN_HD C sigmoid(C logit) { return C(1) / (C(1) + exp_o
 // Clips what was suppressed unclipped, and closes the gaps that boxes without area leave: one block per image, in
 // place. A chunk is read before it is written, and never written behind where it was read.
 template <typename T>
-__device__ void clip_in_place(const Batch<T>& b, int64_t image, int64_t count, Scan::TempStorage& shared) {
+__device__ void clip_in_place(const ProposalBatch<T>& b, int64_t image, int64_t count, BlockScan::TempStorage& shared) {
   using C = compute_t<T>;
   const C height = b.height(image), width = b.width(image);
   C *boxes = b.out_boxes + 4 * image * b.most, *scores = b.out_scores + image * b.most;
@@ -68,9 +68,9 @@ __device__ void clip_in_place(const Batch<T>& b, int64_t image, int64_t count, S
     Box<C> box{};
     C score{};
     if (i < count) box = {boxes[4 * i], boxes[4 * i + 1], boxes[4 * i + 2], boxes[4 * i + 3]}, score = scores[i];
-    const bool fits = i < count && fit_last(box, height, width, b.min_size);
+    const bool fits = i < count && clip_and_filter_last(box, height, width, b.min_size);
     int before = 0, sum = 0;
-    Scan(shared).ExclusiveSum(int(fits), before, sum);
+    BlockScan(shared).ExclusiveSum(int(fits), before, sum);
     __syncthreads();  // all have read
     if (fits) {
       C* to = boxes + 4 * (written + before);

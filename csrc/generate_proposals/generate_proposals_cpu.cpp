@@ -104,7 +104,7 @@ template <typename C> struct Kept {
 
 template <typename T>
 Kept<compute_t<T>> propose(const Level<T>& level, const Rules<compute_t<T>>& rules, int64_t image,
-                           const Window<compute_t<T>>& window, const Arguments& a) {
+                           const ClipLimits<compute_t<T>>& limits, const Arguments& a) {
   using C = compute_t<T>;
   const Selection<T> best(level, image, a.pre_nms_top_n);
   const int64_t n = int64_t(best.indices.size());
@@ -112,7 +112,7 @@ Kept<compute_t<T>> propose(const Level<T>& level, const Rules<compute_t<T>>& rul
   if (n == 0) return result;
   const std::unique_ptr<C[]> boxes(new C[4 * n]);
   const std::unique_ptr<uint32_t[]> ranks(new uint32_t[2 * n]);
-  const int64_t usable = PYRCNN_KERNEL(decode_clip_filter<T>)(level, rules, image, window, best.indices.data(), n,
+  const int64_t usable = PYRCNN_KERNEL(decode_clip_filter<T>)(level, rules, image, limits, best.indices.data(), n,
                                                               boxes.get(), ranks.get());
   uint32_t* kept = ranks.get() + n;
   result.count =
@@ -155,7 +155,7 @@ template <typename C> int64_t clip_last(C* boxes, C* scores, int64_t count, C he
   int64_t n = 0;
   for (int64_t i = 0; i < count; ++i) {
     Box<C> box{boxes[4 * i], boxes[4 * i + 1], boxes[4 * i + 2], boxes[4 * i + 3]};
-    if (!fit_last(box, height, width, min_size)) continue;
+    if (!clip_and_filter_last(box, height, width, min_size)) continue;
     C* to = boxes + 4 * n;
     to[0] = box.x1, to[1] = box.y1, to[2] = box.x2, to[3] = box.y2;
     scores[n++] = scores[i];
@@ -177,9 +177,9 @@ template <typename T> void run(const Arguments& a, const Outputs& to) {
   std::vector<Kept<C>> kept(a.images * a.levels);
   parallel_tasks(a.images * a.levels, cost * double(a.images), [&](int64_t task) {
     const int64_t image = task / a.levels;
-    const Window<C> window =
-        first_window(a.clip_first, sizes.at<C>(2 * image), sizes.at<C>(2 * image + 1), C(a.min_size));
-    kept[task] = propose(levels[task % a.levels], common, image, window, a);
+    const ClipLimits<C> limits =
+        limits_before_suppression(a.clip_first, sizes.at<C>(2 * image), sizes.at<C>(2 * image + 1), C(a.min_size));
+    kept[task] = propose(levels[task % a.levels], common, image, limits, a);
   });
   const int64_t most = a.post_nms_top_n;
   for (int64_t image = 0; image < a.images; ++image) {

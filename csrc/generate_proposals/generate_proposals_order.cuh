@@ -6,7 +6,7 @@
 
 namespace pyrcnn::generate_proposals {
 
-template <typename T> __global__ void make_keys(const __grid_constant__ Batch<T> b) {
+template <typename T> __global__ void make_keys(const __grid_constant__ ProposalBatch<T> b) {
   using C = compute_t<T>;
   const int64_t per_image = b.anchors(), total = b.images * per_image;
   for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < total; i += int64_t(gridDim.x) * blockDim.x) {
@@ -22,7 +22,7 @@ template <typename T> __global__ void make_keys(const __grid_constant__ Batch<T>
   }
 }
 
-template <typename T> void sort_all(const OnDevice& on, const Tensor& like, const Batch<T>& b) {
+template <typename T> void sort_all(const OnDevice& on, const Tensor& like, const ProposalBatch<T>& b) {
   constexpr bool one_sort = sizeof(compute_t<T>) == 4;
   const int64_t per_image = b.anchors(), total = b.images * per_image;
   launch(on, &make_keys<T>, unsigned(lower(ceil_div(total, kThreads), kMaxBlocks)), kThreads, b);

@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "common/simd/sort.h"
-#include "nms/cpu/nms_kernel.h"
+#include "common/simd/sort_few.h"
 #include "heatmap_peaks_check.h"
 #include "heatmap_peaks_kernel.h"
 
@@ -19,11 +19,11 @@ template <typename C> void keep_best(Candidate<C>* items, int64_t k, int64_t cou
 // Puts the k best of `items` (or all of them) first, in order; returns how many they are.
 template <typename C> int64_t sort_best(Candidate<C>* items, int64_t count, int64_t k) {
   if constexpr (sizeof(C) == 4) {
-    if (count <= nms::kFew) {
-      uint32_t keys[nms::kFew], order[nms::kFew];
-      Candidate<C> unsorted[nms::kFew];
+    if (count <= kFewKeys) {
+      uint32_t keys[kFewKeys], order[kFewKeys];
+      Candidate<C> unsorted[kFewKeys];
       for (int64_t i = 0; i < count; ++i) keys[i] = descending_key(items[i].score), unsorted[i] = items[i];
-      PYRCNN_KERNEL_OF(nms, sort_few)(keys, count, order);
+      PYRCNN_KERNEL_OF(pyrcnn, sort_few)(keys, count, order);
       for (int64_t i = 0; i < count; ++i) {  // equal scores: few, and mostly in order already
         int64_t at = i;
         for (const Candidate<C>& item = unsorted[order[i]]; at > 0 && better(item, items[at - 1]); --at)

@@ -3,7 +3,7 @@
 // what is selected and how it is ordered is decided by a total order: the result is the same every time.
 #include "common/cuda/cuda.cuh"
 #include "find_peaks.h"
-#include "select.cuh"
+#include "select_radix.cuh"
 
 namespace pyrcnn::heatmap_peaks {
 namespace {

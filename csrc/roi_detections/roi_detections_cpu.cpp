@@ -1,7 +1,7 @@
 // Two steps: find the candidates, block of rows by block of rows; then, per image, visit them by descending score and
 // stop at max_detections. Boxes that are never visited are never decoded, nor is their order ever known.
 #include "common/simd/select.h"
-#include "nms/cpu/nms_kernel.h"
+#include "nms/cpu/kernels.h"
 #include "roi_detections_check.h"
 #include "roi_detections_kernel.h"
 
@@ -119,11 +119,11 @@ template <typename C> class Pools {
   int64_t given_ = 0, target_ = kMany / 4;
 };
 
-// The tiles of each class: enough for all its candidates, of which it keeps `most` at most.
-template <typename C> std::vector<int64_t> first_tiles(const Found<C>& found, int64_t classes, int64_t most) {
+// The bundles of each class: enough for all its candidates, of which it keeps `most` at most.
+template <typename C> std::vector<int64_t> first_bundles(const Found<C>& found, int64_t classes, int64_t most) {
   std::vector<int64_t> first(classes + 1, 0);
-  if (nms::tiles_for(most) * classes <= nms::tiles_for(found.total)) {  // room for `most` of each class is no more
-    for (int64_t c = 0; c <= classes; ++c) first[c] = c * nms::tiles_for(most);
+  if (nms::bundles_for(most) * classes <= nms::bundles_for(found.total)) {  // room for `most` of each class is no more
+    for (int64_t c = 0; c <= classes; ++c) first[c] = c * nms::bundles_for(most);
     return first;
   }
   int64_t row = 0;                         // the first candidate of the current row
@@ -132,7 +132,7 @@ template <typename C> std::vector<int64_t> first_tiles(const Found<C>& found, in
     ++first[item.index() - row];
   });
   int64_t sum = 0;
-  for (int64_t& n : first) sum += nms::tiles_for(std::min(std::exchange(n, sum), most));
+  for (int64_t& n : first) sum += nms::bundles_for(std::min(std::exchange(n, sum), most));
   return first;
 }
 
@@ -141,10 +141,10 @@ int64_t detect(const Head<C>& head, const Arguments& a, const Found<C>& found, c
   const int64_t classes = head.classes;
   if (found.total == 0 || a.max_detections == 0) return 0;
   const int64_t most = std::min(a.max_per_class, a.max_detections);
-  const std::vector<int64_t> first = first_tiles(found, classes, most);
-  const std::unique_ptr<nms::Tile<C>[]> tiles(new nms::Tile<C>[first.back()]);
+  const std::vector<int64_t> first = first_bundles(found, classes, most);
+  const std::unique_ptr<nms::BoxBundle<C>[]> bundles(new nms::BoxBundle<C>[first.back()]);
   std::vector<uint32_t> kept_of_class(classes, 0);
-  const Window<C> window = first_window(a.clip_first, to.height, to.width, C(a.min_size));
+  const ClipLimits<C> limits = limits_before_suppression(a.clip_first, to.height, to.width, C(a.min_size));
   Pools<C> pools(found);
   Items<C> items;
   int64_t kept = 0, begin = 0;
@@ -162,12 +162,12 @@ int64_t detect(const Head<C>& head, const Arguments& a, const Found<C>& found, c
     uint32_t *candidates = words.get(), *ranks = candidates + n, *labels = ranks + n, *chosen = labels + n;
     for (int64_t i = 0; i < n; ++i) candidates[i] = sorted[i].index();
     const int64_t usable =
-        PYRCNN_KERNEL(decode_clip_filter<C>)(head, to.index, window, candidates, n, boxes.get(), ranks);
+        PYRCNN_KERNEL(decode_clip_filter<C>)(head, to.index, limits, candidates, n, boxes.get(), ranks);
     for (int64_t i = 0; i < usable; ++i) labels[i] = candidates[ranks[i]] % uint32_t(classes);
     const nms::Groups groups{labels, first.data(), kept_of_class.data(), uint32_t(std::min<int64_t>(most, UINT32_MAX))};
     const int64_t more =
         PYRCNN_KERNEL_OF(nms, greedy_grouped<C>)(nms::Candidates<C>{boxes.get(), nullptr, usable}, groups,
-                                                 C(a.nms_threshold), a.max_detections - kept, tiles.get(), chosen);
+                                                 C(a.nms_threshold), a.max_detections - kept, bundles.get(), chosen);
     for (int64_t i = 0; i < more; ++i, ++kept) {
       std::copy_n(boxes.get() + 4 * int64_t(chosen[i]), 4, to.boxes + 4 * kept);
       to.scores[kept] = score_of(sorted[ranks[chosen[i]]].key());
@@ -184,7 +184,7 @@ template <typename C> int64_t clip_last(const Image<C>& to, int64_t count, C min
   for (int64_t i = 0; i < count; ++i) {
     const C* from = to.boxes + 4 * i;
     Box<C> box{from[0], from[1], from[2], from[3]};
-    if (!fit_last(box, to.height, to.width, min_size)) continue;
+    if (!clip_and_filter_last(box, to.height, to.width, min_size)) continue;
     C* at = to.boxes + 4 * n;
     at[0] = box.x1, at[1] = box.y1, at[2] = box.x2, at[3] = box.y2;
     to.scores[n] = to.scores[i], to.labels[n++] = to.labels[i];

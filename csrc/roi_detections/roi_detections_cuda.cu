@@ -2,8 +2,8 @@
 // order. `detect`: one block per image takes the best few thousand of its list in order, decodes them, and walks down
 // them until max_detections are kept; only where that does not suffice it takes the next best. What a row can list is
 // bounded by its scores' sum of 1, so all shapes are known beforehand.
-#include "common/cuda/select_items.cuh"
-#include "nms/cuda/nms_settle.cuh"
+#include "common/cuda/select_sorted.cuh"
+#include "nms/cuda/settle.cuh"
 #include "roi_detections_check.h"
 
 namespace pyrcnn::roi_detections {
@@ -15,7 +15,7 @@ using nms::kFullWarp;
 template <typename C> constexpr int kWalkers = 4096 / int(sizeof(C));  // 1024; a double's need twice the registers
 constexpr int kEnough = 1024;                                          // candidates that are taken at a time, at least
 
-template <typename T> struct Batch {
+template <typename T> struct DetectionBatch {
   using C = compute_t<T>;
   Head<C> head;
   Cut<C> cut;
@@ -45,7 +45,7 @@ template <typename C> __device__ C greatest_over_row(C x) {
 }
 
 // Lane j of a half warp has the columns j, j + 16, ... of its row. Both halves run the same number of steps.
-template <typename T> __global__ void __launch_bounds__(kThreads) find(const __grid_constant__ Batch<T> b) {
+template <typename T> __global__ void __launch_bounds__(kThreads) find(const __grid_constant__ DetectionBatch<T> b) {
   using C = compute_t<T>;
   const int lane = int(threadIdx.x % 32), part = lane % kSums, shift = lane - part;
   const int64_t total = b.images * b.rows, row = blockIdx.x * int64_t(kThreads / kSums) + threadIdx.x / kSums;
@@ -96,14 +96,14 @@ template <typename C> struct Step {
 // Candidates in order, one per thread, against those kept before and each other; appends those kept to the
 // outputs and returns how many there are. Warp r settles its own in step r, then all later ones meet what it keeps.
 template <typename T>
-__device__ int64_t walk(const Batch<T>& b, int64_t image, const Entry<compute_t<T>>* entries, int count, int64_t kept,
-                        Step<compute_t<T>> (&steps)[2]) {
+__device__ int64_t walk(const DetectionBatch<T>& b, int64_t image, const Entry<compute_t<T>>* entries, int count,
+                        int64_t kept, Step<compute_t<T>> (&steps)[2]) {
   using C = compute_t<T>;
   const int i = int(threadIdx.x), v = i / 32, lane = i % 32, words = (count + 31) / 32;
   const uint32_t lower_lanes = (1u << lane) - 1;
-  const Window<C> window =
-      first_window(b.clip_first, b.sizes.template at<C>(2 * image), b.sizes.template at<C>(2 * image + 1), b.min_size);
-  const nms::Pair<C> suppresses(b.iou_threshold);
+  const ClipLimits<C> limits = limits_before_suppression(b.clip_first, b.sizes.template at<C>(2 * image),
+                                                         b.sizes.template at<C>(2 * image + 1), b.min_size);
+  const nms::PairTest<C> suppresses(b.iou_threshold);
   C *boxes = b.out_boxes + 4 * image * b.most, *scores = b.out_scores + image * b.most;
   int64_t* labels = b.out_labels + image * b.most;
 
@@ -115,7 +115,7 @@ __device__ int64_t walk(const Batch<T>& b, int64_t image, const Entry<compute_t<
     const uint32_t candidate = entries[i].row();
     const AnchorDelta<C> one = anchor_delta(b.head, image, candidate);
     box = decode(one.anchor, one.delta, b.head.cap);
-    gone = !fit(box, window);
+    gone = !clip_and_filter(box, limits);
     label = candidate % uint32_t(b.head.classes), score = score_of(entries[i].key());
   }
   for (int64_t k = 0; k < kept && !gone; ++k)
@@ -162,7 +162,7 @@ __device__ int64_t walk(const Batch<T>& b, int64_t image, const Entry<compute_t<
 
 // By one warp: clips what was suppressed unclipped, and closes the gaps that boxes without area leave, in place: 32 are
 // read before any is written. Returns how many stay.
-template <typename T> __device__ int64_t clip_last(const Batch<T>& b, int64_t image, int64_t count) {
+template <typename T> __device__ int64_t clip_last(const DetectionBatch<T>& b, int64_t image, int64_t count) {
   using C = compute_t<T>;
   const int lane = int(threadIdx.x);
   const C height = b.sizes.template at<C>(2 * image), width = b.sizes.template at<C>(2 * image + 1);
@@ -177,7 +177,7 @@ template <typename T> __device__ int64_t clip_last(const Batch<T>& b, int64_t im
       box = {boxes[4 * i], boxes[4 * i + 1], boxes[4 * i + 2], boxes[4 * i + 3]};
       score = scores[i], label = labels[i];
     }
-    const bool fits = i < count && fit_last(box, height, width, b.min_size);
+    const bool fits = i < count && clip_and_filter_last(box, height, width, b.min_size);
     const uint32_t all = __ballot_sync(kFullWarp, fits);
     if (fits) {
       const int64_t at = written + __popc(all & ((1u << lane) - 1));
@@ -191,7 +191,7 @@ template <typename T> __device__ int64_t clip_last(const Batch<T>& b, int64_t im
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kWalkers<compute_t<T>>, 1) detect(const __grid_constant__ Batch<T> b) {
+__global__ void __launch_bounds__(kWalkers<compute_t<T>>, 1) detect(const __grid_constant__ DetectionBatch<T> b) {
   using C = compute_t<T>;
   using Number = nms::EntryNumber<C>;
   __shared__ nms::Shortlist<C> list;
@@ -231,7 +231,7 @@ template <typename C> int64_t slots_of(const Cut<C>& cut, int64_t classes) {
 
 template <typename T> void run(const OnDevice& on, const Arguments& a, const Outputs& to) {
   using C = compute_t<T>;
-  Batch<T> b{};
+  DetectionBatch<T> b{};
   b.head = head<C>(a), b.cut = cut<C>(a), b.logits = data<T>(a.class_logits);
   b.counts = numbers(a.counts, "counts"), b.sizes = numbers(a.image_sizes, "image_sizes");
   if (a.images == 0) return;

@@ -1,5 +1,5 @@
 // Compiled once per instruction set.
-#include "common/simd/clip_and_filter_rows.h"
+#include "common/simd/decode_rows.h"
 #include "common/simd/planes.h"
 #include "common/simd/twin.h"
 #include "roi_detections.h"
@@ -143,10 +143,10 @@ int64_t scan(const T* logits, int64_t rows, int64_t columns, int64_t background,
 }
 
 template <typename C>
-int64_t decode_clip_filter(const Head<C>& head, int64_t image, const Window<C>& window, const uint32_t* candidates,
+int64_t decode_clip_filter(const Head<C>& head, int64_t image, const ClipLimits<C>& limits, const uint32_t* candidates,
                            int64_t count, C* boxes, uint32_t* ranks) {
   const auto fetch = [&](int64_t i) { return anchor_delta(head, image, candidates[i]); };
-  return decode_and_fit(count, fetch, head.cap, window, boxes, ranks);
+  return decode_clip_filter_rows(count, fetch, head.cap, limits, boxes, ranks);
 }
 
 #define PYRCNN_INSTANTIATE(T)                                                                                   \
@@ -156,9 +156,9 @@ PYRCNN_INSTANTIATE(float)
 PYRCNN_INSTANTIATE(double)
 PYRCNN_INSTANTIATE(Half)
 PYRCNN_INSTANTIATE(BFloat16)
-template int64_t decode_clip_filter(const Head<float>&, int64_t, const Window<float>&, const uint32_t*, int64_t, float*,
-                                    uint32_t*);
-template int64_t decode_clip_filter(const Head<double>&, int64_t, const Window<double>&, const uint32_t*, int64_t,
+template int64_t decode_clip_filter(const Head<float>&, int64_t, const ClipLimits<float>&, const uint32_t*, int64_t,
+                                    float*, uint32_t*);
+template int64_t decode_clip_filter(const Head<double>&, int64_t, const ClipLimits<double>&, const uint32_t*, int64_t,
                                     double*, uint32_t*);
 
 }  // namespace pyrcnn::roi_detections::PYRCNN_ISA

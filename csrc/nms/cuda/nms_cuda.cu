@@ -1,9 +1,9 @@
 // nms, batched_nms and nms_padded on CUDA: up to 8192 boxes of an image in one launch (nms_at_once.cuh); beyond that,
 // order (nms_order.cuh), then suppress in chunks (nms_suppress.cuh).
-#include "nms_at_once.cuh"
+#include "at_once.cuh"
 #include "nms/check.h"
-#include "nms_order.cuh"
-#include "nms_suppress.cuh"
+#include "order.cuh"
+#include "chunks.cuh"
 
 namespace pyrcnn::nms {
 namespace {

@@ -1,22 +1,22 @@
 // Greedy suppression of a few thousand ordered boxes by a bit matrix of all their pairs. Of the matrix, its upper
-// triangle is a list of tiles of 32 x 32: any warp makes any of them, then one block walks down the diagonal.
+// triangle is a list of squares of 32 x 32: any warp makes any of them, then one block walks down the diagonal.
 #pragma once
 #include "common/cuda/grid.cuh"
-#include "nms_problem.cuh"
-#include "nms_settle.cuh"
+#include "problem.cuh"
+#include "settle.cuh"
 
 namespace pyrcnn::nms {
 
-constexpr int kTileThreads = 512, kTileWarps = kTileThreads / 32;  // of every kernel that uses this
-constexpr int kMostWords = 256, kMostRows = 32 * kMostWords;       // boxes of one problem; words of 32 boxes
+constexpr int kMatrixThreads = 512, kMatrixWarps = kMatrixThreads / 32;  // of every kernel that uses this
+constexpr int kMostWords = 256, kMostRows = 32 * kMostWords;             // boxes of one problem; words of 32 boxes
 
 // Tile t is column v of row r <= v. It has 32 words, one per box of r: bit j of word i: box 32 r + i suppresses box
 // 32 v + j. But on the diagonal bit j of word i: j < i suppresses i, or j = i and takes no part.
-PYRCNN_HD int64_t tiles_of(int64_t words) { return words * (words + 1) / 2; }
-struct TilePlace {
+PYRCNN_HD int64_t squares_of(int64_t words) { return words * (words + 1) / 2; }
+struct SquareIndex {
   int r, v;
 };
-__device__ inline TilePlace tile_place(int t) {
+__device__ inline SquareIndex square_index(int t) {
   int v = int((sqrtf(float(8 * t + 1)) - 1) / 2);
   v += (v + 1) * (v + 2) / 2 <= t;
   v -= v * (v + 1) / 2 > t;
@@ -24,23 +24,23 @@ __device__ inline TilePlace tile_place(int t) {
 }
 
 // A box that is loaded 16 bytes at a time.
-template <typename C> struct alignas(16) Corners {
+template <typename C> struct alignas(16) AlignedBox {
   C x1, y1, x2, y2;
-  Corners() = default;
-  PYRCNN_HD Corners(const Box<C>& b) : x1(b.x1), y1(b.y1), x2(b.x2), y2(b.y2) {}
+  AlignedBox() = default;
+  PYRCNN_HD AlignedBox(const Box<C>& b) : x1(b.x1), y1(b.y1), x2(b.x2), y2(b.y2) {}
   PYRCNN_HD operator Box<C>() const { return {x1, y1, x2, y2}; }
 };
 
 // One warp's copy of 32 boxes, in shared memory.
-template <typename C> struct Strip {
-  Corners<C> boxes[32];
+template <typename C> struct WarpBoxes {
+  AlignedBox<C> boxes[32];
   C bounds[32];
   int64_t groups[32];
 };
 
 // The boxes of one problem in order.
-template <typename C> struct Ordered {
-  const Corners<C>* boxes;
+template <typename C> struct OrderedBoxes {
+  const AlignedBox<C>* boxes;
   const int64_t* groups;  // or null: one group
   int count;
   bool with_gaps;  // a box whose x1 is NaN is a gap: it takes no part
@@ -48,7 +48,8 @@ template <typename C> struct Ordered {
 
 // By one warp.
 template <typename C>
-__device__ void compare_tile(const Ordered<C>& boxes, C threshold, TilePlace at, Strip<C>& strip, uint32_t* tile) {
+__device__ void compare_square(const OrderedBoxes<C>& boxes, C threshold, SquareIndex at, WarpBoxes<C>& strip,
+                               uint32_t* square) {
   const int lane = int(threadIdx.x % 32), i = 32 * at.r + lane, j = 32 * at.v + lane;
   const bool grouped = boxes.groups != nullptr, diagonal = at.r == at.v, real = j < boxes.count;
   const Screen<C> screen(threshold);
@@ -75,39 +76,40 @@ __device__ void compare_tile(const Ordered<C>& boxes, C threshold, TilePlace at,
       if (lane == b) mine = word;
     }
   }
-  tile[lane] = mine;
+  square[lane] = mine;
 }
 
 // What stays, in shared memory: of each word that was walked, which boxes, and how many before them.
-struct Walk {
+struct Survivors {
   uint32_t stays[kMostWords];
   int before[kMostWords];
 };
 
 // Warp w answers for kOwn words, w, w + 16, ... In step r one warp settles word r by itself, then all strike out of
-// their later words what those that stay suppress, and ask for their tiles of the next step. Returns how many words
+// their later words what those that stay suppress, and ask for their squares of the next step. Returns how many words
 // were walked before `most` boxes stay, and how many boxes stay in `kept`.
-template <int kOwn> __device__ int walk_words(const uint32_t* tiles, int count, int most, Walk& walk, int& kept) {
+template <int kOwn>
+__device__ int settle_words(const uint32_t* squares, int count, int most, Survivors& walk, int& kept) {
   const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32), words = (count + 31) / 32;
-  const auto tile = [&](int r, int v) { return tiles[16 * v * (v + 1) + 32 * r + lane]; };
-  uint32_t gone = warp + kTileWarps * lane == count / 32 ? kFullWarp << count % 32 : 0;  // of the lane-th own word
-  uint32_t diagonal = warp < words ? tile(warp, warp) : 0;  // of the own word that is settled next
-  uint32_t ahead[kOwn];                                     // the tiles of step r
+  const auto square = [&](int r, int v) { return squares[16 * v * (v + 1) + 32 * r + lane]; };
+  uint32_t gone = warp + kMatrixWarps * lane == count / 32 ? kFullWarp << count % 32 : 0;  // of the lane-th own word
+  uint32_t diagonal = warp < words ? square(warp, warp) : 0;  // of the own word that is settled next
+  uint32_t ahead[kOwn];                                       // the squares of step r
 #pragma unroll
   for (int k = 0; k < kOwn; ++k) {
-    const int v = warp + kTileWarps * k;
-    ahead[k] = v > 0 && v < words ? tile(0, v) : 0;
+    const int v = warp + kMatrixWarps * k;
+    ahead[k] = v > 0 && v < words ? square(0, v) : 0;
   }
   kept = 0;
   __syncthreads();  // an earlier walk's results are read no more
   for (int r = 0; r < words; ++r) {
-    if (warp == r % kTileWarps) {
+    if (warp == r % kMatrixWarps) {
       const uint32_t self = 1u << lane;
       const uint32_t gaps = __ballot_sync(kFullWarp, (diagonal & self) != 0);
-      const uint32_t out = __shfl_sync(kFullWarp, gone, r / kTileWarps) | gaps;
+      const uint32_t out = __shfl_sync(kFullWarp, gone, r / kMatrixWarps) | gaps;
       const uint32_t stay = first_bits(settle(out, diagonal & ~self), most - kept);
       if (lane == 0) walk.stays[r] = stay, walk.before[r] = kept;
-      if (r + kTileWarps < words) diagonal = tile(r + kTileWarps, r + kTileWarps);
+      if (r + kMatrixWarps < words) diagonal = square(r + kMatrixWarps, r + kMatrixWarps);
     }
     __syncthreads();
     const uint32_t stay = walk.stays[r];
@@ -116,10 +118,10 @@ template <int kOwn> __device__ int walk_words(const uint32_t* tiles, int count, 
     const uint32_t stays = (stay >> lane & 1) != 0 ? kFullWarp : 0;
 #pragma unroll
     for (int k = 0; k < kOwn; ++k) {
-      const int v = warp + kTileWarps * k;
+      const int v = warp + kMatrixWarps * k;
       if (v > r && v < words) {
         const uint32_t struck = or_over_warp(ahead[k] & stays);
-        ahead[k] = tile(r + 1, v);  // or, where v = r + 1, what nobody needs
+        ahead[k] = square(r + 1, v);  // or, where v = r + 1, what nobody needs
         if (lane == k) gone |= struck;
       }
     }
@@ -127,30 +129,30 @@ template <int kOwn> __device__ int walk_words(const uint32_t* tiles, int count, 
   return words;
 }
 
-// By a block of kTileThreads, for at most kWords words. Most problems have no more than 1024 boxes: few words, few
+// By a block of kMatrixThreads, for at most kWords words. Most problems have no more than 1024 boxes: few words, few
 // registers and few branches.
 template <int kWords>
-__device__ __forceinline__ int walk(const uint32_t* tiles, int count, int64_t most, Walk& walk, int& kept) {
+__device__ __forceinline__ int walk(const uint32_t* squares, int count, int64_t most, Survivors& walk, int& kept) {
   const int room = most < count ? int(most) : count;
   kept = 0;
   if (room == 0) return 0;
-  if (count <= 2 * kTileThreads) return walk_words<2>(tiles, count, room, walk, kept);
-  return walk_words<kWords / kTileWarps>(tiles, count, room, walk, kept);
+  if (count <= 2 * kMatrixThreads) return settle_words<2>(squares, count, room, walk, kept);
+  return settle_words<kWords / kMatrixWarps>(squares, count, room, walk, kept);
 }
 
-// By the whole grid: makes the tiles of all problems, tiles_of(words) each, and calls finish(problem) in the block that
-// makes the last of one. Each block has a run of tiles, the problems one after the other, so that at most two blocks
-// share the end of one. ordered(problem) are its boxes; `arrived` has a 0 for each problem.
+// By the whole grid: makes the squares of all problems, squares_of(words) each, and calls finish(problem) in the block
+// that makes the last of one. Each block has a run of squares, the problems one after the other, so that at most two
+// blocks share the end of one. ordered(problem) are its boxes; `arrived` has a 0 for each problem.
 template <typename C, typename F, typename G>
-__device__ void compare_all(int64_t problems, int64_t words, C threshold, Strip<C> (&strips)[kTileWarps],
-                            uint32_t* tiles, int32_t* arrived, const F& ordered, const G& finish) {
-  const int64_t each = tiles_of(words), total = problems * each;
+__device__ void compare_all(int64_t problems, int64_t words, C threshold, WarpBoxes<C> (&warp_boxes)[kMatrixWarps],
+                            uint32_t* squares, int32_t* arrived, const F& ordered, const G& finish) {
+  const int64_t each = squares_of(words), total = problems * each;
   const int64_t begin = total * blockIdx.x / gridDim.x, end = total * (blockIdx.x + 1) / gridDim.x;
-  for (int64_t t = begin + threadIdx.x / 32; t < end; t += kTileWarps) {
+  for (int64_t t = begin + threadIdx.x / 32; t < end; t += kMatrixWarps) {
     const int64_t problem = quotient(t, each);
-    const TilePlace at = tile_place(int(t - problem * each));
-    const Ordered<C> boxes = ordered(problem);
-    if (32 * at.v < boxes.count) compare_tile(boxes, threshold, at, strips[threadIdx.x / 32], tiles + 32 * t);
+    const SquareIndex at = square_index(int(t - problem * each));
+    const OrderedBoxes<C> boxes = ordered(problem);
+    if (32 * at.v < boxes.count) compare_square(boxes, threshold, at, warp_boxes[threadIdx.x / 32], squares + 32 * t);
   }
   for (int64_t problem = quotient(begin, each); problem * each < end; ++problem) {
     const int64_t from = higher(begin, problem * each), to = lower(end, (problem + 1) * each);

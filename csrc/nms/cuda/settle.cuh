@@ -1,7 +1,7 @@
 // Greedy suppression among 32 boxes, by one warp.
 #pragma once
 #include "nms/rule.h"
-#include "common/cuda/select_items.cuh"
+#include "common/cuda/select_sorted.cuh"
 
 namespace pyrcnn::nms {
 

@@ -9,19 +9,19 @@
 // stays in the L2 cache. Ranks are counted, each box against all, because that spreads too: a block that sorts alone
 // takes some 60 steps with a barrier each.
 #pragma once
-#include "nms_tiles.cuh"
+#include "pair_matrix.cuh"
 
 namespace pyrcnn::nms {
 
-template <typename T> struct AtOnce {
+template <typename T> struct NmsAtOnce {
   using C = compute_t<T>;
   Problem<T> p;
   int64_t first, images;  // those of this launch
   int words;
-  Corners<C>* boxes;  // [images, rows], by rank
-  int64_t* groups;    // likewise, or null
-  uint32_t* tiles;    // [images, tiles_of(words), 32]
-  int32_t* arrived;   // [images]: how many tiles are made
+  AlignedBox<C>* boxes;  // [images, rows], by rank
+  int64_t* groups;       // likewise, or null
+  uint32_t* squares;     // [images, squares_of(words), 32]
+  int32_t* arrived;      // [images]: how many squares are made
 };
 
 template <typename C> using ScoreKey = decltype(descending_key(C{}));
@@ -32,9 +32,9 @@ template <typename C> struct RankState {
   int sums[32];
 };
 
-// By one block: the ranks of rows 32 tile ... 32 tile + 31 among all rows of the image.
+// By one block: the ranks of rows 32 square ... 32 square + 31 among all rows of the image.
 template <typename T>
-__device__ void rank_rows(const AtOnce<T>& a, int64_t slot, int tile, RankState<compute_t<T>>& s) {
+__device__ void rank_rows(const NmsAtOnce<T>& a, int64_t slot, int square, RankState<compute_t<T>>& s) {
   using C = compute_t<T>;
   using Key = ScoreKey<C>;
   constexpr Key kNone = Key(-1);  // follows every score's key
@@ -44,7 +44,7 @@ __device__ void rank_rows(const AtOnce<T>& a, int64_t slot, int tile, RankState<
   };
   const Problem<T>& p = a.p;
   const int64_t image = a.first + slot;
-  const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32), rows = int(p.rows), row = 32 * tile + lane;
+  const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32), rows = int(p.rows), row = 32 * square + lane;
   const auto key_of = [&](int i) {
     return i < rows && p.competes(image, i) ? descending_key(C(p.scores[image * rows + i])) : kNone;
   };
@@ -53,25 +53,25 @@ __device__ void rank_rows(const AtOnce<T>& a, int64_t slot, int tile, RankState<
   for (int start = 0; start < rows; start += kRankKeys<C>) {
     const int size = rows - start < kRankKeys<C> ? (rows - start + 31) / 32 * 32 : kRankKeys<C>;
     __syncthreads();  // `s` is read no more
-    for (int i = int(threadIdx.x); i < size; i += kTileThreads) {
+    for (int i = int(threadIdx.x); i < size; i += kMatrixThreads) {
       s.keys[i] = key_of(start + i);
       competitors += s.keys[i] != kNone;
     }
     if (start == 0 && threadIdx.x < 32) s.ranks[threadIdx.x] = 0;
     __syncthreads();
-    for (int strip = warp; strip < size / 32; strip += kTileWarps) {  // 32 rows
+    for (int strip = warp; strip < size / 32; strip += kMatrixWarps) {  // 32 rows
       const int other = start / 32 + strip;
-      const Key bound = own + Key(other < tile);  // of equals the lower row goes first
+      const Key bound = own + Key(other < square);  // of equals the lower row goes first
 #pragma unroll 2
       for (int b = 0; b < 32; b += kAtOnce) {
         const Keys keys = *reinterpret_cast<const Keys*>(s.keys + 32 * strip + b);
 #pragma unroll
-        for (int k = 0; k < kAtOnce; ++k) before += keys.key[k] < bound + Key(other == tile && b + k < lane);
+        for (int k = 0; k < kAtOnce; ++k) before += keys.key[k] < bound + Key(other == square && b + k < lane);
       }
     }
   }
   atomicAdd(s.ranks + lane, before);
-  if (tile == 0) {
+  if (square == 0) {
     competitors = sum_over_block(competitors, s.sums);
     if (threadIdx.x == 0) p.competitors[image] = competitors;
   }
@@ -84,58 +84,59 @@ __device__ void rank_rows(const AtOnce<T>& a, int64_t slot, int tile, RankState<
   }
 }
 
-// By one block, when all tiles of the image are made.
-template <typename T> __device__ void keep_rows(const AtOnce<T>& a, int64_t slot, Walk& s) {
+// By one block, when all squares of the image are made.
+template <typename T> __device__ void keep_rows(const NmsAtOnce<T>& a, int64_t slot, Survivors& s) {
   const Problem<T>& p = a.p;
   const int64_t image = a.first + slot;
   int64_t* indices = p.indices + image * p.max_output;
   int kept = 0;
   const int words =
-      walk<kMostWords>(a.tiles + 32 * slot * tiles_of(a.words), int(p.competitors[image]), p.max_output, s, kept);
-  for (int i = int(threadIdx.x); i < 32 * words; i += kTileThreads) {
+      walk<kMostWords>(a.squares + 32 * slot * squares_of(a.words), int(p.competitors[image]), p.max_output, s, kept);
+  for (int i = int(threadIdx.x); i < 32 * words; i += kMatrixThreads) {
     const uint32_t word = s.stays[i / 32], before = word & ((1u << i % 32) - 1);
     if ((word >> i % 32 & 1) != 0) indices[s.before[i / 32] + __popc(before)] = p.row_at(image, i);
   }
-  for (int64_t n = kept + int64_t(threadIdx.x); n < p.max_output; n += kTileThreads) indices[n] = -1;
+  for (int64_t n = kept + int64_t(threadIdx.x); n < p.max_output; n += kMatrixThreads) indices[n] = -1;
   if (threadIdx.x == 0) p.counts[image] = kept;
 }
 
-template <typename T> __global__ void __launch_bounds__(kTileThreads, 1) at_once(const __grid_constant__ AtOnce<T> a) {
+template <typename T>
+__global__ void __launch_bounds__(kMatrixThreads, 1) at_once(const __grid_constant__ NmsAtOnce<T> a) {
   using C = compute_t<T>;
   __shared__ union Shared {
     RankState<C> rank;
-    Strip<C> strips[kTileWarps];
-    Walk walk;
+    WarpBoxes<C> warp_boxes[kMatrixWarps];
+    Survivors walk;
   } s;
   for (int64_t item = blockIdx.x; item < a.images * a.words; item += gridDim.x)
     rank_rows(a, item / a.words, int(item % a.words), s.rank);
-  for (int64_t i = blockIdx.x * int64_t(kTileThreads) + threadIdx.x; i < a.images; i += gridDim.x * kTileThreads)
+  for (int64_t i = blockIdx.x * int64_t(kMatrixThreads) + threadIdx.x; i < a.images; i += gridDim.x * kMatrixThreads)
     a.arrived[i] = 0;
   meet_whole_grid();
 
   const auto ordered = [&](int64_t slot) {
-    return Ordered<C>{a.boxes + slot * a.p.rows, a.groups ? a.groups + slot * a.p.rows : nullptr,
-                      int(a.p.competitors[a.first + slot]), false};
+    return OrderedBoxes<C>{a.boxes + slot * a.p.rows, a.groups ? a.groups + slot * a.p.rows : nullptr,
+                           int(a.p.competitors[a.first + slot]), false};
   };
-  compare_all(a.images, a.words, a.p.iou_threshold, s.strips, a.tiles, a.arrived, ordered,
+  compare_all(a.images, a.words, a.p.iou_threshold, s.warp_boxes, a.squares, a.arrived, ordered,
               [&](int64_t slot) { keep_rows(a, slot, s.walk); });
 }
 
 // p.rows <= kMostRows; sets the outputs. All images at once where their matrices fit into 32 MiB.
 template <typename T> void solve_at_once(const OnDevice& on, const Tensor& like, const Problem<T>& p) {
   using C = compute_t<T>;
-  AtOnce<T> a{};
+  NmsAtOnce<T> a{};
   a.p = p, a.words = int(ceil_div(p.rows, 32));
-  const int64_t each = tiles_of(a.words), batch = lower(p.images, higher<int64_t>(kMatrixBytes / (128 * each), 1));
-  const Tensor boxes = scratch_bytes(like, batch * p.rows * int64_t(sizeof(Corners<C>)));
+  const int64_t each = squares_of(a.words), batch = lower(p.images, higher<int64_t>(kMatrixBytes / (128 * each), 1));
+  const Tensor boxes = scratch_bytes(like, batch * p.rows * int64_t(sizeof(AlignedBox<C>)));
   const Tensor groups = scratch_bytes(like, p.groups ? batch * p.rows * 8 : 0);
-  const Tensor tiles = scratch_bytes(like, 128 * batch * each), arrived = scratch_bytes(like, 4 * batch);
-  a.boxes = mutable_data<Corners<C>>(boxes), a.groups = p.groups ? mutable_data<int64_t>(groups) : nullptr;
-  a.tiles = mutable_data<uint32_t>(tiles), a.arrived = mutable_data<int32_t>(arrived);
+  const Tensor squares = scratch_bytes(like, 128 * batch * each), arrived = scratch_bytes(like, 4 * batch);
+  a.boxes = mutable_data<AlignedBox<C>>(boxes), a.groups = p.groups ? mutable_data<int64_t>(groups) : nullptr;
+  a.squares = mutable_data<uint32_t>(squares), a.arrived = mutable_data<int32_t>(arrived);
   for (a.first = 0; a.first < p.images; a.first += batch) {
     a.images = lower(batch, p.images - a.first);
-    // Few tiles per block, so that they spread: a multiprocessor is busy with four.
-    launch_together(on, &at_once<T>, a.images * higher<int64_t>(a.words, ceil_div(each, 4)), kTileThreads, a);
+    // Few squares per block, so that they spread: a multiprocessor is busy with four.
+    launch_together(on, &at_once<T>, a.images * higher<int64_t>(a.words, ceil_div(each, 4)), kMatrixThreads, a);
   }
 }
 

@@ -4,8 +4,8 @@
 // walks down the matrix with one block per image and appends what stays. The number of launches depends on shapes
 // alone, and an image that is done leaves its launches at once: no host synchronisation.
 #pragma once
-#include "nms_problem.cuh"
-#include "nms_settle.cuh"
+#include "problem.cuh"
+#include "settle.cuh"
 
 namespace pyrcnn::nms {
 
@@ -13,7 +13,7 @@ constexpr int kChunk = 1024, kWords = kChunk / 32;
 constexpr int kCompareThreads = 256, kCompareWarps = kCompareThreads / 32;
 constexpr int64_t kMaxSplits = 64;  // blocks that share the kept boxes of one image
 
-template <typename C> struct Workspace {
+template <typename C> struct ChunkWorkspace {
   Box<C>* kept;          // [images of a batch, capacity]: boxes kept so far; unused when one chunk holds all rows
   int64_t* kept_groups;  // likewise
   int64_t capacity;
@@ -25,7 +25,7 @@ template <typename C> struct Workspace {
 
 // One warp, 32 x 32 pairs: rows 32 r + b against columns 32 v + lane.
 template <typename T>
-__device__ void compare_within(const Problem<T>& p, const Workspace<compute_t<T>>& w, int64_t image, int64_t slot,
+__device__ void compare_within(const Problem<T>& p, const ChunkWorkspace<compute_t<T>>& w, int64_t image, int64_t slot,
                                int64_t begin, int count, int r, int v) {
   using C = compute_t<T>;
   const int lane = int(threadIdx.x % 32), i = 32 * r + lane, j = 32 * v + lane;
@@ -34,7 +34,7 @@ __device__ void compare_within(const Problem<T>& p, const Workspace<compute_t<T>
                 row_j = p.row_at(image, begin + (j < count ? j : 0));
   const Box<C> box_i = p.box(image, row_i), box_j = p.box(image, row_j);
   const long long group_i = p.group(image, row_i), group_j = p.group(image, row_j);
-  const Pair<C> suppresses(p.iou_threshold);
+  const PairTest<C> suppresses(p.iou_threshold);
   uint32_t mine = 0;
   for (int b = 0; b < 32 && 32 * r + b < count; ++b) {
     const Box<C> box_b{__shfl_sync(kFullWarp, box_i.x1, b), __shfl_sync(kFullWarp, box_i.y1, b),
@@ -53,8 +53,8 @@ __device__ void compare_within(const Problem<T>& p, const Workspace<compute_t<T>
 
 // One block: 256 of the chunk's boxes against every `splits`-th run of 256 kept boxes.
 template <typename T>
-__device__ void compare_with_kept(const Problem<T>& p, const Workspace<compute_t<T>>& w, int64_t image, int64_t slot,
-                                  int64_t begin, int count, int part, int64_t split, int64_t splits) {
+__device__ void compare_with_kept(const Problem<T>& p, const ChunkWorkspace<compute_t<T>>& w, int64_t image,
+                                  int64_t slot, int64_t begin, int count, int part, int64_t split, int64_t splits) {
   using C = compute_t<T>;
   __shared__ Box<C> boxes[kCompareThreads];
   __shared__ int64_t groups[kCompareThreads];
@@ -62,7 +62,7 @@ __device__ void compare_with_kept(const Problem<T>& p, const Workspace<compute_t
   const int64_t row = p.row_at(image, begin + (j < count ? j : 0));
   const Box<C> box = p.box(image, row);
   const int64_t group = p.group(image, row), kept = p.counts[image];
-  const Pair<C> suppresses(p.iou_threshold);
+  const PairTest<C> suppresses(p.iou_threshold);
   bool done = j >= count, hit = false;
   for (int64_t start = split * kCompareThreads; start < kept; start += splits * kCompareThreads) {
     const int64_t left = kept - start;
@@ -82,16 +82,16 @@ __device__ void compare_with_kept(const Problem<T>& p, const Workspace<compute_t
 
 // grid (blocks for the pairs inside the chunk, then parts x splits for the kept boxes; images of the batch)
 template <typename T>
-__global__ void __launch_bounds__(kCompareThreads)
-    compare(const Problem<T> p, const Workspace<compute_t<T>> w, int64_t first_image, int64_t begin, int64_t splits) {
+__global__ void __launch_bounds__(kCompareThreads) compare(const Problem<T> p, const ChunkWorkspace<compute_t<T>> w,
+                                                           int64_t first_image, int64_t begin, int64_t splits) {
   const int64_t slot = blockIdx.y, image = first_image + slot;
   const int64_t left = p.competitors[image] - begin;
   if (left <= 0 || p.counts[image] >= p.max_output) return;
   const int count = left < w.chunk ? int(left) : w.chunk;
   const int inner = int(ceil_div(w.words * w.words, kCompareWarps)), block = int(blockIdx.x);
   if (block < inner) {
-    const int tile = block * kCompareWarps + int(threadIdx.x / 32);
-    if (tile < w.words * w.words) compare_within(p, w, image, slot, begin, count, tile / w.words, tile % w.words);
+    const int square = block * kCompareWarps + int(threadIdx.x / 32);
+    if (square < w.words * w.words) compare_within(p, w, image, slot, begin, count, square / w.words, square % w.words);
   } else {
     const int64_t index = block - inner;
     compare_with_kept(p, w, image, slot, begin, count, int(index / splits), index % splits, splits);
@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(kCompareThreads)
 // itself, then every later warp strikes out what those that stay suppress.
 template <typename T>
 __global__ void __launch_bounds__(kChunk)
-    unwind(const Problem<T> p, const Workspace<compute_t<T>> w, int64_t first_image, int64_t begin) {
+    unwind(const Problem<T> p, const ChunkWorkspace<compute_t<T>> w, int64_t first_image, int64_t begin) {
   __shared__ uint32_t stays[kWords];
   __shared__ int room;  // how many more boxes the image may keep
   const int64_t slot = blockIdx.x, image = first_image + slot, kept = p.counts[image];
@@ -150,7 +150,7 @@ __global__ void __launch_bounds__(kChunk)
 
 template <typename T> void suppress(const OnDevice& on, const Tensor& like, const Problem<T>& p) {
   using C = compute_t<T>;
-  Workspace<C> w{};
+  ChunkWorkspace<C> w{};
   w.chunk = p.rows < kChunk ? int(ceil_div(p.rows, 32) * 32) : kChunk;
   w.words = w.chunk / 32;
   const int64_t matrix_bytes = int64_t(w.words) * w.chunk * 4;

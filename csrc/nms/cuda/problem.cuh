@@ -3,7 +3,7 @@
 #include "common/cuda/cuda.cuh"
 #include "common/simd/sort.h"
 #include "nms/rule.h"
-#include "common/cuda/select_items.cuh"
+#include "common/cuda/select_sorted.cuh"
 
 namespace pyrcnn::nms {
 

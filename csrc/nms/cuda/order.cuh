@@ -3,7 +3,7 @@
 #pragma once
 #include <cub/device/device_radix_sort.cuh>
 
-#include "nms_problem.cuh"
+#include "problem.cuh"
 
 namespace pyrcnn::nms {
 
