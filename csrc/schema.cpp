@@ -1,5 +1,5 @@
-// Every native op, one line each: the table of contents. Defaults live in Python. An op whose name starts with an
-// underscore is called by another op's Python wrapper (a backward, say), never by users.
+// The signature of every native op. Defaults live in Python. Users do not call an op whose name starts with an
+// underscore: the Python wrapper of another op does, for example for its backward pass.
 #include <torch/csrc/stable/library.h>
 
 STABLE_TORCH_LIBRARY(pyrcnn, m) {
@@ -34,7 +34,7 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
       "nms_padded(Tensor boxes, Tensor scores, float iou_threshold, SymInt max_output, Tensor? groups, "
       "float score_threshold, Tensor? valid) -> (Tensor, Tensor)");
 
-  // whole tails of detectors
+  // the last stages of detectors
   m.def(
       "generate_proposals(Tensor[] objectness, Tensor[] deltas, Tensor[] cell_anchors, float[] strides, Tensor "
       "image_sizes, SymInt pre_nms_top_n, SymInt post_nms_top_n, float nms_threshold, float min_size, float[] weights, "
@@ -87,19 +87,13 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
       "_crop_and_resize_backward(Tensor grad, Tensor boxes, Tensor box_indices, SymInt images, SymInt height, "
       "SymInt width, bool channels_last) -> Tensor");
 
-  // pictures
+  // images
   m.def(
       "preprocess(Tensor[] images, SymInt[] heights, SymInt[] widths, SymInt height, SymInt width, float[] mean, "
       "float[] std, float shift, float white, bool legacy, bool bgr, bool pad_normalized, ScalarType dtype, "
       "bool channels_last) -> Tensor");
 
   // convolutions of optimized networks
-  m.def(
-      "_tile_conv2d(Tensor input, Tensor weight, Tensor bias, Tensor? other, SymInt outputs, int kernel, int stride, "
-      "int "
-      "padding, float low, float high) -> Tensor");
   m.def("_winograd_conv2d(Tensor input, Tensor weight, Tensor? bias, Tensor? other, float low, float high) -> Tensor");
   m.def("_conv_chains(Tensor[] inputs, Tensor[] weights, SymInt[] chains, float[] limits) -> Tensor[]");
-
-  // training
 }

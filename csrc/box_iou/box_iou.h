@@ -1,12 +1,12 @@
-// box_iou: the intersection over union of every box of one list with every box of another, and its gradient. The
-// arithmetic of one pair, and loops over it for CUDA.
+// box_iou: the intersection over union of every box of one list with every box of another, and its gradient. This file
+// has the arithmetic of one pair of boxes, and what a CUDA thread does with it.
 #pragma once
 #include "common/math/box.h"
 #include "common/math/quotient.h"
 
 namespace pyrcnn::box_iou {
 
-// As torchvision does, the corners of an intersection are subtracted in the boxes' own type T; all else is done in C.
+// Rounds the sides of an intersection to the boxes' own type T, as torchvision does. All else is computed in C.
 template <typename T> struct Rounded {
   using C = compute_t<T>;
   PYRCNN_HD Overlap<C> operator()(const Overlap<C>& o) const { return {C(T(o.w)), C(T(o.h))}; }
@@ -16,12 +16,12 @@ template <typename C, typename R> PYRCNN_HD C value(const Box<C>& a, const Box<C
   return over_union(area(rounded(overlap(a, b))), area_a, area_b);
 }
 
-// What a coordinate gets of the gradient to the lower of two; torch halves it between equals.
+// The gradient of min(mine, other) to `mine`. Equal coordinates get half each, as in torch.
 template <typename C> PYRCNN_HD C share_of_lower(C mine, C other, C grad) {
   return mine < other ? grad : (mine == other ? grad * 0.5f : C{});
 }
 
-// The gradient to b. An overlap of exactly 0 has one, as in torch; zero over zero gives NaN.
+// The gradient to b. An overlap of exactly 0 has a gradient, as in torch. Zero over zero gives NaN.
 template <typename C, typename R>
 PYRCNN_HD Box<C> gradient(const Box<C>& a, const Box<C>& b, C area_a, C area_b, C grad, R rounded) {
   const Overlap<C> o = rounded(overlap(a, b));
@@ -33,7 +33,7 @@ PYRCNN_HD Box<C> gradient(const Box<C>& a, const Box<C>& b, C area_a, C area_b, 
           share_of_lower(b.x2, a.x2, to_w) + by_w, share_of_lower(b.y2, a.y2, to_h) + by_h};
 }
 
-// N boxes against M in each of several images.
+// In each of `images` images, `first` boxes are compared with `second` boxes.
 struct Sizes {
   int64_t images, first, second;
 };
@@ -57,8 +57,8 @@ template <typename T> struct Forward {
   }
 };
 
-// The gradient to one box of the second list, summed in the order of the first. IoU is symmetric: for the first list
-// the two change places and `grad` is transposed.
+// The gradient to one box of the second list, summed in the order of the first list. IoU is symmetric, so the gradient
+// to the first list is the same with the lists exchanged and `grad` transposed.
 template <typename T> struct Backward {
   using C = compute_t<T>;
   const C* grad;    // [images, N, M]

@@ -33,7 +33,7 @@ inline Sizes check_arguments(const Tensor& boxes1, const Tensor& boxes2) {
   return s;
 }
 
-// run(kernel): loops over the pairs on one device and writes `result`.
+// run(kernel) loops over the pairs on one device and writes `result`.
 template <typename Run>
 void forward(const Tensor& boxes1, const Tensor& boxes2, const Sizes& sizes, Tensor& result, Run&& run) {
   const Tensor a = as_contiguous(boxes1), b = as_contiguous(boxes2);
@@ -43,7 +43,7 @@ void forward(const Tensor& boxes1, const Tensor& boxes2, const Sizes& sizes, Ten
   });
 }
 
-// run(kernel): loops over the boxes of the second list on one device. A gradient that is not needed is empty.
+// run(kernel) loops over the boxes of the second list on one device. A gradient that is not needed is an empty tensor.
 template <typename Run>
 std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& boxes1, const Tensor& boxes2, bool need_first,
                                     bool need_second, Run&& run) {

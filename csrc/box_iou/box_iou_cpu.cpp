@@ -1,3 +1,5 @@
+#include "common/cpu/parallel.h"
+#include "common/cpu/results.h"
 #include "box_iou_check.h"
 #include "box_iou_kernel.h"
 

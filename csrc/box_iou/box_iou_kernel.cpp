@@ -6,7 +6,7 @@ namespace pyrcnn::box_iou::PYRCNN_ISA {
 
 using namespace pyrcnn::PYRCNN_ISA;
 
-constexpr int kTile = 512;  // boxes of the second list whose packs stay in the first cache
+constexpr int kTile = 512;  // boxes of the second list whose packs stay in the L1 cache
 
 template <typename T> struct RoundedPack {
   using P = Pack<compute_t<T>>;
@@ -28,12 +28,12 @@ template <typename C> PYRCNN_HD Box<Pack<C>> broadcast_box(const Box<C>& b) {
   return {broadcast(b.x1), broadcast(b.y1), broadcast(b.x2), broadcast(b.y2)};
 }
 
-// Some boxes of the second list as packs; the last pack is filled up with empty boxes.
+// Up to kTile boxes of the second list as packs. Boxes of zeros fill the last pack.
 template <typename C> struct Tile {
   static constexpr int lanes = lanes_of<C>;
   Box<Pack<C>> boxes[kTile / lanes];
   Pack<C> areas[kTile / lanes];
-  int whole, rest;  // packs, and boxes in the one behind them
+  int whole, rest;  // full packs, and boxes in the pack after them
 
   template <typename T> PYRCNN_HD void load(const T* from, int64_t count) {
     whole = int(count) / lanes, rest = int(count) % lanes;
@@ -49,7 +49,7 @@ template <typename C> struct Tile {
   }
 };
 
-// The rows [begin, end) of all images' matrices.
+// Computes rows [begin, end) of the result, counted over all images.
 template <typename T> void rows(const Forward<T>& job, int64_t begin, int64_t end) {
   using C = compute_t<T>;
   constexpr int lanes = lanes_of<C>;
@@ -75,7 +75,7 @@ template <typename T> void rows(const Forward<T>& job, int64_t begin, int64_t en
   }
 }
 
-// The gradients to the boxes [begin, end) of all images' second lists.
+// Computes the gradients to boxes [begin, end) of the second lists, counted over all images.
 template <typename T> void columns(const Backward<T>& job, int64_t begin, int64_t end) {
   using C = compute_t<T>;
   constexpr int lanes = lanes_of<C>;

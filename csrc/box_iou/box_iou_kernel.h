@@ -1,6 +1,6 @@
 // The loops of box_iou_kernel.cpp, one version per instruction set.
 #pragma once
-#include "common/cpu/cpu.h"
+#include "common/cpu/kernel.h"
 #include "box_iou.h"
 
 namespace pyrcnn::box_iou {

@@ -4,14 +4,14 @@
 
 namespace pyrcnn::crop_and_resize {
 
-// Where a sample lies on one axis: between cells `low` and `high`, by `weight` towards `high`; low is -1 outside.
+// A sample on one axis: between cells `low` and `high`, with `weight` for `high`. low is -1 outside the map.
 template <typename C> struct Tap {
   int64_t low, high;
   C weight;
 };
 
-// P is the type of the boxes' arithmetic. The order of operations is TensorFlow's: in any other, samples that lie
-// exactly on the last row would flip to the outside. A NaN is outside.
+// P is the type of the boxes' arithmetic. The order of operations is TensorFlow's, because any other order would move
+// some samples on the last row to the outside. A NaN is outside.
 template <typename C, typename P> PYRCNN_HD Tap<C> tap(P start, P end, int64_t sample, int64_t samples, int64_t size) {
   const P last = P(size - 1);
   const P step = samples > 1 ? (end - start) * last / P(samples - 1) : P(0);
@@ -23,18 +23,17 @@ template <typename C, typename P> PYRCNN_HD Tap<C> tap(P start, P end, int64_t s
 
 template <typename C> PYRCNN_HD C blend(C from, C to, C weight) { return from + (to - from) * weight; }
 
-// The share of cell `cell` in a tap.
+// The weight of cell `cell` in a tap.
 template <typename C> PYRCNN_HD C share(const Tap<C>& t, int64_t cell) {
   if (t.low < 0) return C(0);
   return (t.low == cell ? C(1) - t.weight : C(0)) + (t.high == cell ? t.weight : C(0));
 }
 
-// The maps (or their gradient, in the compute type), the boxes and the crops of one call. Both 4-dimensional tensors
-// have one memory format; step_c and step_x tell which.
+// The feature maps (or their gradient), boxes and crops of one call. Maps and crops have the same memory format.
 template <typename T, typename B> struct Crops {
   using C = compute_t<T>;
   using P = compute_t<B>;
-  const B* boxes;         // [K, 4]: y1 x1 y2 x2, 1 being the last row or column
+  const B* boxes;         // [K, 4]: y1 x1 y2 x2; 1 is the last row or column
   const int64_t* images;  // [K]
   int64_t count, maps, channels, height, width, rows, columns;
   bool channels_last;

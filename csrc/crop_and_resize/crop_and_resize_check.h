@@ -25,7 +25,7 @@ inline void check_crops(const Tensor& features, const Tensor& boxes, const Tenso
   check(rows > 0 && columns > 0, "output_size must be positive, got (", rows, ", ", columns, ")");
 }
 
-// The gradient is gathered in the compute type.
+// The gradient is summed in the compute type.
 inline Tensor check_and_allocate_backward(const Tensor& grad, const Tensor& boxes, const Tensor& box_indices,
                                           int64_t images, int64_t height, int64_t width, bool channels_last) {
   check(grad.dim() == 4 && grad.size(0) == boxes.size(0), "grad must be [K, C, h, w], got ", shape(grad));
@@ -47,7 +47,7 @@ Crops<T, B> crops(const Tensor& features, const Tensor& crop, const Tensor& boxe
           compute_t<T>(outside)};
 }
 
-// f(Type<T>{}, Type<B>{}): T the maps' storage type, B the boxes'.
+// Calls f(Type<T>{}, Type<B>{}) with T the storage type of the maps and B that of the boxes.
 template <typename F> void dispatch(const Tensor& maps, const char* name, const Tensor& boxes, F&& f) {
   dispatch_floating(maps, name, [&](auto type) {
     if (boxes.scalar_type() == ScalarType::Float) return f(type, Type<float>{});

@@ -1,5 +1,8 @@
 #include <algorithm>
 
+#include "common/cpu/memory.h"
+#include "common/cpu/parallel.h"
+#include "common/cpu/results.h"
 #include "crop_and_resize_check.h"
 #include "crop_and_resize_kernel.h"
 
@@ -7,7 +10,7 @@ namespace pyrcnn::crop_and_resize {
 namespace {
 
 constexpr double kNanosecondsPerSample = 0.8;
-constexpr int64_t kChannelsAtOnce = 64;  // of the backward: what one step owns
+constexpr int64_t kChannelsAtOnce = 64;  // in the backward pass: channels that one step adds to
 
 template <typename T, typename B> void run(const Crops<T, B>& crops, const T* features, T* out) {
   using C = compute_t<T>;
@@ -48,8 +51,8 @@ template <typename T, typename B> void run(const Crops<T, B>& crops, const T* fe
   });
 }
 
-// Where NCHW maps are cropped so often that it pays, line_block<T> channels of a map are reordered first, and cropped
-// as NHWC is.
+// Whether to reorder NCHW maps, line_block<T> channels at a time, and to crop them as NHWC. This pays if the maps are
+// cropped often enough.
 template <typename T, typename B> bool tiles_pay(const Crops<T, B>& crops) {
   constexpr int64_t kTimesFaster = 4;
   const int64_t tasks = crops.maps * (crops.channels / line_block<T>);
@@ -98,7 +101,7 @@ template <typename T, typename B> void run_tiles(const Crops<T, B>& crops, const
   });
 }
 
-// Each step owns some channels of one image and adds the crops in order: the same sums for any number of threads.
+// Each step adds the crops in order to some channels of one image, so the sums do not depend on the number of threads.
 template <typename T, typename B> void run_backward(const Crops<T, B>& crops, const T* grad, compute_t<T>* sums) {
   using C = compute_t<T>;
   const int64_t map = crops.height * crops.width, crop = crops.rows * crops.columns, channels = crops.channels;

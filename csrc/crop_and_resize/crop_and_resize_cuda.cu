@@ -4,8 +4,8 @@
 namespace pyrcnn::crop_and_resize {
 namespace {
 
-// What part i of [n, channels, rows, columns] is, in the order of its memory: `width` channels of a pixel in NHWC, one
-// of them in NCHW.
+// Part i of [n, channels, rows, columns] in memory order. A part is `width` channels of a pixel in NHWC and one channel
+// of a pixel in NCHW.
 struct Place {
   int64_t n, c, y, x;
 };
@@ -19,7 +19,7 @@ __device__ Place place_of(int64_t i, int64_t channels, int64_t rows, int64_t col
   return {n, (channels_last ? a : b) * width, y, cell - y * columns};
 }
 
-// A part of the crops.
+// Computes a part of the crops.
 template <typename T, typename B, int width> struct Forward {
   using C = compute_t<T>;
   Crops<T, B> crops;
@@ -53,8 +53,8 @@ template <typename T, typename B, int width> struct Forward {
   }
 };
 
-// A part of the features' gradient: gathered from the crops in order, so without atomics and always the same sum.
-// A sample reaches a cell only if it lies within one cell of it, which leaves few rows and columns of each crop.
+// Computes a part of the features' gradient. It reads the crops in order, so it needs no atomics and its sums are
+// deterministic. A sample reaches only cells within a distance of one, so few rows and columns of each crop are read.
 template <typename T, typename B, int width> struct Backward {
   using C = compute_t<T>;
   using P = compute_t<B>;
@@ -62,7 +62,7 @@ template <typename T, typename B, int width> struct Backward {
   const T* grad;
   C* sums;
 
-  // Samples [from, to) that may touch `cell`, generously.
+  // Samples [from, to) include all that touch `cell`, and may include others.
   __device__ static void reach(P start, P end, int64_t samples, int64_t size, int64_t cell, int64_t& from,
                                int64_t& to) {
     from = 0, to = samples;

@@ -1,5 +1,5 @@
-// decode_anchors: every anchor of every level of a region proposal network, decoded and clipped, without an anchor ever
-// being stored. The geometry of one anchor, shared by CPU and CUDA.
+// decode_anchors: the decoded and clipped boxes of all anchors of a region proposal network. Anchors are never stored.
+// This file has the geometry of one anchor, for CPU and CUDA.
 #pragma once
 #include "common/math/box.h"
 #include "common/math/numbers.h"
@@ -14,7 +14,7 @@ template <typename T> struct Level {
   Numbers cell_anchors;  // [per_cell, 4]
   int64_t height, width, per_cell;
   int64_t image, channel, row, column;  // strides of deltas
-  int64_t first;                        // where its boxes begin in an image's
+  int64_t first;                        // index of its first box among those of an image
   C stride_y, stride_x;
 
   PYRCNN_HD int64_t cells() const { return height * width; }
@@ -32,15 +32,15 @@ template <typename C> struct Rules {
   PYRCNN_HD C width(int64_t n) const { return image_sizes.template at<C>(2 * n + 1); }
 };
 
-// On the CPU: a level's cell anchors, and after the last one the first ones again, as many as are decoded together.
-// Boxes in a row of memory, from any anchor on, so are a row of this, too.
+// On the CPU: a level's cell anchors, followed by the first kMore of them again. Boxes that are adjacent in the result
+// then have adjacent anchors here, whichever anchor they begin with.
 template <typename C> struct Anchors {
   static constexpr int64_t kMore = 16;
   const C* anchors;  // [per_cell + kMore, 4]
-  const C* cells;    // [per_cell + kMore, 4]: (x, 0, x, 0), how many cells further right
+  const C* cells;    // [per_cell + kMore, 4]: (x, 0, x, 0) for an anchor x cells to the right
 };
 
-// The box of anchor `a` of the cell (y, x) in image n.
+// Writes the box of anchor `a` of cell (y, x) in image n.
 template <typename T, typename C = compute_t<T>>
 PYRCNN_HD void decode_one(const Level<T>& l, const Rules<C>& rules, int64_t n, int64_t a, int64_t y, int64_t x) {
   const C shift_x = (C(x) + rules.offset) * l.stride_x, shift_y = (C(y) + rules.offset) * l.stride_y;

@@ -11,12 +11,12 @@ using Tensors = std::vector<Tensor>;
 using Reals = HeaderOnlyArrayRef<double>;
 
 struct Arguments {
-  Tensors deltas, cell_anchors;  // as the kernels read them; these own the copies, where copies were needed
+  Tensors deltas, cell_anchors;  // contiguous or NHWC, as the kernels need them; copies where the caller's were not
   Tensor image_sizes, boxes;
   std::vector<double> strides;
 };
 
-// allocate(like, sizes, dtype) makes the result on one device.
+// allocate(like, sizes, dtype) returns an uninitialized result on one device.
 template <typename Allocate>
 Arguments check_and_allocate(const Tensors& deltas, const Tensors& cell_anchors, Reals strides,
                              const Tensor& image_sizes, Reals weights, const Allocate& allocate) {

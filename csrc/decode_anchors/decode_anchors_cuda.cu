@@ -4,8 +4,8 @@
 namespace pyrcnn::decode_anchors {
 namespace {
 
-// One launch for all levels: i counts the boxes of an image level by level, and in a level as its deltas lie, so that
-// neighbouring threads read neighbouring deltas.
+// One launch serves all levels. i counts an image's boxes level by level and, within a level, in the memory order of
+// its deltas, so neighbouring threads read neighbouring deltas.
 template <typename T> struct Kernel {
   Level<T> levels[kMaxLevels];
   Rules<compute_t<T>> rules;

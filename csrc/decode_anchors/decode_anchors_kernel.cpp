@@ -6,13 +6,13 @@ namespace pyrcnn::decode_anchors::PYRCNN_ISA {
 
 using namespace pyrcnn::PYRCNN_ISA;
 
-// What every pack of an image's boxes needs, in variables of their own: the boxes that are written could be numbers of
-// Rules for all that the compiler knows, and it would read them again each time.
+// The constants of an image, in local variables. The compiler must assume that writing boxes changes Rules, and would
+// read them again for every pack.
 template <typename C> struct Decoder {
-  using Two = Twin<Pack<C>>;  // x and y, or xs and ys of some boxes and of those after them
+  using Two = Twin<Pack<C>>;  // NCHW: the xs and the ys of some boxes. NHWC: two packs of alternating xs and ys
   Change<Two> weights;
   Two cap, limit;
-  bool plain;  // all weights are 1: nothing is divided
+  bool plain;  // all weights are 1, so nothing is divided
   bool modest;
   PYRCNN_HD Decoder(const Rules<C>& rules, const Change<Two>& weights, const Two& limit)
       : weights(weights),
@@ -28,14 +28,14 @@ template <typename C> struct Decoder {
   }
 };
 
-// Box i to to[i * next]. Called with boxes whose lanes are in order.
+// Stores box i to to[i * next]. Lane i of each pack belongs to box i.
 template <typename C> PYRCNN_HD void store_boxes_apart(C* to, int64_t next, Box<Pack<C>> b) {
   constexpr int lanes = lanes_of<C>;
   if constexpr (lanes % 4 == 0) {
     struct Four {
       C corners[4];
     };
-    transpose_fours<C>(b.x1, b.y1, b.x2, b.y2);  // now pack k holds the boxes of the lanes k, k + 4, ...
+    transpose_fours<C>(b.x1, b.y1, b.x2, b.y2);  // now pack k holds the boxes of lanes k, k + 4, ...
     const Pack<C> rows[4] = {b.x1, b.y1, b.x2, b.y2};
 #pragma GCC unroll 16
     for (int i = 0; i < lanes; ++i) {
@@ -48,7 +48,7 @@ template <typename C> PYRCNN_HD void store_boxes_apart(C* to, int64_t next, Box<
   }
 }
 
-// NCHW: lanes are neighbouring cells of one anchor; their boxes lie per_cell apart.
+// NCHW: lanes are neighbouring cells of one anchor, whose boxes are per_cell apart. Returns how many cells it did.
 template <typename T>
 PYRCNN_HD int64_t row_of_planes(const Level<T>& l, const Rules<compute_t<T>>& rules, int64_t n, int64_t a, int64_t y) {
   using C = compute_t<T>;
@@ -76,7 +76,7 @@ PYRCNN_HD int64_t row_of_planes(const Level<T>& l, const Rules<compute_t<T>>& ru
   return x;
 }
 
-// NHWC: the deltas lie as the boxes do, and neighbouring boxes are decoded together.
+// NHWC: deltas and boxes have the same order, and neighbouring boxes are decoded together. Returns how many it did.
 template <typename T>
 PYRCNN_HD int64_t row_of_cells(const Level<T>& l, const Rules<compute_t<T>>& rules, const Anchors<compute_t<T>>& table,
                                int64_t n, int64_t y) {
@@ -102,7 +102,7 @@ PYRCNN_HD int64_t row_of_cells(const Level<T>& l, const Rules<compute_t<T>>& rul
   return i;
 }
 
-// The rows [begin, end) of a level's cells, counted over all images.
+// Decodes rows [begin, end) of a level's cells, counted over all images.
 template <typename T>
 void rows(const Level<T>& l, const Rules<compute_t<T>>& rules, const Anchors<compute_t<T>>& table, int64_t begin,
           int64_t end) {

@@ -1,6 +1,6 @@
 // The loops of decode_anchors_kernel.cpp, one version per instruction set.
 #pragma once
-#include "common/cpu/cpu.h"
+#include "common/cpu/kernel.h"
 #include "decode_anchors.h"
 
 namespace pyrcnn::decode_anchors {

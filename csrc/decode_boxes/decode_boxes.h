@@ -1,12 +1,12 @@
-// decode_boxes: deltas [..., 4] and anchors -> boxes [..., 4], and its gradient. One row and one anchor at a time; CPU
-// and CUDA loop over these.
+// decode_boxes: deltas [..., 4] and anchors -> boxes [..., 4], and its gradient. This file has the arithmetic of one
+// row and of one anchor, over which CPU and CUDA loop.
 #pragma once
 #include "common/math/box.h"
 #include "common/math/pairing.h"
 
 namespace pyrcnn::decode_boxes {
 
-// Clipped to an image; a NaN stays a NaN, because it is never the first of the two.
+// Clips to [0, limit]. A NaN stays a NaN, because lower() and higher() return their second argument then.
 template <typename C> PYRCNN_HD Span<C> clip_or_nan(const Span<C>& s, C limit) {
   const C zero{};
   return {lower(limit, higher(zero, s.low)), lower(limit, higher(zero, s.high))};
@@ -38,7 +38,7 @@ template <typename T, typename TA> struct Kernel {
   }
 };
 
-// One axis of the gradient: `low` and `high` are the gradients of x1 and x2 (or y1 and y2).
+// One axis of the gradient. `low` and `high` are the gradients of x1 and x2 (or y1 and y2).
 template <typename C> struct AxisGradient {
   C shift, size, low, high;
 };
@@ -48,7 +48,7 @@ template <typename C> PYRCNN_HD AxisGradient<C> axis_gradient(C low, C high, C s
   return {centre * extent, size > cap ? C(0) : half * scale * extent, centre - to_extent, to_extent};
 }
 
-// The gradient to every row of one anchor, and their sum to the anchor, always in the same order.
+// The gradients to all rows of one anchor, and to the anchor, which is a sum over its rows in a fixed order.
 template <typename T, typename TA> struct Backward {
   using C = compute_t<TA>;
   const TA* grad;

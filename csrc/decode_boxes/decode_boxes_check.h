@@ -7,7 +7,7 @@
 
 namespace pyrcnn::decode_boxes {
 
-// `boxes` is the result to be, of the shape of `deltas` and the dtype of the anchors. run(kernel): loops over the rows
+// `boxes` is the uninitialized result: the shape of `deltas`, the dtype of `anchors`. run(kernel) loops over the rows
 // on one device.
 template <typename Run>
 Tensor forward(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weights weights, double clip, Weights size,
@@ -33,7 +33,7 @@ Tensor forward(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weig
   return boxes;
 }
 
-// run(kernel): loops over the anchors on one device.
+// run(kernel) loops over the anchors on one device.
 template <typename Run>
 std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& deltas, const Tensor& anchors, int64_t repeat,
                                     Weights weights, double clip, bool need_anchors, Run&& run) {

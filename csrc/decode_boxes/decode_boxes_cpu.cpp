@@ -1,4 +1,5 @@
-#include "common/cpu/cpu.h"
+#include "common/cpu/parallel.h"
+#include "common/cpu/results.h"
 #include "decode_boxes_check.h"
 #include "decode_boxes_kernel.h"
 

@@ -17,7 +17,7 @@ template <bool kModest, typename K> PYRCNN_HD void decode_rows(const K& k, int64
   const Two cap = both(broadcast(k.cap)), limit = both(alternate(k.width, k.height));
   const Change<Two> weights{both(alternate(k.weights[0], k.weights[1])), both(alternate(k.weights[2], k.weights[3]))};
   const bool clipped = k.clipped;
-  bool plain = true;  // nothing is divided
+  bool plain = true;  // all weights are 1, so nothing is divided
   for (const C weight : k.weights) plain = plain && weight == C(1);
   paired_rows<2>(k, begin, end, [&](int64_t i, const typename K::Anchor* anchors) {
     const Span<Two> d = load_twin_spans<C>(deltas + 4 * i);

@@ -1,4 +1,4 @@
-// decode_centers: peaks and the size and offset maps -> boxes (Zhou et al. 2019, section 4). One box per call.
+// decode_centers: boxes from peaks and from the size and offset maps (Zhou et al. 2019, section 4). One box per call.
 #pragma once
 #include "common/math/box.h"
 #include "common/math/quotient.h"

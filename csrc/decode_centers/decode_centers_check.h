@@ -13,7 +13,7 @@ inline void check_cells(const char* name, const Tensor& cells, const Tensor& siz
   check_same_device(name, cells, "size", size);
 }
 
-// Boxes are in the compute type: a bfloat16 cannot hold a pixel coordinate beyond 256.
+// Boxes have the compute type, because bfloat16 does not hold all integers above 256.
 inline Tensor check_and_allocate(const Tensor& ys, const Tensor& xs, const Tensor& size, const Tensor& offset) {
   check(size.dim() == 4 && size.size(1) == 2, "size must be [N, 2, H, W], got ", shape(size));
   check(offset.sizes().equals(size.sizes()), "offset must be ", shape(size), " as size is, got ", shape(offset));

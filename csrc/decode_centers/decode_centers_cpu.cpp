@@ -1,4 +1,4 @@
-#include "common/cpu/cpu.h"
+#include "common/cpu/parallel.h"
 #include "decode_centers_check.h"
 
 namespace pyrcnn::decode_centers {

@@ -1,5 +1,6 @@
 #include <cstring>
 
+#include "common/cpu/parallel.h"
 #include "draw_gaussians_check.h"
 #include "draw_gaussians_kernel.h"
 
@@ -9,7 +10,7 @@ namespace {
 constexpr double kNanosecondsPerCell = 0.3;
 constexpr int64_t kBand = 32;  // rows of a channels_last map that one step draws
 
-// Each step owns a stretch of memory: zeroes it, then draws into it while it is in the cache.
+// Each step sets one part of the maps to zero and then draws into it while it is in the cache.
 template <typename T> void run(const Inputs& in, Tensor& maps, bool channels_last) {
   using C = compute_t<T>;
   const Objects<T> objects = pyrcnn::draw_gaussians::objects<T>(in, maps);

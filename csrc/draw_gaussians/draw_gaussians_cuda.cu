@@ -1,5 +1,5 @@
-// One launch, no atomics: a block owns a tile of one map, finds the objects that reach it, and every thread takes the
-// maximum over them for its cells.
+// One launch. A block computes a tile of one map: it finds the objects that reach the tile, and every thread takes the
+// maximum over them for its cells. No atomic touches the maps.
 #include "common/cuda/cuda.cuh"
 #include "draw_gaussians_check.h"
 
@@ -12,7 +12,7 @@ constexpr int kRowsAtOnce = kThreads / kTileWidth, kCellsPerThread = kTileHeight
 template <typename T> struct Tiles {
   Objects<T> objects;
   T* maps;
-  int64_t across, down, count;  // tiles per map, tiles in all
+  int64_t across, down, count;  // tiles of a map in both directions, and of all maps
   int64_t step_n, step_c, step_y, step_x;
 };
 
@@ -29,7 +29,7 @@ template <typename T> __global__ void __launch_bounds__(kThreads, 1) draw(const 
     const int64_t top = (row - map * tiles.down) * kTileHeight;
     const int64_t x = left + column;
     C values[kCellsPerThread] = {};
-    for (int64_t base = 0; base < objects.count; base += kThreads) {  // the same trips for every thread
+    for (int64_t base = 0; base < objects.count; base += kThreads) {  // equally often in all threads, for the barriers
       if (threadIdx.x == 0) found_count = 0;
       __syncthreads();
       const int64_t i = base + threadIdx.x;
@@ -37,7 +37,7 @@ template <typename T> __global__ void __launch_bounds__(kThreads, 1) draw(const 
         const Gaussian<C> g = objects(n * objects.count + i);
         const bool reaches =
             !g.empty() && g.top < top + kTileHeight && g.bottom > top && g.left < left + kTileWidth && g.right > left;
-        if (reaches) found[atomicAdd(&found_count, 1)] = g;  // in any order: a maximum does not care
+        if (reaches) found[atomicAdd(&found_count, 1)] = g;  // the order does not change a maximum
       }
       __syncthreads();
       for (int k = 0; k < found_count; ++k) {
@@ -50,7 +50,7 @@ template <typename T> __global__ void __launch_bounds__(kThreads, 1) draw(const 
           if (y >= g.top && y < g.bottom) values[r] = higher(across * (g.weight * g.along_y(y)), values[r]);
         }
       }
-      __syncthreads();  // before the list is emptied again
+      __syncthreads();  // before thread 0 empties the list
     }
 #pragma unroll
     for (int r = 0; r < kCellsPerThread; ++r) {

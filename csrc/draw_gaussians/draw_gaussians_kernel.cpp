@@ -5,7 +5,7 @@
 namespace pyrcnn::draw_gaussians::PYRCNN_ISA {
 using namespace pyrcnn::PYRCNN_ISA;
 
-// exp(a + b) = exp(a) * exp(b): one exponential per row and column rather than per cell.
+// exp(a + b) = exp(a) * exp(b), so one exponential per row and per column is enough.
 template <typename T>
 void raise(const Gaussian<compute_t<T>>& g, T* plane, int64_t width, int64_t step, int64_t top, int64_t bottom,
            compute_t<T>* scratch) {

@@ -1,5 +1,5 @@
-// encode_boxes: boxes [..., 4] and anchors -> deltas [..., 4], and its gradient. One row and one anchor at a time; CPU
-// and CUDA loop over these.
+// encode_boxes: boxes [..., 4] and anchors -> deltas [..., 4], and its gradient. This file has the arithmetic of one
+// row and of one anchor, over which CPU and CUDA loop.
 #pragma once
 #include "common/math/box.h"
 #include "common/math/pairing.h"
@@ -25,8 +25,8 @@ template <typename T, typename TA> struct Kernel {
   }
 };
 
-// One axis of the gradient: `shift` and `size` are the gradients of dx and dw (or dy and dh), already times the
-// weights; box and anchor go from *_low to *_high.
+// One axis of the gradient. `shift` and `size` are the gradients of dx and dw (or dy and dh), multiplied by the
+// weights. Box and anchor extend from *_low to *_high.
 template <typename C> struct AxisGradient {
   C box_low, box_high, anchor_low, anchor_high;
 };
@@ -38,7 +38,7 @@ PYRCNN_HD AxisGradient<C> axis_gradient(C shift, C size, C box_low, C box_high, 
   return {to_centre - to_box, to_centre + to_box, -to_centre - to_extent, to_extent - to_centre};
 }
 
-// The gradient to every row of one anchor, and their sum to the anchor, always in the same order.
+// The gradients to all rows of one anchor, and to the anchor, which is a sum over its rows in a fixed order.
 template <typename T, typename TA> struct Backward {
   using C = compute_t<TA>;
   const TA* grad;

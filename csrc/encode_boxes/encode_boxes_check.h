@@ -7,7 +7,7 @@
 
 namespace pyrcnn::encode_boxes {
 
-// `deltas` is the result to be, of the shape of `boxes` and the dtype of the anchors. run(kernel): loops over the rows
+// `deltas` is the uninitialized result: the shape of `boxes`, the dtype of `anchors`. run(kernel) loops over the rows
 // on one device.
 template <typename Run>
 Tensor forward(const Tensor& boxes, const Tensor& anchors, int64_t repeat, Weights weights, Tensor deltas, Run&& run) {
@@ -26,7 +26,7 @@ Tensor forward(const Tensor& boxes, const Tensor& anchors, int64_t repeat, Weigh
   return deltas;
 }
 
-// run(kernel): loops over the anchors on one device.
+// run(kernel) loops over the anchors on one device.
 template <typename Run>
 std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& boxes, const Tensor& anchors, int64_t repeat,
                                     Weights weights, bool need_anchors, Run&& run) {

@@ -1,4 +1,5 @@
-#include "common/cpu/cpu.h"
+#include "common/cpu/parallel.h"
+#include "common/cpu/results.h"
 #include "encode_boxes_check.h"
 #include "encode_boxes_kernel.h"
 

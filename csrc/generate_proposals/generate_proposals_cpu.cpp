@@ -1,4 +1,5 @@
 // One task per image and level: select the best anchors, decode only those, suppress. Then one merge per image.
+#include "common/cpu/parallel.h"
 #include "common/simd/select.h"
 #include "nms/cpu/suppress.h"
 #include "generate_proposals_check.h"

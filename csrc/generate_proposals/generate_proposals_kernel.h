@@ -1,6 +1,6 @@
 // The loops of generate_proposals_kernel.cpp, one version per instruction set.
 #pragma once
-#include "common/cpu/cpu.h"
+#include "common/cpu/kernel.h"
 #include "generate_proposals.h"
 
 namespace pyrcnn::generate_proposals {

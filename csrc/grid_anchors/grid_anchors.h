@@ -1,4 +1,4 @@
-// grid_anchors: the anchors of one feature map, [H * W * A, 4], cell by cell with the anchor fastest.
+// grid_anchors: the anchors of one feature map, [H * W * A, 4], cell by cell and anchor by anchor within a cell.
 #pragma once
 #include "common/math/quotient.h"
 

@@ -5,7 +5,7 @@
 
 namespace pyrcnn::grid_anchors {
 
-// run(cells, kernel): loops over the cells on one device.
+// run(cells, kernel) loops over the cells on one device.
 template <typename Run>
 Tensor forward(const Tensor& cell_anchors, int64_t height, int64_t width, double stride_y, double stride_x,
                double offset, Run&& run) {

@@ -1,4 +1,4 @@
-#include "common/cpu/cpu.h"
+#include "common/cpu/parallel.h"
 #include "grid_anchors_check.h"
 
 namespace pyrcnn::grid_anchors {

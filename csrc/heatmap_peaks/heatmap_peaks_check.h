@@ -1,6 +1,6 @@
 // The arguments and results of heatmap_peaks, for both devices.
 #pragma once
-#include "common/cpu/fresh.h"
+#include "common/cpu/results.h"
 #include "heatmap_peaks.h"
 
 namespace pyrcnn::heatmap_peaks {

@@ -1,5 +1,6 @@
 #include <memory>
 
+#include "common/cpu/parallel.h"
 #include "find_peaks.h"
 #include "finder.h"
 

@@ -1,6 +1,6 @@
 // The scan of heatmap_peaks_kernel.cpp, one version per instruction set.
 #pragma once
-#include "common/cpu/cpu.h"
+#include "common/cpu/kernel.h"
 #include "heatmap_peaks.h"
 
 namespace pyrcnn::heatmap_peaks {

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "common/cpu/cpu.h"
+#include "common/cpu/parallel.h"
 #include "match_boxes_check.h"
 #include "match_boxes_kernel.h"
 

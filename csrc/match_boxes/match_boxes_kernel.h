@@ -1,6 +1,6 @@
 // The loops of match_boxes_kernel.cpp, one version per instruction set.
 #pragma once
-#include "common/cpu/cpu.h"
+#include "common/cpu/kernel.h"
 #include "match_boxes_loops.h"
 
 namespace pyrcnn::match_boxes {

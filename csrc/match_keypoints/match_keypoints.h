@@ -1,6 +1,6 @@
-// match_keypoints: every detection's joints, each regressed from the detection's centre and then moved to the best peak
-// of the joint's own map, if one is near enough (Zhou et al. 2019, section 4, with the rules of TensorFlow's
-// CenterNet).
+// match_keypoints: the keypoints (joints) of every detection. A joint is regressed from the detection's centre. It then
+// moves to the best peak of its own heatmap if one is near enough (Zhou et al. 2019, section 4, with the rules of
+// TensorFlow's CenterNet).
 #pragma once
 #include "common/math/box.h"
 #include "common/math/exp.h"
@@ -8,7 +8,7 @@
 
 namespace pyrcnn::match_keypoints {
 
-// How candidates are ranked; the last three score them by closeness too.
+// How candidates are ranked: by distance alone, or by score and distance.
 enum class Ranking { kDistance, kScoreByDistance, kScoreByScaledDistance, kGaussian };
 
 struct Strides {
@@ -18,8 +18,8 @@ struct Strides {
 PYRCNN_HD float root(float x) { return ::sqrtf(x); }
 PYRCNN_HD double root(double x) { return ::sqrt(x); }
 
-// The radius of a box of this size as the reference draws it (its quadratics keep CenterNet's division by 2 instead of
-// by 2a), and from it the deviation of the Gaussian.
+// The standard deviation of a box's Gaussian, from its radius. The radius has CenterNet's division by 2 where the
+// quadratic formula has 2a.
 template <typename C> PYRCNN_HD C half_root(C a, C b, C c) { return (root(b * b - C(4) * a * c) - b) / C(2); }
 template <typename C> PYRCNN_HD C sigma_of(C height, C width) {
   const C overlap = C(0.7), sum = height + width, area = height * width;
@@ -34,14 +34,15 @@ template <typename C> struct Rules {
   C distance_offset, score_threshold, box_scale, max_distance, unmatched_score;
 };
 
-// What one joint of one detection looks for; all in cells. P is C, a pack of it, or a pointer to numbers in a row.
+// Where one joint of one detection searches, in cells. P is C, a pack of it, or a pointer to an array.
 template <typename P> struct Search {
-  P y, x;                  // regressed
-  Box<P> area;             // a candidate must lie in it and within `reach`
-  P reach, addend, sigma;  // rank = score / (distance + addend), or score * exp(-distance^2 / (2 sigma^2))
+  P y, x;           // the regressed joint
+  Box<P> area;      // a candidate must lie in it
+  P reach;          // a candidate must be as near as this
+  P addend, sigma;  // rank = score / (distance + addend), or score * exp(-distance^2 / (2 sigma^2))
 };
 
-// What all joints of a detection at cell (y, x) share: their own displacement and spread are still to be applied.
+// The search around the centre (y, x) of a detection. The caller adds each joint's displacement and spread.
 template <typename C> PYRCNN_HD Search<C> search(C y, C x, const Box<C>* box, const Rules<C>& rules) {
   constexpr C kFar = C(1e30);
   Search<C> s{y, x, {-kFar, -kFar, kFar, kFar}, kFar, rules.distance_offset, C(1)};
@@ -66,8 +67,8 @@ template <typename C> struct Joint {
   C y, x, score;
 };
 
-// The joint when candidate (y, x, score) ranked first with `rank` and `nearest` is the distance to the nearest one. A
-// score below 0 says that there was no candidate.
+// The joint, given the best candidate, its `rank`, and the distance to the nearest candidate. A candidate whose score
+// is below 0 means that there was none.
 template <typename P, typename C>
 PYRCNN_HD Joint<P> settle(const Search<P>& s, const Rules<C>& rules, Joint<P> candidate, P rank, P nearest) {
   if (rules.ranking == Ranking::kGaussian) candidate.score = rank;
@@ -84,7 +85,7 @@ template <typename T> struct Maps {
   const int64_t *ys, *xs;        // detections [N, K]
   const T *regression, *offset;  // [N, 2J, H, W] and [N, 2J or 2, H, W], (y, x) pairs
   const C* boxes;                // [N, K, 4] in input pixels, or null
-  Numbers image_sizes;           // [N, 2] (h, w), or null: joints are clipped to it, and those outside lose their score
+  Numbers image_sizes;           // [N, 2] (h, w), or null. Joints are clipped to it; outside it their score is 0
   const C* spreads;              // [J] or null
   const C* candidate_scores;     // [N, J, M], descending
   const int64_t *candidate_ys, *candidate_xs;
@@ -92,10 +93,10 @@ template <typename T> struct Maps {
   Strides of_regression, of_offset;
   int64_t detections, joints, candidates, height, width;
   C stride;
-  bool own_offsets;  // a pair of offsets per joint
+  bool own_offsets;  // each joint has its own two offset channels
   Rules<C> rules;
 
-  // What all joints of a detection share.
+  // The search around the centre of a detection.
   PYRCNN_HD Search<C> search_around(int64_t n, int64_t detection) const {
     const int64_t i = n * detections + detection;
     const C y = C(ys[i]), x = C(xs[i]);
@@ -104,7 +105,7 @@ template <typename T> struct Maps {
                      boxes[4 * i + 3] / stride};
     return search(y, x, &box, rules);
   }
-  // The regression of a detection's first joint, or null where it lies outside the map: that is a displacement of 0.
+  // The regression of a detection's first joint. Null if the centre is outside the map; the displacement is 0 then.
   PYRCNN_HD const T* regression_of(int64_t n, int64_t detection) const {
     const int64_t i = n * detections + detection, y = ys[i], x = xs[i];
     if (!(y >= 0 && y < height && x >= 0 && x < width)) return nullptr;
@@ -119,12 +120,12 @@ template <typename T> struct Maps {
     return s;
   }
 
-  // The offset of a joint's candidate in a cell, of which y and x are of_offset.c apart.
+  // The offset of a joint's candidate in a cell: y, and of_offset.c further x.
   PYRCNN_HD const T* offset_at(int64_t n, int64_t joint, int64_t y, int64_t x) const {
     return offset + n * of_offset.n + y * of_offset.y + x * of_offset.x + (own_offsets ? 2 * joint : 0) * of_offset.c;
   }
 
-  // Candidate `m` of a joint; of score 0 if it does not count.
+  // Candidate `m` of a joint. Its score is 0 if it is below the threshold.
   PYRCNN_HD Joint<C> candidate(int64_t n, int64_t joint, int64_t m) const {
     const int64_t i = (n * joints + joint) * candidates + m, y = candidate_ys[i], x = candidate_xs[i];
     const C score = candidate_scores[i];
@@ -145,14 +146,14 @@ template <typename T> struct Maps {
   }
 };
 
-// The detections of one image, as far as their joints share what they look for, in rows of a multiple of 32 numbers.
+// What the joints of a detection share, for all detections of one image, in arrays padded to a multiple of 32.
 template <typename T> struct Detections {
   const T** regressions;         // Maps::regression_of
   Search<compute_t<T>*> around;  // Maps::search_around
 };
 
-// A joint's candidates in one image, best first, as far as they count: their cells and scores, and where their offsets
-// lie, of which y and x are Maps::of_offset.c apart.
+// The candidates of one joint in one image that reach the threshold, best first: their cells, scores, and pointers to
+// their offsets as from Maps::offset_at.
 template <typename T> struct Candidates {
   using C = compute_t<T>;
   C *ys, *xs, *scores;

@@ -1,5 +1,6 @@
 // The arguments of match_keypoints, checked once for both devices.
 #pragma once
+#include "common/cpu/results.h"
 #include "common/tensor.h"
 #include "heatmap_peaks/heatmap_peaks_check.h"
 #include "match_keypoints.h"
@@ -28,7 +29,7 @@ struct Outputs {
   Tensor keypoints, scores;
 };
 
-// Lowers the candidates to what a map can have.
+// Checks the arguments and limits `o.candidates` to the cells of a map.
 inline Outputs check_and_allocate(const Inputs& in, Options& o) {
   const Tensor& heat = in.heatmap;
   check(heat.dim() == 4, "heatmap must be [N, J, H, W], got ", shape(heat));
@@ -78,8 +79,8 @@ inline Outputs check_and_allocate(const Inputs& in, Options& o) {
   return {fresh_like(heat, {n, k, joints, 2}, dtype), fresh_like(heat, {n, k, joints}, dtype)};
 }
 
-// Contiguous inputs; the maps keep their strides.
-inline Inputs prepared(const Inputs& in) {
+// Makes all inputs but the maps contiguous.
+inline Inputs make_contiguous(const Inputs& in) {
   const auto plain = [](const Tensor& t) { return as_contiguous(t); };
   Inputs ready = in;
   ready.ys = plain(in.ys), ready.xs = plain(in.xs);
@@ -90,8 +91,8 @@ inline Inputs prepared(const Inputs& in) {
 
 inline Strides strides(const Tensor& t) { return {t.stride(0), t.stride(1), t.stride(2), t.stride(3)}; }
 
-// `in` prepared; `peaks` may be null where the candidates come another way; `spreads` holds the options' in the compute
-// type, where the kernel can read them.
+// `in` is from make_contiguous(). `peaks` is null if the candidates do not come from find_peaks(). `spreads` are those
+// of `o` in the compute type, in memory that the kernel can read, or null.
 template <typename T>
 Maps<T> maps(const Inputs& in, const Options& o, const heatmap_peaks::Peaks* peaks, const Outputs& out,
              const compute_t<T>* spreads) {

@@ -1,3 +1,4 @@
+#include "common/cpu/parallel.h"
 #include "heatmap_peaks/find_peaks.h"
 #include "heatmap_peaks/finder.h"
 #include "match_keypoints_check.h"
@@ -6,9 +7,10 @@
 namespace pyrcnn::match_keypoints {
 namespace {
 
-constexpr double kNanosecondsPerJoint = 20, kNanosecondsPerPair = 0.15;  // a detection's joint, and each candidate
+constexpr double kNanosecondsPerJoint = 20;   // of one detection
+constexpr double kNanosecondsPerPair = 0.15;  // a joint of one detection, and one of its candidates
 
-// What the joints of every detection share.
+// Storage for the Detections of all images.
 template <typename T> class Around {
   using C = compute_t<T>;
 
@@ -42,21 +44,19 @@ template <typename T> class Around {
   std::vector<C> fields_;
 };
 
-// What match() reads of a joint's offsets and regressions is asked for long before: in NCHW each number lies in a line
-// of its own, mostly outside the caches.
-
-// The candidates of one joint at a time.
-template <typename T> class Listed {
+// Storage for the Candidates of one joint. Their offsets are prefetched long before match() reads them, because in NCHW
+// each number is in a cache line of its own, mostly outside the caches.
+template <typename T> class CandidateList {
   using C = compute_t<T>;
 
  public:
-  explicit Listed(int64_t most)
+  explicit CandidateList(int64_t most)
       : numbers_(3 * most),
         offsets_(most),
         all_{numbers_.data(), numbers_.data() + most, numbers_.data() + 2 * most, offsets_.data(), 0} {}
   const Candidates<T>& all() const { return all_; }
   void clear() { all_.count = 0; }
-  // Called in descending order of scores; false for the first candidate that does not count.
+  // Must be called in descending order of scores. Returns false if the score is below the threshold.
   bool add(const Maps<T>& maps, int64_t n, int64_t joint, C score, int64_t y, int64_t x) {
     if (!(score >= maps.rules.score_threshold && score > 0)) return false;
     const int64_t m = all_.count++;
@@ -72,8 +72,9 @@ template <typename T> class Listed {
   Candidates<T> all_;
 };
 
-// Inlined, because GCC takes a call of a function that does nothing else for one without effect and drops it.
-template <typename T> PYRCNN_HD void expect(const Maps<T>& maps, const Detections<T>& detections, int64_t joint) {
+// Prefetches a joint's regressions. Must be inlined: GCC removes calls of a function that only prefetches.
+template <typename T>
+PYRCNN_HD void prefetch_regressions(const Maps<T>& maps, const Detections<T>& detections, int64_t joint) {
   const int64_t step = maps.of_regression.c;
   for (int64_t i = 0; i < maps.detections; ++i) {
     const T* r = detections.regressions[i];
@@ -82,11 +83,10 @@ template <typename T> PYRCNN_HD void expect(const Maps<T>& maps, const Detection
   }
 }
 
-// The joints' maps one by one, if they lie so in memory: the peaks of one are found while what the joint before reads
-// is on its way from memory.
+// In NCHW, finds the peaks of one joint while the prefetched numbers of the joint before come from memory.
 template <typename T> void run(const Inputs& inputs, const Options& o, const Outputs& out) {
   using C = compute_t<T>;
-  const Inputs in = prepared(inputs);
+  const Inputs in = make_contiguous(inputs);
   const Tensor heatmap = dense(in.heatmap);
   const bool by_joint = !is_channels_last(heatmap) && heatmap.numel() > 0 && o.candidates > 0;
   std::optional<heatmap_peaks::Peaks> peaks;
@@ -104,13 +104,14 @@ template <typename T> void run(const Inputs& inputs, const Options& o, const Out
   const double finding = by_joint ? double(cells) * heatmap_peaks::kNanosecondsPerCell : 0;
   parallel(images * maps.joints, cost + finding, [&](int64_t begin, int64_t end) {
     heatmap_peaks::Finder<T> finder(map, maps.candidates, 1, by_joint ? cells : 0, o.score_threshold);
-    Listed<T> lists[] = {Listed<T>(maps.candidates), Listed<T>(maps.candidates)};  // one is matched, the other made
+    // One list is matched while the other is filled.
+    CandidateList<T> lists[] = {CandidateList<T>(maps.candidates), CandidateList<T>(maps.candidates)};
     const auto match_one = [&](int64_t i) {
       match(maps, around.of_image(i / maps.joints), i / maps.joints, i % maps.joints, lists[i % 2].all());
     };
     for (int64_t i = begin; i < end; ++i) {
       const int64_t n = i / maps.joints, joint = i % maps.joints;
-      Listed<T>& list = lists[i % 2];
+      CandidateList<T>& list = lists[i % 2];
       list.clear();
       if (by_joint) {
         finder.scan(i, images * maps.joints, 0, cells);
@@ -123,7 +124,7 @@ template <typename T> void run(const Inputs& inputs, const Options& o, const Out
         for (int64_t m = i * maps.candidates; m < (i + 1) * maps.candidates; ++m)
           if (!list.add(maps, n, joint, maps.candidate_scores[m], maps.candidate_ys[m], maps.candidate_xs[m])) break;
       }
-      expect(maps, around.of_image(n), joint);
+      prefetch_regressions(maps, around.of_image(n), joint);
       if (i > begin) match_one(i - 1);
     }
     match_one(end - 1);

@@ -1,4 +1,4 @@
-// A warp per joint of a detection: its lanes share the candidates.
+// One warp computes one joint of one detection; its lanes share the candidates.
 #include "common/cuda/cuda.cuh"
 #include "heatmap_peaks/find_peaks.h"
 #include "match_keypoints_check.h"
@@ -28,7 +28,7 @@ __global__ void __launch_bounds__(kThreads)
     Joint<C> found{C(0), C(0), C(-1)};
     for (int64_t m = lane; m < maps.candidates; m += kWarp) {
       const Joint<C> candidate = maps.candidate(n, joint, m);
-      if (!(candidate.score > 0)) break;  // in descending order: no lower one counts either
+      if (!(candidate.score > 0)) break;  // the scores are in descending order
       const C dy = candidate.y - s.y, dx = candidate.x - s.x;
       const C distance = root(dy * dy + dx * dx);
       const C value = rank(s, maps.rules.ranking, distance, candidate.score);
@@ -50,11 +50,11 @@ __global__ void __launch_bounds__(kThreads)
 
 template <typename T> void run(const OnDevice& on, const Inputs& inputs, const Options& o, const Outputs& out) {
   using C = compute_t<T>;
-  const Inputs in = prepared(inputs);
+  const Inputs in = make_contiguous(inputs);
   const heatmap_peaks::Peaks peaks = heatmap_peaks::find_peaks(in.heatmap, o.peaks());
   Spreads<C> spreads{};
   for (size_t i = 0; i < o.spreads.size(); ++i) spreads.values[i] = C(o.spreads[i]);
-  // A pointer that only says that there are spreads: the kernel has them among its arguments.
+  // This host pointer only tells that there are spreads. The kernel reads them from its arguments.
   const Maps<T> maps = match_keypoints::maps<T>(in, o, &peaks, out, o.spreads.empty() ? nullptr : spreads.values);
   const int64_t count = out.scores.numel(), blocks = ceil_div(count, kThreads / kWarp);
   launch(on, &match<T>, unsigned(lower(blocks, kMaxBlocks)), kThreads, maps, spreads, count);

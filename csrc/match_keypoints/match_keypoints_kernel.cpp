@@ -5,15 +5,16 @@
 namespace pyrcnn::match_keypoints::PYRCNN_ISA {
 using namespace pyrcnn::PYRCNN_ISA;
 
-// Each lane of a pack is a detection, all of which look for the same joint. This is candidate `m` from there.
+// Each lane of a pack is a detection, and all lanes search for the same joint. Returns the squared distances from
+// candidate `m`.
 template <typename T, typename C = compute_t<T>>
 PYRCNN_HD Pack<C> squared_distance(const Candidates<T>& all, const Search<Pack<C>>& s, int64_t m) {
   const Pack<C> dy = broadcast(all.ys[m]) - s.y, dx = broadcast(all.xs[m]) - s.x;
   return dy * dy + dx * dx;
 }
 template <typename C> struct Best {
-  Pack<C> rank, nearest;  // -infinity where there is no candidate
-  Mask<C> at;             // among equals the first
+  Pack<C> rank, nearest;  // rank is -infinity if there is no candidate
+  Mask<C> at;             // index of the best candidate, the first among equals
 };
 
 template <typename C> PYRCNN_HD Pack<C> roots(Pack<C> x) {
@@ -23,9 +24,9 @@ template <typename C> PYRCNN_HD Pack<C> roots(Pack<C> x) {
   return load(numbers);
 }
 
-// By distance alone, that is by its square, for kPacks packs of detections in step. The root never swaps two but may
-// make them equal, the least one and the least one before it: then the first of those whose root is the least is looked
-// for.
+// The best candidates by distance alone, for kPacks packs of detections at a time. It compares squared distances.
+// Rounding may make the roots of two different squares equal, and then the first of those candidates must win. So if
+// another square is close to the least one, a second loop searches for the first candidate whose root is the least.
 constexpr int kPacks = 2;
 template <typename T, typename C = compute_t<T>>
 PYRCNN_HD void closest(const Candidates<T>& all, const Search<Pack<C>>* s, Best<C>* best) {
@@ -68,7 +69,7 @@ PYRCNN_HD Best<C> best_ranked(const Candidates<T>& all, const Search<Pack<C>>& s
   return best;
 }
 
-// What the detections from `first` on look for.
+// The searches of a pack of detections from `first` on.
 template <typename T, typename C = compute_t<T>>
 PYRCNN_HD Search<Pack<C>> searches(const Maps<T>& maps, const Detections<T>& detections, int64_t first, int64_t joint) {
   constexpr int lanes = lanes_of<C>;

@@ -1,17 +1,17 @@
-// preprocess: pictures of any size -> one batch: resized, normalised, padded. The arithmetic, in float32 throughout.
+// preprocess: resizes, normalises and pads images of any size to one batch. The arithmetic is float32 throughout.
 #pragma once
 #include "common/math/hd.h"
 
 namespace pyrcnn::preprocess {
 
-// Between which source rows (or columns) an output row lies.
+// The two source rows (or columns) that an output row (or column) lies between.
 struct Tap {
   int64_t low, high;
-  float weight;  // towards high
+  float weight;  // of high
 };
 
-// legacy: TensorFlow 1's source = i * (size / new_size). Otherwise pixel centres are aligned (torch's bilinear
-// interpolation with align_corners=False). Neither smooths when shrinking.
+// legacy: source = i * (size / new_size), as in TensorFlow 1. Otherwise pixel centres are aligned, as in torch's
+// bilinear interpolation with align_corners=False. Neither antialiases.
 PYRCNN_HD Tap tap(int64_t i, int64_t size, int64_t new_size, bool legacy) {
   const float scale = float(size) / float(new_size);
   const float at = legacy ? float(i) * scale : higher((float(i) + 0.5f) * scale - 0.5f, 0.0f);
@@ -23,7 +23,7 @@ PYRCNN_HD Tap tap(int64_t i, int64_t size, int64_t new_size, bool legacy) {
 struct Columns {
   const Tap* taps;
   int64_t count;
-  // Of those from the left whose taps are neighbours, with two pixels after them in the row: `low` and `weight` apart.
+  // The first `paired` columns have at least four source pixels from `low` on. Their taps are also in these two arrays.
   int64_t paired;
   const int32_t* low;
   const float* weights;
@@ -32,7 +32,7 @@ struct Columns {
 // F is float or a pack of floats. x is interpolated first, then y.
 template <typename F> PYRCNN_HD F blend(F from, F to, F weight) { return from + (to - from) * weight; }
 
-// One channel's value -> network input: ((v / white_in * white_out) - mean) / deviation - shift.
+// Normalises a channel's value: ((v / white_in * white_out) - mean) / deviation - shift.
 struct Channel {
   float white_in, white_out, mean, deviation, shift;
   template <typename F> PYRCNN_HD F operator()(F v) const {
@@ -40,13 +40,13 @@ struct Channel {
   }
 };
 
-// A picture [3, height, width] as it is, and the size that it gets.
-struct Picture {
+// An image [3, height, width] and the size that it is resized to.
+struct Image {
   const void* pixels;
   int64_t step_c, step_y, step_x;  // in elements
   int64_t height, width, new_height, new_width;
   Channel channels[3];  // of the output
-  float padding[3];     // finished values
+  float padding[3];     // normalised values
   bool bgr, legacy;
   PYRCNN_HD int64_t source(int channel) const { return (bgr ? 2 - channel : channel) * step_c; }
 };

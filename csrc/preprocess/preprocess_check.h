@@ -6,7 +6,7 @@
 namespace pyrcnn::preprocess {
 
 struct Options {
-  HeaderOnlyArrayRef<int64_t> heights, widths;  // of each picture after resizing
+  HeaderOnlyArrayRef<int64_t> heights, widths;  // of each image after resizing
   int64_t height, width;                        // of the batch
   HeaderOnlyArrayRef<double> mean, deviation;
   double shift, white;
@@ -16,10 +16,10 @@ struct Options {
 };
 
 inline Tensor check_and_allocate(const std::vector<Tensor>& images, const Options& o) {
-  check(!images.empty(), "images must hold at least one picture");
+  check(!images.empty(), "images must hold at least one image");
   const int64_t count = int64_t(images.size());
   check(int64_t(o.heights.size()) == count && int64_t(o.widths.size()) == count, "sizes must be ", count,
-        " pairs, one per picture, got ", o.heights.size());
+        " pairs, one per image, got ", o.heights.size());
   check(o.height > 0 && o.width > 0, "size must be positive, got (", o.height, ", ", o.width, ")");
   check(o.mean.size() == 3, "mean must be 3 numbers, got ", o.mean.size());
   check(o.deviation.size() == 3, "std must be 3 numbers, got ", o.deviation.size());
@@ -35,31 +35,31 @@ inline Tensor check_and_allocate(const std::vector<Tensor>& images, const Option
   return empty_4d(images[0], count, 3, o.height, o.width, o.channels_last, o.dtype);
 }
 
-inline Picture picture(const Tensor& image, int64_t i, const Options& o) {
-  Picture p{image.const_data_ptr(),
-            image.stride(0),
-            image.stride(1),
-            image.stride(2),
-            image.size(1),
-            image.size(2),
-            o.heights[i],
-            o.widths[i],
-            {},
-            {},
-            o.bgr,
-            o.legacy};
+inline Image describe_image(const Tensor& image, int64_t i, const Options& o) {
+  Image p{image.const_data_ptr(),
+          image.stride(0),
+          image.stride(1),
+          image.stride(2),
+          image.size(1),
+          image.size(2),
+          o.heights[i],
+          o.widths[i],
+          {},
+          {},
+          o.bgr,
+          o.legacy};
   const bool bytes = image.scalar_type() == ScalarType::Byte;
   const float from = bytes ? 255.0f : 1.0f;
   for (int c = 0; c < 3; ++c) {
     p.channels[c] = {from, float(o.white), float(o.mean[c]), float(o.deviation[c]), float(o.shift)};
-    if (from == float(o.white)) p.channels[c].white_in = p.channels[c].white_out = 1.0f;  // no rounding for nothing
+    if (from == float(o.white)) p.channels[c].white_in = p.channels[c].white_out = 1.0f;  // so that nothing is rounded
     p.padding[c] = o.pad_normalized ? 0.0f : p.channels[c](0.0f);
   }
   return p;
 }
 
-// f(Type<S>{}) for a picture's type, uint8_t among them.
-template <typename F> void dispatch_picture(const Tensor& image, F&& f) {
+// Calls f(Type<S>{}) with S the storage type of an image, which may be uint8_t.
+template <typename F> void dispatch_image(const Tensor& image, F&& f) {
   if (image.scalar_type() == ScalarType::Byte) return f(Type<uint8_t>{});
   check(image.scalar_type() == ScalarType::Float || image.scalar_type() == ScalarType::Double ||
             image.scalar_type() == ScalarType::Half || image.scalar_type() == ScalarType::BFloat16,

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "common/cpu/parallel.h"
 #include "preprocess_check.h"
 #include "preprocess_kernel.h"
 
@@ -9,13 +10,13 @@ namespace {
 
 constexpr double kNanosecondsPerPixel = 5;
 
-// What the output rows of a picture have in common.
+// The taps of an image's columns, which all its rows share.
 struct ColumnTable {
   std::vector<Tap> taps;
   std::vector<int32_t> low;
   std::vector<float> weights;
 
-  explicit ColumnTable(const Picture& p) : taps(p.new_width) {
+  explicit ColumnTable(const Image& p) : taps(p.new_width) {
     for (int64_t x = 0; x < p.new_width; ++x) taps[x] = tap(x, p.width, p.new_width, p.legacy);
     if (p.width > std::numeric_limits<int32_t>::max()) return;
     for (const Tap& t : taps) {
@@ -28,10 +29,10 @@ struct ColumnTable {
   }
 };
 
-// Rows [begin, end) of one picture's place in the batch. A source row is resized along x once and kept while output
-// rows need it: two neighbouring rows have different parities.
+// Writes rows [begin, end) of one image in the batch. An output row needs two neighbouring source rows, one even and
+// one odd. Each is resized along x once and kept until another row of its parity is needed.
 template <typename S, typename T>
-void rows(const Picture& p, T* to, int64_t step_c, int64_t step_y, int64_t step_x, int64_t width, int64_t begin,
+void rows(const Image& p, T* to, int64_t step_c, int64_t step_y, int64_t step_x, int64_t width, int64_t begin,
           int64_t end) {
   const auto stretch = PYRCNN_KERNEL(stretch<S>);
   const auto finish = PYRCNN_KERNEL(finish<T>);
@@ -68,17 +69,17 @@ Tensor cpu(const std::vector<Tensor>& images, HeaderOnlyArrayRef<int64_t> height
   const Options o{heights, widths, height, width,          mean,  deviation,    shift,
                   white,   legacy, bgr,    pad_normalized, dtype, channels_last};
   Tensor batch = check_and_allocate(images, o);
-  for (const Tensor& image : images) dispatch_picture(image, [](auto) {});  // types before threads
+  for (const Tensor& image : images) dispatch_image(image, [](auto) {});  // reports wrong types before threads start
   dispatch_floating(batch, "dtype", [&](auto type) {
     using T = typename decltype(type)::type;
     T* to = mutable_data<T>(batch);
     parallel(
         int64_t(images.size()) * height, double(3 * width) * kNanosecondsPerPixel, [&](int64_t begin, int64_t end) {
           for (int64_t n = begin / height; n * height < end; ++n)
-            dispatch_picture(images[n], [&](auto picture_type) {
-              rows<typename decltype(picture_type)::type>(
-                  picture(images[n], n, o), to + n * batch.stride(0), batch.stride(1), batch.stride(2), batch.stride(3),
-                  width, std::max<int64_t>(begin - n * height, 0), std::min(end - n * height, height));
+            dispatch_image(images[n], [&](auto image_type) {
+              rows<typename decltype(image_type)::type>(
+                  describe_image(images[n], n, o), to + n * batch.stride(0), batch.stride(1), batch.stride(2),
+                  batch.stride(3), width, std::max<int64_t>(begin - n * height, 0), std::min(end - n * height, height));
             });
         });
   });

@@ -4,18 +4,18 @@
 namespace pyrcnn::preprocess {
 namespace {
 
-constexpr int kPictures = 16;  // of one launch: a kernel's arguments have room for no more than 4096 bytes
+constexpr int kImages = 16;  // of one launch: a kernel's arguments have at most 4096 bytes
 
 template <typename T> struct Batch {
-  Picture pictures[kPictures];
-  T* to;  // of the first
+  Image images[kImages];
+  T* to;  // of the first image
   int64_t step_n, step_c, step_y, step_x, height, width;
 };
 
-// A thread makes all three channels of one pixel. grid (pixels, pictures)
+// A thread computes all three channels of one pixel. The grid is (pixels, images).
 template <typename S, typename T>
 __global__ void __launch_bounds__(kThreads) preprocess(const __grid_constant__ Batch<T> b) {
-  const Picture& p = b.pictures[blockIdx.y];
+  const Image& p = b.images[blockIdx.y];
   T* to = b.to + blockIdx.y * b.step_n;
   for (int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x; i < b.height * b.width;
        i += int64_t(gridDim.x) * kThreads) {
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kThreads) preprocess(const __grid_constant__ B
   }
 }
 
-// One launch for up to 16 pictures of one dtype that follow each other.
+// One launch serves up to 16 consecutive images of one dtype.
 template <typename T> void run(const OnDevice& on, const std::vector<Tensor>& images, const Options& o, Tensor& batch) {
   const int64_t count = int64_t(images.size());
   for (int64_t first = 0, next; first < count; first = next) {
@@ -46,12 +46,12 @@ template <typename T> void run(const OnDevice& on, const std::vector<Tensor>& im
     b.step_n = batch.stride(0), b.step_c = batch.stride(1), b.step_y = batch.stride(2), b.step_x = batch.stride(3);
     b.height = o.height, b.width = o.width;
     const auto together = [&](int64_t n) {
-      return n < count && n < first + kPictures && images[n].scalar_type() == images[first].scalar_type();
+      return n < count && n < first + kImages && images[n].scalar_type() == images[first].scalar_type();
     };
-    for (next = first; together(next); ++next) b.pictures[next - first] = picture(images[next], next, o);
+    for (next = first; together(next); ++next) b.images[next - first] = describe_image(images[next], next, o);
     const dim3 grid(unsigned(lower(ceil_div(o.height * o.width, kThreads), kMaxBlocks)), unsigned(next - first));
-    dispatch_picture(images[first], [&](auto picture_type) {
-      launch(on, &preprocess<typename decltype(picture_type)::type, T>, grid, kThreads, b);
+    dispatch_image(images[first], [&](auto image_type) {
+      launch(on, &preprocess<typename decltype(image_type)::type, T>, grid, kThreads, b);
     });
   }
 }
@@ -64,7 +64,7 @@ Tensor cuda(const std::vector<Tensor>& images, HeaderOnlyArrayRef<int64_t> heigh
                   white,   legacy, bgr,    pad_normalized, dtype, channels_last};
   Tensor batch = check_and_allocate(images, o);
   const OnDevice on(batch);
-  for (const Tensor& image : images) dispatch_picture(image, [](auto) {});  // types before launches
+  for (const Tensor& image : images) dispatch_image(image, [](auto) {});  // reports wrong types before the first launch
   dispatch_floating(batch, "dtype", [&](auto type) { run<typename decltype(type)::type>(on, images, o, batch); });
   return batch;
 }

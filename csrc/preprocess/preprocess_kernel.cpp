@@ -7,7 +7,7 @@ using namespace pyrcnn::PYRCNN_ISA;
 
 template <typename S> void stretch(const S* row, int64_t step, const Columns& columns, float* to) {
   int64_t x = 0;
-  if constexpr (sizeof(S) == 1) {  // both bytes of a column, and two that are not needed, in one number
+  if constexpr (sizeof(S) == 1) {  // one load gets both bytes of a column, and two that are not needed
     if (step == 1)
       for (; x + kLanes <= columns.paired; x += kLanes) {
         Mask<float> words{};

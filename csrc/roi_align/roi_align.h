@@ -1,4 +1,4 @@
-// RoIAlign's geometry (He et al. 2017), for both devices: which level and image a RoI reads, and where its samples lie.
+// RoIAlign's geometry (He et al. 2017), for CPU and CUDA: the level and image that a RoI reads, and its samples.
 #pragma once
 #include "common/math/bilinear.h"
 
@@ -9,8 +9,8 @@ constexpr int32_t kMaxSamples = 1 << 30;
 
 struct Options {
   int32_t bins_y, bins_x;
-  int32_t sampling_ratio;  // samples per bin and axis; <= 0: as many as the bin has pixels
-  bool aligned;            // half-pixel correction; also: RoIs may be smaller than one pixel
+  int32_t sampling_ratio;  // samples per bin and axis; <= 0: one per pixel of the bin
+  bool aligned;            // half-pixel correction, and RoIs may be smaller than one pixel
 };
 
 // The feature maps of one call, [images, channels, height, width] each.
@@ -19,14 +19,14 @@ template <typename C> struct Pyramid {
   int64_t images, channels;
   int32_t height[kMaxLevels], width[kMaxLevels];
   C scale[kMaxLevels];
-  C area[kMaxLevels];  // a RoI of at least area[l] pixels (of the image) belongs to level l or above; area[0] is unused
+  C area[kMaxLevels];  // RoIs of at least area[l] image pixels are on level l or a higher one; area[0] is unused
 };
 
-// Samples on one axis: bin p has `samples` of them, evenly spaced from start + p * bin.
+// The samples on one axis. Bin p has `samples` of them, evenly spaced in [start + p * bin, start + (p + 1) * bin].
 template <typename C> struct Axis {
   C start, bin;
   int32_t samples;
-  C d_bin;  // d bin / d (scaled end): 1 / bins, or 0 where the extent was raised to one pixel
+  C d_bin;  // d bin / d (scaled end): 1 / bins, or 0 if the extent was raised to one pixel
 };
 
 template <typename C> PYRCNN_HD Axis<C> axis(C from, C to, C scale, int32_t bins, const Options& options) {
@@ -44,18 +44,18 @@ template <typename C> PYRCNN_HD Axis<C> axis(C from, C to, C scale, int32_t bins
   return {start, bin, samples, raised ? C(0) : C(1) / C(bins)};
 }
 
-// Where sample i of bin p lies.
+// The coordinate of sample i of bin p.
 template <typename C> PYRCNN_HD C sample_at(const Axis<C>& a, int32_t p, int32_t i) {
   return a.start + C(p) * a.bin + (C(i) + C(0.5)) * a.bin / C(a.samples);
 }
 
-// The share of the RoI's end in that coordinate, the rest being its beginning's: at = (1 - share) * from + share * to,
-// times the scale, as far as derivatives go.
+// The derivative of that coordinate, divided by the scale, with respect to the RoI's end. The derivative with respect
+// to its beginning is 1 minus this.
 template <typename C> PYRCNN_HD C sample_fraction(const Axis<C>& a, int32_t p, int32_t i) {
   return (C(p) + (C(i) + C(0.5)) / C(a.samples)) * a.d_bin;
 }
 
-// The samples of bin p that can touch a map of `size` pixels: [first, last). It bounds the work for RoIs of any size.
+// The samples [first, last) of bin p that can touch a map of `size` pixels. It bounds the work for huge RoIs.
 struct Range {
   int32_t first, last;
 };
@@ -63,7 +63,7 @@ template <typename C> PYRCNN_HD Range sample_range(const Axis<C>& a, int32_t p, 
   constexpr int32_t kTestAll = 8;
   if (a.samples <= kTestAll) return {0, a.samples};
   const C base = a.start + C(p) * a.bin, step = a.bin / C(a.samples);
-  if (!(base - base == C(0) && step - step == C(0))) return {0, 0};  // infinite or NaN: nothing is inside
+  if (!(base - base == C(0) && step - step == C(0))) return {0, 0};  // infinite or NaN, so no sample is inside
   if (step == C(0)) return {0, a.samples};
   const C one = (C(-1) - base) / step, other = (C(size) - base) / step;
   const C low = lower(one, other) - C(2), high = higher(one, other) + C(2);
@@ -72,17 +72,17 @@ template <typename C> PYRCNN_HD Range sample_range(const Axis<C>& a, int32_t p, 
           high < samples ? (high > C(0) ? int32_t(high) : 0) : a.samples};
 }
 
-// How far from a pixel a bin between two coordinates may end and yet touch it: interpolation's one pixel, and rounding.
+// How far from a pixel the bin [begin, end] may be and still touch it: one pixel of interpolation, plus rounding.
 template <typename C> PYRCNN_HD C touching_slack(C begin, C end) {
   const C far = (begin < C(0) ? -begin : begin) + (end < C(0) ? -end : end);
   return C(1.5) + far * C(1e-6);
 }
 
-// The weight of one pixel (row or column) of a map in the mean over bin p's samples on this axis: what the backward of
-// a pixel's owner needs.
+// The weight of one pixel (row or column) of a map in the mean over bin p's samples on this axis. The deterministic
+// backward pass needs it.
 template <typename C> PYRCNN_HD C pixel_weight(const Axis<C>& a, int32_t p, int32_t size, int32_t pixel) {
   const C begin = a.start + C(p) * a.bin, end = begin + a.bin, slack = touching_slack(begin, end);
-  const bool first = pixel == 0, last = pixel == size - 1;  // border pixels also stand for what is up to 1 outside
+  const bool first = pixel == 0, last = pixel == size - 1;  // samples up to 1 outside the map read its border pixels
   if (lower(begin, end) > C(pixel) + slack && !last) return C(0);
   if (higher(begin, end) < C(pixel) - slack && !first) return C(0);
   const Range range = sample_range(a, p, size);
@@ -96,8 +96,8 @@ template <typename C> PYRCNN_HD C pixel_weight(const Axis<C>& a, int32_t p, int3
   return a.samples > 0 ? weight / C(a.samples) : C(0);
 }
 
-// Lin et al. 2017, eq. 1: larger RoIs read coarser levels. Comparing areas instead of taking a logarithm gives the same
-// level on every device.
+// Larger RoIs read coarser levels (Lin et al. 2017, eq. 1). Comparing areas gives the same level on every device, which
+// a logarithm would not.
 template <typename C> PYRCNN_HD int32_t level_of(const Pyramid<C>& pyramid, const C* roi) {
   const C area = (roi[3] - roi[1]) * (roi[4] - roi[2]);
   int32_t level = 0;
@@ -106,13 +106,13 @@ template <typename C> PYRCNN_HD int32_t level_of(const Pyramid<C>& pyramid, cons
 }
 
 template <typename C> struct Region {
-  bool valid;  // false: the batch index is no image
+  bool valid;  // false if the batch index is out of range
   int32_t level;
   int64_t image;
   Axis<C> y, x;
 };
 
-// `roi` is (batch index, x1, y1, x2, y2) in pixels of the image.
+// `roi` is (batch index, x1, y1, x2, y2) in image pixels.
 template <typename C> PYRCNN_HD Region<C> region(const Pyramid<C>& pyramid, const Options& options, const C* roi) {
   if (!(roi[0] >= C(0) && roi[0] < C(pyramid.images))) return {};
   const int32_t level = level_of(pyramid, roi);

@@ -1,3 +1,6 @@
+#include "common/cpu/memory.h"
+#include "common/cpu/parallel.h"
+#include "common/cpu/results.h"
 #include "roi_align_kernel.h"
 #include "roi_align_tables.h"
 
@@ -5,18 +8,18 @@ namespace pyrcnn::roi_align {
 namespace {
 
 constexpr double kNanosecondsPerTap = 0.2;        // one tap of one channel
-constexpr int64_t kTileBytes = int64_t(1) << 20;  // what a task accumulates into: it should stay in the L2 cache
-constexpr int64_t kTasksPerThread = 4;            // of a plane, if it has rows enough
+constexpr int64_t kTileBytes = int64_t(1) << 20;  // of the sums of a task, which should stay in the L2 cache
+constexpr int64_t kTasksPerThread = 4;            // of a plane, if it has enough rows
 
-// A task owns some rows and one block of channels of one plane: it alone adds to them, RoI after RoI in the order of
-// the tables, so the sums do not depend on the number of threads.
+// Rows [first, last) and one block of channels of one plane. Only one task adds to them, and it takes the RoIs in the
+// order of the tables, so the sums do not depend on the number of threads.
 struct Task {
   int64_t plane, block, first, last;
 };
 
-// In blocks of `size` channels.
-template <typename C> std::vector<Task> split(const Pyramid<C>& pyramid, int64_t size) {
-  std::vector<Task> tasks;  // block by block, so that every thread gets large levels and small ones
+// Splits all planes into tasks with blocks of `size` channels.
+template <typename C> std::vector<Task> split_planes(const Pyramid<C>& pyramid, int64_t size) {
+  std::vector<Task> tasks;  // block by block, so that every thread gets large and small levels
   const int64_t blocks = ceil_div(pyramid.channels, size), threads = torch::stable::get_num_threads();
   for (int64_t block = 0; block < blocks; ++block)
     for (int64_t plane = 0; plane < pyramid.levels * pyramid.images; ++plane) {
@@ -30,7 +33,7 @@ template <typename C> std::vector<Task> split(const Pyramid<C>& pyramid, int64_t
   return tasks;
 }
 
-// The bins that read some of the rows [first, last), and those between them.
+// The range of bins that contains all bins that read rows [first, last).
 struct Bins {
   int64_t first, last;
 };
@@ -52,9 +55,9 @@ void backward(const Tensor& grad, const Pyramid<C>& pyramid, const Options& o, T
   const int64_t channels = pyramid.channels, bins = int64_t(o.bins_y) * o.bins_x;
   const bool grad_last = is_channels_last(grad);
   tables.group_by_plane(pyramid.levels * pyramid.images);
-  // NHWC gradients of the compute type are added up where they belong, all channels at once; others in a tile.
+  // NHWC gradients of the compute type are summed in the result, all channels at once. Others are summed in a tile.
   const bool in_place = std::is_same_v<T, C> && channels_last && grad_last && channels > 0 && channels % kBlock == 0;
-  const std::vector<Task> tasks = split(pyramid, in_place ? channels : kBlock);
+  const std::vector<Task> tasks = split_planes(pyramid, in_place ? channels : kBlock);
   int64_t largest = 0;
   for (const Task& t : tasks) largest = std::max(largest, (t.last - t.first) * pyramid.width[t.plane / pyramid.images]);
   const double samples = o.sampling_ratio > 0 ? o.sampling_ratio : 3.0;

@@ -1,5 +1,5 @@
-// The gradient of roi_align to the feature maps: a fast form that adds atomically, and one that gives the same bits in
-// every run (common/owned.cuh).
+// The gradient of roi_align to the feature maps: a fast kernel with atomic additions, and a deterministic one
+// (common/cuda/owned.cuh).
 #include "common/cuda/owned.cuh"
 #include "roi_align_cuda.cuh"
 
@@ -8,7 +8,7 @@ namespace {
 
 template <typename C> __device__ void add(C* to, C value) { atomicAdd(to, value); }
 
-// Adds `width` adjacent values.
+// Adds `width` adjacent values atomically.
 template <int width, typename C> __device__ void add_packed(C* to, const C (&values)[width]) {
 #if __CUDA_ARCH__ >= 900 && CUDART_VERSION >= 12010
   constexpr bool by_four = width % 4 == 0 && sizeof(C) == 4;
@@ -25,8 +25,8 @@ template <int width, typename C> __device__ void add_packed(C* to, const C (&val
   }
 }
 
-// One element of `grad` per thread (in NHWC `width` adjacent channels). The sums are in the compute type; the maps' and
-// the gradient's memory format is the same.
+// A thread adds one element of `grad`, or in NHWC `width` adjacent channels. The sums have the compute type. Maps and
+// `grad` have the same memory format.
 template <typename T, bool nhwc, int width> struct Scatter {
   using C = compute_t<T>;
   Maps<C, C> maps;
@@ -49,14 +49,14 @@ template <typename T, bool nhwc, int width> struct Scatter {
   }
 };
 
-// Whether the samples of this axis reach one pixel of the map: cheap, and never wrongly false.
+// Whether the samples of this axis may reach a pixel. A cheap test: true may be wrong, false never is.
 template <typename C> __device__ bool may_touch(const Axis<C>& a, int32_t bins, int32_t size, int32_t pixel) {
   const C begin = a.start, end = a.start + C(bins) * a.bin, slack = touching_slack(begin, end);
   return (lower(begin, end) <= C(pixel) + slack || pixel == size - 1) &&
          (higher(begin, end) >= C(pixel) - slack || pixel == 0);
 }
 
-// Every block owns one pixel of one level after the other.
+// Each block computes the gradients of its pixels of one level, one pixel after the other.
 template <typename T>
 __global__ void __launch_bounds__(kOwnerThreads, 1)
     gather(const __grid_constant__ Maps<T, compute_t<T>> maps, const T* grad, int64_t rois, int32_t level,

@@ -14,7 +14,7 @@ void read_grad(const T* grad, int64_t bins, int64_t bin_stride, int64_t channels
   else planes_to_tile(grad, channel_stride, channels, bins, scratch);
 }
 
-// `channels` is a number or, so that nothing is multiplied by it, a constant.
+// `channels` is a number, or a constant that lets the compiler remove multiplications.
 template <typename T, typename Count>
 PYRCNN_HD void spread_channels(const Taps<compute_t<T>>& taps, const T* grad, int64_t bin_stride, Count channels,
                                int64_t width, int64_t first, int64_t last, compute_t<T>* to) {

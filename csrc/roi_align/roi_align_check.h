@@ -8,7 +8,7 @@ namespace pyrcnn::roi_align {
 using Numbers = HeaderOnlyArrayRef<double>;
 using Integers = HeaderOnlyArrayRef<int64_t>;
 
-// One memory format for all levels: that of the first level for which NCHW and NHWC differ.
+// The memory format of all levels: that of the first level for which NCHW and NHWC differ.
 inline bool common_layout(const std::vector<Tensor>& features) {
   for (const Tensor& t : features) {
     if (is_channels_last(t)) return true;
@@ -35,7 +35,7 @@ inline Options options(int64_t output_height, int64_t output_width, int64_t samp
   return {int32_t(output_height), int32_t(output_width), int32_t(sampling_ratio > 0 ? sampling_ratio : 0), aligned};
 }
 
-// Sizes only: what the forward reads from the features and the backward is told.
+// The sizes of the feature maps, which the forward pass reads from the features and the backward pass has as arguments.
 template <typename C>
 Pyramid<C> pyramid(int64_t images, int64_t channels, Integers heights, Integers widths, Numbers scales,
                    double canonical_size, int64_t canonical_level) {
@@ -93,7 +93,7 @@ inline void check_sizes(const Tensor& grad, const Tensor& rois, Integers heights
   check(heights.size() == widths.size(), "heights must be as many as widths");
 }
 
-// RoIs in the compute type of the features: coordinates are never rounded to half precision.
+// The RoIs in the compute type of the features. Coordinates are never rounded to half precision.
 template <typename C> Tensor compute_rois(const Tensor& rois) {
   dispatch_floating(rois, "rois", [](auto) {});
   const ScalarType wanted = sizeof(C) == 8 ? ScalarType::Double : ScalarType::Float;

@@ -1,3 +1,6 @@
+#include "common/cpu/memory.h"
+#include "common/cpu/parallel.h"
+#include "common/cpu/results.h"
 #include "roi_align_kernel.h"
 #include "roi_align_tables.h"
 
@@ -12,7 +15,7 @@ double roi_cost(const Options& o, int64_t channels) {
   return kNanosecondsPerTap * double(channels) * o.bins_y * o.bins_x * per_axis * per_axis;
 }
 
-// Threads over RoIs, neighbours in the map one after the other: what one reads is in cache for the next.
+// Threads share the RoIs. Neighbouring RoIs follow each other, so what one reads is in the cache for the next.
 template <typename T, typename C>
 void forward_nhwc(const std::vector<Tensor>& features, const Pyramid<C>& pyramid, const Options& o, Tables<C>& tables,
                   T* out) {
@@ -30,8 +33,8 @@ void forward_nhwc(const std::vector<Tensor>& features, const Pyramid<C>& pyramid
   });
 }
 
-// Threads over (block of channels, plane), so that every thread gets large levels and small ones: the block's rows that
-// some RoI touches are reordered into a tile that stays in cache, and pooled from there as NHWC is.
+// Threads share the blocks of channels of all planes, in an order that gives every thread large and small levels. The
+// rows that RoIs touch are reordered to an NHWC tile that stays in the cache, and RoIs are pooled from the tile.
 template <typename T, typename C>
 void forward_nchw(const std::vector<Tensor>& features, const Pyramid<C>& pyramid, const Options& o, Tables<C>& tables,
                   T* out) {

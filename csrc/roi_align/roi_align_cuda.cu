@@ -3,7 +3,7 @@
 namespace pyrcnn::roi_align {
 namespace {
 
-// One output element per thread, or in NHWC the `width` adjacent channels of one bin.
+// A thread computes one output element, or in NHWC `width` adjacent channels of one bin.
 template <typename T, bool nhwc, int width> struct Forward {
   using C = compute_t<T>;
   Maps<const T, C> maps;
@@ -46,7 +46,7 @@ Tensor forward_cuda(const std::vector<Tensor>& features, const Tensor& rois, Num
     const Tensor from = compute_rois<C>(rois);
     Maps<const T, C> maps{{}, pyramid<C>(features, scales, canonical_size, canonical_level), o, data<C>(from)};
     if (out.numel() == 0) return;
-    std::vector<Tensor> dense_features;  // alive until the kernel is in the stream
+    std::vector<Tensor> dense_features;  // must live until the kernel is launched
     for (const Tensor& t : features) {
       dense_features.push_back(in_layout(t, nhwc));
       maps.data[dense_features.size() - 1] = data<T>(dense_features.back());

@@ -1,11 +1,11 @@
-// What the CUDA kernels of roi_align share: their view of the feature maps, and the pixels of a bin.
+// Shared by the CUDA kernels of roi_align: their view of the feature maps, and the pixels of a bin.
 #pragma once
 #include "common/cuda/bins.cuh"
 #include "roi_align_check.h"
 
 namespace pyrcnn::roi_align {
 
-// The maps of all levels, by value: they travel with the kernel's arguments, so that one launch serves them all.
+// The feature maps of all levels. They are passed to the kernel by value, so that one launch serves all levels.
 template <typename P, typename C> struct Maps {
   P* data[kMaxLevels];
   Pyramid<C> pyramid;
@@ -14,14 +14,14 @@ template <typename P, typename C> struct Maps {
 
   __device__ Region<C> region_of(int64_t k) const { return region(pyramid, options, rois + 5 * k); }
 
-  // Where pixel (0, 0) of channel c lies; the next pixel is pixel_stride further.
+  // The address of pixel (0, 0) of channel c.
   template <bool nhwc> __device__ P* plane(const Region<C>& r, int64_t c) const {
     const int64_t size = int64_t(pyramid.height[r.level]) * pyramid.width[r.level], n = r.image * pyramid.channels;
     return data[r.level] + (nhwc ? n * size + c : (n + c) * size);
   }
 };
 
-// visit(offset in pixels, weight) for every pixel that bin (p, q) reads, once per sample.
+// Calls visit(offset in pixels, weight) for every pixel that bin (p, q) reads, once per sample.
 template <typename C, typename F>
 __device__ void visit_pixels(const Region<C>& r, int32_t p, int32_t q, int32_t height, int32_t width, F&& visit) {
   const Range rows = sample_range(r.y, p, height), columns = sample_range(r.x, q, width);

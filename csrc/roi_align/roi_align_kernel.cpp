@@ -7,25 +7,25 @@ namespace pyrcnn::roi_align::PYRCNN_ISA {
 using namespace pyrcnn::PYRCNN_ISA;  // packs
 namespace {
 
-constexpr int kPairs = 4;  // what a bin sums at a time: eight packs, so that the additions need not wait for each other
+constexpr int kPairs = 4;  // a bin sums eight packs at a time, so that additions do not wait for each other
 
-// `pairs` pairs of packs of channels of one bin, starting at `from`: its taps' weighted sum, stored to `to`.
+// Stores the weighted sum of one bin's taps to `to`, for 2 * `pairs` packs of channels from `from` on.
 template <int pairs, bool prefetch, typename T>
 PYRCNN_HD void bin_pairs(const Tap<compute_t<T>>* y, const Tap<compute_t<T>>* y_end, const Tap<compute_t<T>>* x_begin,
                          const Tap<compute_t<T>>* x_end, const T* from, int64_t row, int64_t pixel, T* to) {
   using C = compute_t<T>;
   constexpr int step = 2 * lanes_of<C>, line_values = 64 / int(sizeof(T));
-  Pair<C> sum[pairs] = {};
+  PackPair<C> sum[pairs] = {};
   for (; y != y_end; ++y) {
     const T* line = from + y->pixel * row;
     for (const Tap<C>* x = x_begin; x != x_end; ++x) {
       const Pack<C> weight = broadcast(y->weight * x->weight);
       const T* at = line + x->pixel * pixel;
-      if constexpr (prefetch) {  // the channels that are next; they are too far apart for the processor to foresee
+      if constexpr (prefetch) {  // the next channels, which are too far apart for the hardware prefetcher
         for (int ahead = 0; ahead < pairs * step; ahead += line_values) __builtin_prefetch(at + pairs * step + ahead);
       }
       for (int k = 0; k < pairs; ++k) {
-        const Pair<C> value = load_pair(at + k * step);
+        const PackPair<C> value = load_pair(at + k * step);
         sum[k] = {fma(weight, value.first, sum[k].first), fma(weight, value.second, sum[k].second)};
       }
     }
@@ -33,7 +33,7 @@ PYRCNN_HD void bin_pairs(const Tap<compute_t<T>>* y, const Tap<compute_t<T>>* y_
   for (int k = 0; k < pairs; ++k) store_pair(to + k * step, sum[k]);
 }
 
-// One pack of channels.
+// The same for one pack of channels.
 template <typename T>
 PYRCNN_HD void bin_pack(const Tap<compute_t<T>>* y, const Tap<compute_t<T>>* y_end, const Tap<compute_t<T>>* x_begin,
                         const Tap<compute_t<T>>* x_end, const T* from, int64_t row, int64_t pixel, T* to) {
@@ -45,7 +45,7 @@ PYRCNN_HD void bin_pack(const Tap<compute_t<T>>* y, const Tap<compute_t<T>>* y_e
   store(to, sum);
 }
 
-// Every channel of every bin; a pixel is `pixel` values, an output bin `out_bin` values wide.
+// Pools all channels of all bins. Pixels are `pixel` values apart, output bins `out_bin` values.
 template <bool prefetch, typename T>
 PYRCNN_HD void pool(const Taps<compute_t<T>>& taps, const T* image, int64_t width, int64_t pixel, int64_t channels,
                     T* out, int64_t out_bin) {

@@ -1,4 +1,5 @@
 // The gradient of roi_align to the RoIs' coordinates.
+#include "common/cpu/parallel.h"
 #include "roi_align_kernel.h"
 #include "roi_align_check.h"
 

@@ -1,4 +1,4 @@
-// The gradient of roi_align to the RoIs' coordinates: a block per RoI, summed in a fixed order.
+// The gradient of roi_align to the RoIs' coordinates. One block computes one RoI and sums in a fixed order.
 #include "roi_align_cuda.cuh"
 
 namespace pyrcnn::roi_align {
@@ -73,7 +73,7 @@ Tensor rois_backward_cuda(const Tensor& grad, const std::vector<Tensor>& feature
     using C = compute_t<T>;
     const Tensor from = compute_rois<C>(rois), g = in_layout(grad, nhwc);
     Maps<const T, C> maps{{}, pyramid<C>(features, scales, canonical_size, canonical_level), o, data<C>(from)};
-    std::vector<Tensor> dense_features;  // alive until the kernel is in the stream
+    std::vector<Tensor> dense_features;  // must live until the kernel is launched
     for (const Tensor& t : features) {
       dense_features.push_back(in_layout(t, nhwc));
       maps.data[dense_features.size() - 1] = data<T>(dense_features.back());

@@ -8,7 +8,7 @@ using namespace pyrcnn::PYRCNN_ISA;  // packs
 
 namespace {
 
-// Sum over channels of grad * pixel.
+// The sum over channels of grad * pixel.
 template <typename T> PYRCNN_HD compute_t<T> dot(const T* grad, const T* pixel, int64_t channels) {
   using C = compute_t<T>;
   constexpr int lanes = lanes_of<C>;
@@ -23,7 +23,7 @@ template <typename T> PYRCNN_HD compute_t<T> dot(const T* grad, const T* pixel, 
 
 }  // namespace
 
-// `image` [height, width, channels] and `grad` [bins, channels] -> `out` (d x1, d y1, d x2, d y2).
+// Computes `out` (d x1, d y1, d x2, d y2) from `image` [height, width, channels] and `grad` [bins, channels].
 template <typename T>
 void rois_gradient(const Region<compute_t<T>>& r, const Options& o, compute_t<T> scale, const T* image, int32_t height,
                    int32_t width, int64_t channels, const T* grad, compute_t<T>* out) {

@@ -1,4 +1,4 @@
-// The taps of every RoI of a call, on the CPU: computed once, in parallel, and read by all channels and all threads.
+// The taps of all RoIs of a call, on the CPU. They are computed once, in parallel, for all channels and threads.
 #pragma once
 #include <algorithm>
 #include <memory>
@@ -6,14 +6,14 @@
 #include <tuple>
 #include <vector>
 
-#include "common/cpu/cpu.h"
+#include "common/cpu/parallel.h"
 #include "roi_align_check.h"
 #include "roi_align_taps.h"
 
 namespace pyrcnn::roi_align {
 
-// The place of a pixel along Morton's curve: the bits of both coordinates by turns. RoIs whose middles are within
-// 8 pixels of each other share a place.
+// The position of a pixel along the Z-order curve, which interleaves the bits of both coordinates. All pixels of a
+// square of 8x8 have the same position.
 inline uint64_t z_order(uint32_t y, uint32_t x) {
   const auto spread = [](uint64_t bits) {
     bits = (bits | bits << 16) & 0x0000ffff0000ffff;
@@ -27,7 +27,7 @@ inline uint64_t z_order(uint32_t y, uint32_t x) {
 
 template <typename C> class Tables {
  public:
-  // Throws if a RoI's batch index is no image. A plane is (level, image): planes are numbered level by level.
+  // Throws if a RoI's batch index is out of range. A plane is (level, image); planes are numbered level by level.
   Tables(const Pyramid<C>& pyramid, const Options& options, const Tensor& rois)
       : taps(size_t(rois.size(0))), plane(taps.size()), axes_(taps.size()), place_(taps.size()) {
     const int64_t count = rois.size(0), bins = options.bins_y + options.bins_x;
@@ -61,7 +61,7 @@ template <typename C> class Tables {
     });
   }
 
-  // The RoIs of each plane, neighbours in the map one after the other: order[start[p]] .. order[start[p + 1]].
+  // Sorts the RoIs by plane and by their position. Those of plane p are order[start[p]] .. order[start[p + 1]].
   void group_by_plane(int64_t planes) {
     start.assign(planes + 1, 0);
     for (int64_t p : plane) ++start[p + 1];
@@ -85,7 +85,7 @@ template <typename C> class Tables {
     return count ? uint32_t(taps[0].pixel / 2 + taps[count - 1].pixel / 2) : 0;
   }
   std::vector<Axes> axes_;
-  std::vector<uint64_t> place_;  // where a RoI lies in its map, along a curve that keeps neighbours together
+  std::vector<uint64_t> place_;  // of each RoI's centre along the Z-order curve
   std::unique_ptr<int32_t[]> begins_;
   std::unique_ptr<Tap<C>[]> taps_;
 };

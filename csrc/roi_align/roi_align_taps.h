@@ -1,5 +1,6 @@
-// What a RoI reads on one axis, merged: pixel and weight, computed once per RoI and shared by all its channels.
-// Interpolation is separable, so a bin is the sum over its taps in y and x of weight_y * weight_x * pixel.
+// The taps of a RoI: the pixels that it reads on each axis, and their weights. They are computed once per RoI and
+// shared by all channels. Bilinear interpolation is separable, so a bin is the sum of weight_y * weight_x * pixel over
+// its taps in y and x.
 #pragma once
 #include "common/simd/block.h"
 #include "roi_align.h"
@@ -19,10 +20,10 @@ template <typename C> struct AxisTaps {
 template <typename C> struct Taps {
   int32_t bins_y, bins_x;
   AxisTaps<C> y, x;
-  int32_t first_row, last_row;  // the rows that the RoI touches: [first_row, last_row)
+  int32_t first_row, last_row;  // the RoI reads no others than [first_row, last_row)
 };
 
-// No bin reads more pixels than this.
+// The most pixels that a bin reads.
 template <typename C> PYRCNN_HD int64_t max_taps(const Axis<C>& a, int32_t size) {
   const int64_t by_samples = 2 * int64_t(a.samples);
   const C span = a.bin < C(0) ? -a.bin : a.bin;
@@ -31,7 +32,7 @@ template <typename C> PYRCNN_HD int64_t max_taps(const Axis<C>& a, int32_t size)
   return smaller < size ? smaller : size;
 }
 
-// Writes the taps of all bins, `capacity` = max_taps per bin at most, and returns how many there are.
+// Writes the taps of all bins, at most `capacity` = max_taps() per bin, and returns how many there are.
 template <typename C>
 PYRCNN_HD int32_t axis_taps(const Axis<C>& a, int32_t bins, int32_t size, int64_t capacity, int32_t* begin,
                             Tap<C>* taps) {
@@ -41,13 +42,13 @@ PYRCNN_HD int32_t axis_taps(const Axis<C>& a, int32_t bins, int32_t size, int64_
     const int32_t start = begin[p] = count;
     const Range range = sample_range(a, p, size);
     for (int32_t k = range.first; k < range.last; ++k) {
-      const int32_t i = a.bin < C(0) ? range.first + range.last - 1 - k : k;  // ascending coordinates
+      const int32_t i = a.bin < C(0) ? range.first + range.last - 1 - k : k;  // in ascending order of coordinates
       const AxisSample<C> s = axis_sample(sample_at(a, p, i), size);
       if (!s.inside) continue;
       const int32_t pixels[2] = {s.low, s.high};
       const C weights[2] = {s.weight_low * share, s.weight_high * share};
       for (int side = 0; side < 2; ++side) {
-        if (weights[side] == C(0)) continue;  // not read: 0 * inf would be NaN
+        if (weights[side] == C(0)) continue;  // skipped, because 0 * inf would be NaN
         int32_t at = count;
         while (at > start && taps[at - 1].pixel > pixels[side]) --at;
         if (at > start && taps[at - 1].pixel == pixels[side]) {

@@ -2,7 +2,7 @@
 #pragma once
 #include <tuple>
 
-#include "common/cpu/fresh.h"
+#include "common/cpu/results.h"
 #include "roi_detections.h"
 
 namespace pyrcnn::roi_detections {

@@ -1,5 +1,6 @@
 // Two steps: find the candidates, block of rows by block of rows; then, per image, visit them by descending score and
 // stop at max_detections. Boxes that are never visited are never decoded, nor is their order ever known.
+#include "common/cpu/parallel.h"
 #include "common/simd/select.h"
 #include "nms/cpu/kernels.h"
 #include "roi_detections_check.h"

@@ -1,6 +1,6 @@
 // The loops of roi_detections_kernel.cpp, one version per instruction set.
 #pragma once
-#include "common/cpu/cpu.h"
+#include "common/cpu/kernel.h"
 #include "roi_detections.h"
 
 namespace pyrcnn::roi_detections {

@@ -1,5 +1,6 @@
-// RoIPool (Girshick 2015; Ren et al. 2015): a RoI rounded to whole cells of the feature map, cut into bins that may
-// overlap by a cell, and the maximum of each. The geometry, for both devices, in torchvision's arithmetic.
+// RoIPool (Girshick 2015; Ren et al. 2015). It rounds a RoI to whole cells of the feature map, cuts it into bins that
+// may overlap by a cell, and takes the maximum of each bin. This file has the geometry, for CPU and CUDA, in
+// torchvision's arithmetic.
 #pragma once
 #include "common/math/hd.h"
 
@@ -10,9 +11,10 @@ struct Shape {
   int32_t height, width, bins_y, bins_x;
 };
 
+// The cells [first, last) of a bin on one axis.
 struct Cells {
   int32_t first, last;
-};  // [first, last)
+};
 
 // One axis of a RoI: bin p covers the cells from start + floor(p * bin) to start + ceil((p + 1) * bin).
 template <typename C> struct Axis {
@@ -20,7 +22,7 @@ template <typename C> struct Axis {
   C bin;
 };
 
-// Rounds half away from zero. Beyond 2^30 no feature map reaches, so clamping there changes nothing but overflow.
+// Rounds half away from zero, and clamps to 2^30 to avoid overflow. No feature map is that large.
 template <typename C> PYRCNN_HD int64_t cell_of(C coordinate) {
   const C limit = C(1 << 30), rounded = round(coordinate);
   return rounded > -limit ? (rounded < limit ? int64_t(rounded) : int64_t(1) << 30) : -(int64_t(1) << 30);
@@ -31,13 +33,13 @@ template <typename C> PYRCNN_HD Axis<C> axis(C from, C to, C scale, int32_t bins
   return {start, C(extent > 1 ? extent : 1) / C(bins)};
 }
 
-// A RoI on the CPU: the cells of its bins on both axes, computed once and shared by all channels; none if the RoI is
-// not finite.
+// A RoI on the CPU: the cells of its bins on both axes, computed once and shared by all channels. A RoI that is not
+// finite has bins without cells.
 struct Bins {
   const Cells *rows, *columns;
 };
 
-// Where maxima are, y * width + x, on the CPU: in 16 bits or in 32, or both null: not wanted.
+// The argmax on the CPU, y * width + x, in 16 bits or in 32. Both are null if it is not wanted.
 struct Places {
   int16_t* narrow;
   int32_t* wide;
@@ -49,17 +51,17 @@ template <typename C> PYRCNN_HD Cells cells(const Axis<C>& a, int32_t p, int32_t
   return {int32_t(clamp(first, int64_t(0), int64_t(size))), int32_t(clamp(last, int64_t(0), int64_t(size)))};
 }
 
-// NaN wins, as in torch.nn.functional.max_pool2d; otherwise the first of equal values does.
+// A NaN is the maximum, as in torch.nn.functional.max_pool2d. Of equal values the first is.
 template <typename C> PYRCNN_HD bool replaces(C value, C best) { return value > best || value != value; }
 
 template <typename C> struct Region {
-  bool finite;    // false: a coordinate is NaN or infinite, and the result 0
-  bool in_batch;  // false: the batch index is no image
+  bool finite;    // false if a coordinate is NaN or infinite; the result is 0 then
+  bool in_batch;  // false if the batch index is out of range
   int64_t image;
   Axis<C> y, x;
 };
 
-// `roi` is (batch index, x1, y1, x2, y2) in pixels of the image.
+// `roi` is (batch index, x1, y1, x2, y2) in image pixels.
 template <typename C>
 PYRCNN_HD Region<C> region(const C* roi, int64_t images, C scale, int32_t bins_y, int32_t bins_x) {
   if (!(roi[0] >= C(0) && roi[0] < C(images))) return {};

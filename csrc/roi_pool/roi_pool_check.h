@@ -5,7 +5,7 @@
 
 namespace pyrcnn::roi_pool {
 
-// The places of maxima, y * width + x and -1 where there is none, are kept in 16 bits or 32; 0: not at all.
+// argmax is y * width + x, or -1 for an empty bin, in `argmax_bits` bits: 16 or 32. 0: it is not returned.
 inline void check_input(const Tensor& input, const Tensor& rois, double scale, int64_t output_height,
                         int64_t output_width, int64_t argmax_bits) {
   check(input.dim() == 4, "input must be [N, C, H, W], got ", shape(input));
@@ -26,7 +26,7 @@ inline void check_input(const Tensor& input, const Tensor& rois, double scale, i
 
 inline ScalarType place_type(int64_t argmax_bits) { return argmax_bits == 16 ? ScalarType::Short : ScalarType::Int; }
 
-// Calls f(Type<I>{}) with I the type of places in so many bits.
+// Calls f(Type<I>{}) with I the storage type of argmax.
 template <typename F> decltype(auto) dispatch_places(ScalarType type, F&& f) {
   return type == ScalarType::Short ? f(Type<int16_t>{}) : f(Type<int32_t>{});
 }
@@ -42,7 +42,7 @@ inline void check_backward(const Tensor& grad, const Tensor& argmax, const Tenso
   check_same_device("rois", rois, "grad", grad);
 }
 
-// RoIs in the compute type of the features: coordinates are never rounded to half precision.
+// The RoIs in the compute type of the features. Coordinates are never rounded to half precision.
 template <typename C> Tensor compute_rois(const Tensor& rois) {
   dispatch_floating(rois, "rois", [](auto) {});
   const ScalarType wanted = sizeof(C) == 8 ? ScalarType::Double : ScalarType::Float;

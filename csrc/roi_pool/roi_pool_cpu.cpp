@@ -3,16 +3,19 @@
 #include <tuple>
 #include <type_traits>
 
+#include "common/cpu/memory.h"
+#include "common/cpu/parallel.h"
+#include "common/cpu/results.h"
 #include "roi_pool_check.h"
 #include "roi_pool_kernel.h"
 
 namespace pyrcnn::roi_pool {
 namespace {
 
-constexpr double kNanosecondsPerCell = 0.1;  // one cell of one channel; bins have some 16 cells
-constexpr int64_t kAhead = 16;               // bins
+constexpr double kNanosecondsPerCell = 0.1;  // one cell of one channel; a bin has about 16 cells
+constexpr int64_t kAhead = 16;               // bins by which prefetches are ahead
 
-// RoIs of the compute type C with their geometry, grouped by image.
+// The geometry of all RoIs, grouped by image.
 template <typename C> struct Regions {
   std::vector<int64_t> image;
   std::vector<int64_t> start, order;  // the RoIs of image n: order[start[n]] .. order[start[n + 1]], ascending
@@ -105,14 +108,14 @@ std::tuple<Tensor, Tensor> forward_cpu(const Tensor& input, const Tensor& rois, 
   return {out, argmax};
 }
 
-// How far apart the values of two channels, rows of bins and bins of a row are.
+// Strides between channels, between rows of bins, and between bins of a row.
 struct Steps {
   int64_t channel, row, bin;
 };
 
 // Adds one RoI's gradient to the sums of `channels` adjacent channels: [pixels, kBlock] if `nhwc`, else [kBlock,
-// pixels]. Processors let an addition wait for the one before that may have gone to the same place; those of other
-// channels need not wait.
+// pixels]. Several channels are added in turn, because an addition waits for one before it that may have the same
+// address.
 template <int channels, bool nhwc, typename T, typename C, typename I>
 void add(const Shape& s, const T* grad, const Steps& of_grad, const I* argmax, const Steps& of_argmax, C* sums) {
   const int64_t pixels = int64_t(s.height) * s.width;
@@ -120,7 +123,7 @@ void add(const Shape& s, const T* grad, const Steps& of_grad, const I* argmax, c
     for (int64_t q = 0; q < s.bins_x; ++q) {
       const T* value = grad + p * of_grad.row + q * of_grad.bin;
       const I* place = argmax + p * of_argmax.row + q * of_argmax.bin;
-      if constexpr (channels * sizeof(T) >= 64) {  // lines too far apart for the processor to foresee
+      if constexpr (channels * sizeof(T) >= 64) {  // too far apart for the hardware prefetcher
         __builtin_prefetch(value + kAhead * of_grad.bin);
         __builtin_prefetch(value + kAhead * of_grad.bin + channels - 1);
         __builtin_prefetch(place + kAhead * of_argmax.bin);
@@ -134,8 +137,8 @@ void add(const Shape& s, const T* grad, const Steps& of_grad, const I* argmax, c
     }
 }
 
-// A task owns one block of channels of one image and adds to it RoI after RoI in ascending order, so the sums do not
-// depend on the number of threads. `grad` is read in whatever order it lies: an expanded one is not copied.
+// A task is one block of channels of one image. It adds the RoIs in ascending order, so the sums do not depend on the
+// number of threads. `grad` may have any strides, so an expanded one is not copied.
 template <typename T, typename C, typename I, bool nhwc>
 void backward(const Tensor& grad, const Tensor& argmax, const Regions<C>& regions, const Shape& s, bool channels_last,
               const Tensor& out) {
@@ -187,7 +190,7 @@ Tensor backward_cpu(const Tensor& grad, const Tensor& argmax, const Tensor& rois
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
     const Shape s{channels, int32_t(height), int32_t(width), int32_t(grad.size(2)), int32_t(grad.size(3))};
-    const Regions<C> regions(compute_rois<C>(rois), images, scale, s);  // only the images are used
+    const Regions<C> regions(compute_rois<C>(rois), images, scale, s);  // only the image of each RoI is used
     if (out.numel() == 0) return;
     dispatch_places(argmax.scalar_type(), [&](auto place) {
       using I = typename decltype(place)::type;

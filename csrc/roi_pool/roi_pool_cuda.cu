@@ -7,7 +7,7 @@
 namespace pyrcnn::roi_pool {
 namespace {
 
-// One output element per thread, or in NHWC the `width` adjacent channels of one bin.
+// A thread computes one output element, or in NHWC `width` adjacent channels of one bin.
 template <typename T, typename I, bool nhwc, int width> struct Forward {
   using C = compute_t<T>;
   const T* input;
@@ -16,7 +16,7 @@ template <typename T, typename I, bool nhwc, int width> struct Forward {
   int64_t images;
   C scale;
   T* out;
-  I* argmax;  // null: not wanted
+  I* argmax;  // null if it is not wanted
 
   __device__ void operator()(int64_t i) const {
     const Element at = element<nhwc, width>(i, s.channels, s.bins_y, s.bins_x);
@@ -87,13 +87,13 @@ std::tuple<Tensor, Tensor> forward_cuda(const Tensor& input, const Tensor& rois,
   return {out, argmax};
 }
 
-// Where element (k, c, bin) of the gradient lies, and pixel 0 of image n's channel c; strides of each layout.
+// Strides in elements.
 struct Strides {
   int64_t roi, channel, bin;          // of grad and argmax
   int64_t image, map_channel, pixel;  // of the sums
 };
 
-// Fast: one element of `grad` per thread, added atomically.
+// The fast kernel: a thread adds one element of `grad` atomically.
 template <typename T, typename I> struct Scatter {
   using C = compute_t<T>;
   const T* grad;
@@ -115,8 +115,8 @@ template <typename T, typename I> struct Scatter {
   }
 };
 
-// The same bits in every run: a block owns one pixel after the other. A RoI gives to it from the bins that hold the
-// pixel and whose maximum it is.
+// The deterministic kernel: each block computes the gradients of its pixels, one pixel after the other. It adds the
+// gradients of the bins that contain the pixel and have their maximum there.
 template <typename T, typename I>
 __global__ void __launch_bounds__(kOwnerThreads, 1)
     gather(const T* grad, const I* argmax, const compute_t<T>* rois, int64_t rois_count, int64_t images, Shape s,

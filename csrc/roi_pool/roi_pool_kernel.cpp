@@ -8,8 +8,8 @@ using namespace pyrcnn::PYRCNN_ISA;  // packs
 
 namespace {
 
-// `packs` packs of channels of one bin: the largest value. A maximum that drops NaN and a note whether there was one
-// are cheaper than asking each time which of the two it is.
+// Stores the maximum of one bin, for `packs` packs of channels. It takes the maximum without NaN and separately records
+// whether there was a NaN, which is cheaper than a maximum that keeps NaN.
 template <int packs, typename T>
 PYRCNN_HD void bin_maxima(Cells rows, Cells columns, const T* from, int64_t width, int64_t pixel, T* out) {
   using C = compute_t<T>;
@@ -23,14 +23,14 @@ PYRCNN_HD void bin_maxima(Cells rows, Cells columns, const T* from, int64_t widt
       for (int k = 0; k < packs; ++k) {
         const Pack<C> value = load(at + k * lanes);
         nan[k] |= value != value;
-        best[k] = higher(value, best[k]);  // of equals the first, as 0 and -0; a NaN in `value` gives `best`
+        best[k] = higher(value, best[k]);  // keeps the first of equal values, 0 and -0 among them; ignores NaN
       }
     }
   }
   for (int k = 0; k < packs; ++k) store(out + k * lanes, nan[k] ? broadcast(C(NAN)) : best[k]);
 }
 
-// The same, and where the value is (y * width + x) if `with_argmax`.
+// The same, and y * width + x of the maximum if `with_argmax`.
 template <int packs, bool with_argmax, typename T, typename I>
 PYRCNN_HD void bin_packs(Cells rows, Cells columns, const T* from, int64_t width, int64_t pixel, T* out, I* argmax) {
   if constexpr (!with_argmax) return bin_maxima<packs>(rows, columns, from, width, pixel, out);
@@ -75,7 +75,7 @@ PYRCNN_HD void bin_channel(Cells rows, Cells columns, const T* from, int64_t wid
   if (argmax) *argmax = I(where);
 }
 
-// Every channel of every bin; a pixel is `pixel` values, an output bin `out_bin` values wide.
+// Pools all channels of all bins. Pixels are `pixel` values apart, output bins `out_bin` values.
 template <bool with_argmax, typename T, typename I>
 PYRCNN_HD void pool(const Bins& bins, const Shape& s, const T* image, int64_t pixel, int64_t channels, int64_t out_bin,
                     T* out, I* argmax) {
@@ -117,7 +117,7 @@ template <typename T>
 void pool_tile(const Bins& bins, const Shape& s, const T* tile, int64_t count, T* scratch, int32_t* indices, T* out,
                Places argmax) {
   const int64_t per_channel = int64_t(s.bins_y) * s.bins_x;
-  // The result is written across: ask for its lines now, so that they are there when the maxima are.
+  // The result is written with a large stride, so its cache lines are prefetched before the maxima are computed.
   for (int64_t i = 0; i < count * per_channel; i += 64 / int64_t(sizeof(T))) __builtin_prefetch(out + i, 1);
   if (argmax.narrow || argmax.wide) {
     pool<true>(bins, s, tile, kBlock, kBlock, kBlock, scratch, indices);

@@ -1,16 +1,16 @@
-// Memory for large results and workspaces.
+// Memory for large results and workspaces. No torch.
 #pragma once
 #include <cstdint>
 #include <memory>
 
 namespace pyrcnn {
 
-// The C library hands large blocks back to the system when they are freed, so a large tensor is fresh memory every time
-// and its first write faults page by page: 0.8 ms per MB, as much as computing a RoIAlign; worse on a virtual machine
-// that returns free pages to its host. So blocks of at least kWorthKeeping bytes come from here: in huge pages, which
-// fault at a fifth of the cost, and when they are freed they are kept for the next call that asks for their size. While
-// kept they are marked as free to take (MADV_FREE): the system uses them before it swaps or kills. At most kKept bytes
-// are kept, the latest ones.
+// The C library returns large blocks to the system when they are freed. A large tensor is then new memory in every
+// call, and its first write causes a page fault per page: 0.8 ms per MB, as much as computing a RoIAlign. A virtual
+// machine that returns free pages to its host takes longer still. So blocks of at least kWorthKeeping bytes come from
+// here. They use huge pages, whose page faults cost a fifth. Freed blocks are kept for the next call that asks for
+// their size. Kept blocks are marked MADV_FREE, so that the system uses them before it swaps or kills. At most kKept
+// bytes are kept; the oldest blocks are released first.
 constexpr int64_t kWorthKeeping = int64_t(4) << 20;
 constexpr int64_t kKept = int64_t(256) << 20;
 
@@ -19,9 +19,12 @@ struct Block {
   int64_t bytes;  // of the block; at least what was asked for
 };
 
-// Throws std::bad_alloc. Both may be called by any thread.
+// Throws std::bad_alloc. Any thread may call these two.
 Block take_block(int64_t bytes);
 void give_back(const Block& block) noexcept;
+
+// Asks for huge pages in [from, from + bytes). Nothing changes where the system refuses.
+void ask_for_huge_pages(void* from, int64_t bytes);
 
 struct GiveBack {
   int64_t block_bytes = 0;  // 0: from new[]

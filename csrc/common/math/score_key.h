@@ -20,7 +20,4 @@ PYRCNN_HD uint64_t descending_key(double score) {
 PYRCNN_HD float score_of(uint32_t key) { return bit_cast<float>(key >> 31 ? key : ~key & 0x7fffffffu); }
 PYRCNN_HD double score_of(uint64_t key) { return bit_cast<double>(key >> 63 ? key : ~key & 0x7fffffffffffffffu); }
 
-// So many keys of 32 bits sort_few() can sort.
-constexpr int64_t kFewKeys = 256;
-
 }  // namespace pyrcnn

@@ -95,22 +95,22 @@ PYRCNN_HD void store(Half* to, Pack<float> x) {
 // Twice as many values as a pack has lanes, in two packs. Which lane holds which value depends on the storage type:
 // bfloat16 is cheapest to convert with even places in one pack and odd ones in the other. store_pair() undoes this, so it
 // is for arithmetic that treats all lanes alike.
-template <typename C> struct Pair {
+template <typename C> struct PackPair {
   Pack<C> first, second;
 };
 template <typename T> PYRCNN_HD auto load_pair(const T* from) {
   using C = compute_t<T>;
-  return Pair<C>{load(from), load(from + lanes_of<C>)};
+  return PackPair<C>{load(from), load(from + lanes_of<C>)};
 }
-template <typename T, typename C> PYRCNN_HD void store_pair(T* to, Pair<C> pair) {
+template <typename T, typename C> PYRCNN_HD void store_pair(T* to, PackPair<C> pair) {
   store(to, pair.first), store(to + lanes_of<C>, pair.second);
 }
-PYRCNN_HD Pair<float> load_pair(const BFloat16* from) {
+PYRCNN_HD PackPair<float> load_pair(const BFloat16* from) {
   Wide words;
   memcpy(&words, from, sizeof words);
   return {bit_cast<Pack<float>>(words << 16), bit_cast<Pack<float>>(words & 0xffff0000u)};
 }
-PYRCNN_HD void store_pair(BFloat16* to, Pair<float> pair) {
+PYRCNN_HD void store_pair(BFloat16* to, PackPair<float> pair) {
   const Wide words = round_to_upper(pair.first) >> 16 | (round_to_upper(pair.second) & 0xffff0000u);
   memcpy(to, &words, sizeof words);
 }

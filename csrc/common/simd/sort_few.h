@@ -1,9 +1,12 @@
-// The order of up to kFewKeys keys. For *_cpu.cpp; compiled once per instruction set in sort_few_kernel.cpp.
+// The order of a few keys. sort_few_kernel.cpp is compiled once per instruction set.
 #pragma once
-#include "common/cpu/cpu.h"
-#include "common/math/score_key.h"
+#include <cstdint>
+
+#include "common/cpu/kernel.h"
 
 namespace pyrcnn {
+
+constexpr int64_t kFewKeys = 256;
 
 // Sets order[0..count) to the indices of `keys` by ascending key, equal keys by lower index; count <= kFewKeys. Counts
 // for each key the smaller ones, which for so few is faster than a radix sort (nms of 100 boxes: 7.6 -> 6.0 us).

@@ -1,5 +1,6 @@
 // Compiled once per instruction set.
-#include "common/math/score_key.h"
+#include "sort_few.h"
+
 #include "pack.h"
 
 namespace pyrcnn::PYRCNN_ISA {

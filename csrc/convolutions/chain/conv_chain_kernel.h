@@ -1,11 +1,11 @@
 // The loops of conv_chain_kernel.cpp, one version per instruction set.
 #pragma once
-#include "common/cpu/cpu.h"
+#include "common/cpu/kernel.h"
 #include "conv_chain.h"
 
 namespace pyrcnn::conv_chain {
 
-// Does `task` of `chain`; `scratch` [workspace_of(chain).values].
-PYRCNN_DECLARE_KERNEL(template <typename T> void, convolve, (const Chain<T>& chain, const Task& task, T* scratch))
+// Computes `task` of `chain`; `scratch` [workspace_of(chain).floats].
+PYRCNN_DECLARE_KERNEL(void, convolve, (const Chain& chain, const Task& task, float* scratch))
 
 }  // namespace pyrcnn::conv_chain

@@ -1,16 +1,19 @@
 #include <algorithm>
-#include <atomic>
 
+#include "common/cpu/memory.h"
+#include "common/cpu/parallel.h"
+#include "common/cpu/results.h"
 #include "winograd_check.h"
 #include "winograd_kernel.h"
 
 namespace pyrcnn::winograd {
 namespace {
 
-constexpr int64_t kTiles = 36;  // at a time: their planes of 64 channels, and the products, fit a cache of 512 KiB
-constexpr int64_t kRows = 12;   // what the kernel multiplies at a time divides this
+constexpr int64_t kTiles = 36;  // of a task: their planes of 64 channels, and the products, fit a cache of 512 KiB
+constexpr int64_t kRows = 12;   // a multiple of the rows that the kernel multiplies at a time
 constexpr int64_t kTasksPerThread = 4;  // so that a thread that is held up leaves work to the others
-constexpr int64_t kLeastPanels = 4;     // of a task: each transforms its tiles anew, at the cost of a fifth of a panel
+// Of a task. Each task transforms its tiles anew, which takes a fifth of the time that a panel takes.
+constexpr int64_t kLeastPanels = 4;
 
 Tensor convolve_cpu(const Tensor& input, const Tensor& weight, const std::optional<Tensor>& bias,
                     const std::optional<Tensor>& other, double low, double high) {
@@ -21,20 +24,20 @@ Tensor convolve_cpu(const Tensor& input, const Tensor& weight, const std::option
   if (out.numel() == 0) return out;
   const Tensor from = nhwc(input);
   const Tensor added = other ? nhwc(*other) : from;
-  const Layer layer{.inputs = input.size(1),
-                    .outputs = outputs,
-                    .height = height,
-                    .width = width,
-                    .tiles_y = ceil_div(height, kTile),
-                    .tiles_x = ceil_div(width, kTile),
-                    .input = data<float>(from),
-                    .weight = data<float>(weight),
-                    .bias = bias ? data<float>(*bias) : nullptr,
-                    .other = other ? data<float>(added) : nullptr,
-                    .low = float(low),
-                    .high = float(high),
-                    .output = mutable_data<float>(out)};
-  const int64_t tiles = images * layer.tiles_y * layer.tiles_x;
+  const Convolution conv{.inputs = input.size(1),
+                         .outputs = outputs,
+                         .height = height,
+                         .width = width,
+                         .tiles_y = ceil_div(height, kTile),
+                         .tiles_x = ceil_div(width, kTile),
+                         .input = data<float>(from),
+                         .weight = data<float>(weight),
+                         .bias = bias ? data<float>(*bias) : nullptr,
+                         .other = other ? data<float>(added) : nullptr,
+                         .low = float(low),
+                         .high = float(high),
+                         .output = mutable_data<float>(out)};
+  const int64_t tiles = images * conv.tiles_y * conv.tiles_x;
   const int64_t per_block = ceil_div(ceil_div(tiles, ceil_div(tiles, kTiles)), kRows) * kRows;
   const int64_t blocks = ceil_div(tiles, per_block);
   const int64_t threads = torch::stable::get_num_threads();
@@ -43,16 +46,15 @@ Tensor convolve_cpu(const Tensor& input, const Tensor& weight, const std::option
     share = ceil_div(share, 2);
   const int64_t shares = ceil_div(panels, share);
   const auto kernel = PYRCNN_KERNEL(convolve);
-  std::atomic<int64_t> next{0};
-  const auto work = [&](int64_t, int64_t) {  // takes tasks until there are none, however many threads do
-    const auto scratch = workspace<float>(workspace_floats(per_block, layer.inputs));
-    for (int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < blocks * shares;) {
+  const int64_t tasks = blocks * shares;
+  TaskQueue queue;
+  on_threads(std::min(threads, tasks), [&] {
+    const auto scratch = workspace<float>(workspace_floats(per_block, conv.inputs));
+    queue.run(tasks, [&](int64_t i) {
       const int64_t first = i / shares * per_block, panel = i % shares * share;
-      kernel(layer, {first, std::min(per_block, tiles - first), panel, std::min(share, panels - panel)}, scratch.get());
-    }
-  };
-  if (threads == 1 || blocks * shares == 1) work(0, 1);
-  else torch::stable::parallel_for(0, threads, 1, work);
+      kernel(conv, {first, std::min(per_block, tiles - first), panel, std::min(share, panels - panel)}, scratch.get());
+    });
+  });
   return out;
 }
 

@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "bundles.h"
-#include "common/cpu/cpu.h"
+#include "common/cpu/kernel.h"
 #include "indexed.h"
 
 namespace pyrcnn::nms {

@@ -1,5 +1,6 @@
 // nms, batched_nms and nms_padded on the CPU.
-#include "common/cpu/fresh.h"
+#include "common/cpu/parallel.h"
+#include "common/cpu/results.h"
 #include "common/simd/sort.h"
 #include "common/simd/sort_few.h"
 #include "nms/check.h"

@@ -1,15 +1,22 @@
-// Results at the least cost of a call: new_empty is looked up by its name and takes its arguments in a list, a
-// microsecond that a small op feels.
+// Result tensors on the CPU, uninitialized.
 #pragma once
 #include <torch/csrc/inductor/aoti_torch/c/shim.h>
 
+#include <algorithm>
 #include <initializer_list>
 
 #include "common/tensor.h"
 
 namespace pyrcnn {
 
-// Uninitialized and contiguous, on the CPU.
+// An [n, c, h, w] result, of the dtype of `like` unless said otherwise. A large one uses kept memory: see memory.h.
+Tensor empty_result(const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t w, bool channels_last,
+                    std::optional<ScalarType> dtype = std::nullopt);
+// The same for any shape.
+Tensor empty_result(const Tensor& like, HeaderOnlyArrayRef<int64_t> sizes, ScalarType dtype);
+
+// A small contiguous result at the least cost. new_empty is looked up by its name and takes its arguments in a list;
+// that takes a microsecond, which matters to a small op.
 inline Tensor fresh(std::initializer_list<int64_t> sizes, ScalarType dtype) {
   constexpr size_t kMost = 8;
   check(sizes.size() <= kMost, "sizes must be at most ", kMost, " numbers, got ", sizes.size());
@@ -23,7 +30,7 @@ inline Tensor fresh(std::initializer_list<int64_t> sizes, ScalarType dtype) {
   return Tensor(handle);
 }
 
-// The same on the device of `like`; elsewhere than on the CPU it takes the long way.
+// The same on the device of `like`; on other devices than the CPU it calls new_empty.
 inline Tensor fresh_like(const Tensor& like, std::initializer_list<int64_t> sizes, ScalarType dtype) {
   return like.is_cpu() ? fresh(sizes, dtype) : torch::stable::new_empty(like, sizes, dtype);
 }
