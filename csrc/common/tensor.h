@@ -19,8 +19,8 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 // check(ok, "rois must be [K, 5], got ", shape(rois)) throws the message, which starts with the argument's name, unless
-// `ok`. kBadArgument at its end tells Python that an argument is bad, because the type of the exception that arrives there
-// depends on torch's version.
+// `ok`. kBadArgument at its end tells Python that an argument is bad, because the type of the exception that arrives
+// there depends on torch's version.
 constexpr const char* kBadArgument = "\n[pyrcnn: bad argument]";
 template <typename... Parts> void check(bool ok, const Parts&... parts) {
   if (ok) return;

@@ -1,12 +1,12 @@
-// Bilinear interpolation (He et al. 2017, RoIAlign), one axis at a time. Every operator that interpolates takes its border
-// rule from here.
+// Bilinear interpolation (He et al. 2017, RoIAlign), one axis at a time. Every operator that interpolates takes its
+// border rule from here.
 #pragma once
 #include "hd.h"
 
 namespace pyrcnn {
 
-// A coordinate between the pixels `low` and `high`. A coordinate up to one pixel outside the map is moved onto the border
-// pixel (weight 1, slope 0). One that is farther out, or NaN, is not `inside` and contributes zero.
+// A coordinate between the pixels `low` and `high`. A coordinate up to one pixel outside the map is moved onto the
+// border pixel (weight 1, slope 0). One that is farther out, or NaN, is not `inside` and contributes zero.
 template <typename C> struct AxisSample {
   bool inside;
   int32_t low, high;

@@ -43,9 +43,9 @@ template <typename C> struct Change {
   C shift, growth;
 };
 
-// Ren et al. 2015, eq. 2, solved for the box. `d` is already divided by the coder's weights. The growth is capped at `cap`
-// (usually log(1000 / 16)) before exp; a NaN stays a NaN. kModest: `cap` is at most kModestCap, which makes exp cheaper and
-// changes no bit.
+// Ren et al. 2015, eq. 2, solved for the box. `d` is already divided by the coder's weights. The growth is capped at
+// `cap` (usually log(1000 / 16)) before exp; a NaN stays a NaN. kModest: `cap` is at most kModestCap, which makes exp
+// cheaper and changes no bit.
 constexpr float kModestCap = kMostBelow;
 template <bool kModest = false, typename C> PYRCNN_HD Span<C> decode(const Span<C>& anchor, const Change<C>& d, C cap) {
   const C half = C{} + 0.5f, extent = anchor.high - anchor.low;
@@ -60,8 +60,8 @@ template <bool kModest = false, typename C> PYRCNN_HD Box<C> decode(const Box<C>
   return {x.low, y.low, x.high, y.high};
 }
 
-// Ren et al. 2015, eq. 2: the deltas that `decode` turns back into `box`, times the coder's weights, in torchvision's order
-// of operations. An anchor or a box without width or height gives infinities or NaN.
+// Ren et al. 2015, eq. 2: the deltas that `decode` turns back into `box`, times the coder's weights, in torchvision's
+// order of operations. An anchor or a box without width or height gives infinities or NaN.
 template <typename C> PYRCNN_HD Change<C> encode(const Span<C>& box, const Span<C>& anchor, const Change<C>& weights) {
   const C half = C{} + 0.5f, extent = anchor.high - anchor.low, box_extent = box.high - box.low;
   const C shift = (box.low + box_extent * half) - (anchor.low + extent * half);

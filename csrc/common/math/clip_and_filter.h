@@ -28,8 +28,8 @@ template <typename C> PYRCNN_HD bool clip_and_filter_last(Box<C>& box, C height,
   return w > C{} && h > C{} && w >= min_size && h >= min_size;
 }
 
-// Clips `box` to the limits; true (for packs a mask) if it was finite and is still large enough. A NaN in the limits fails
-// every comparison, so that no box passes. P is C or a pack of it.
+// Clips `box` to the limits; true (for packs a mask) if it was finite and is still large enough. A NaN in the limits
+// fails every comparison, so that no box passes. P is C or a pack of it.
 template <typename P, typename C> PYRCNN_HD auto clip_and_filter(Box<P>& box, const ClipLimits<C>& limits) {
   // 0, or NaN for a box that is not finite.
   const P zero = (box.x1 - box.x1) + (box.y1 - box.y1) + (box.x2 - box.x2) + (box.y2 - box.y2);

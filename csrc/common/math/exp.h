@@ -1,7 +1,7 @@
 // exp and log of a float or a pack of floats, with the same bits in every lane width and on every device. The relative
-// error is below 2e-7 where the result is normal (Cody and Waite's reductions, Cephes' polynomials). exp returns 0 below
-// -103.97, inf above 88.72 and NaN for NaN; log returns -inf for 0, and NaN below 0 and for NaN. Doubles use the C
-// library.
+// error is below 2e-7 where the result is normal (Cody and Waite's reductions, Cephes' polynomials). exp returns 0
+// below -103.97, inf above 88.72 and NaN for NaN; log returns -inf for 0, and NaN below 0 and for NaN. Doubles use the
+// C library.
 #pragma once
 #include "hd.h"
 
@@ -47,7 +47,8 @@ template <typename F, typename I> PYRCNN_HD F log_polynomial(F x) {
   const F smallest = F{} + 1.17549435e-38f, zero = F{}, infinity = F{} + HUGE_VALF;
   const F scaled = x < smallest ? x * 8388608.0f : x;  // 2^23 lifts the subnormals
   // x = m * 2^n with m in [sqrt(1/2), sqrt(2))
-  const I k = (bit_cast<I>(scaled) & 0x7fffffff) - 0x3f3504f3;  // without the sign, which would make the subtraction overflow
+  const I k =
+      (bit_cast<I>(scaled) & 0x7fffffff) - 0x3f3504f3;  // without the sign, which would make the subtraction overflow
   const F f = bit_cast<F>((k & 0x007fffff) + 0x3f3504f3) - 1.0f;
   const F magic = F{} + 12582912.0f, lifted = x < smallest ? F{} + 23.0f : zero;
   const F n = bit_cast<F>((k >> 23) + 0x4b400000) - magic - lifted;

@@ -1,6 +1,6 @@
 // Basic functions for host and device, and the two half types. Files that are compiled once per instruction set include
-// this. An inline function that is not inlined there could be merged by the linker with that of another instruction set,
-// so PYRCNN_HD forces inlining, and there is neither torch nor std here.
+// this. An inline function that is not inlined there could be merged by the linker with that of another instruction
+// set, so PYRCNN_HD forces inlining, and there is neither torch nor std here.
 #pragma once
 #include <cmath>
 #include <cstdint>

@@ -1,8 +1,9 @@
-// Loads boxes [.., 4] as four packs, one per coordinate, or as two packs of low and of high corners, and stores them. For
+// Loads boxes [.., 4] as four packs, one per coordinate, or as two packs of low and of high corners, and stores them.
+// For
 // *_kernel.cpp only, as pack.h.
 //
-// Loading transposes 4 x 4 numbers in each group of four lanes and no more, so the lanes are not in the order of the boxes.
-// store_boxes() undoes this, and box_order() brings one pack of results into the order of the boxes.
+// Loading transposes 4 x 4 numbers in each group of four lanes and no more, so the lanes are not in the order of the
+// boxes. store_boxes() undoes this, and box_order() brings one pack of results into the order of the boxes.
 #pragma once
 #include <utility>
 
@@ -65,8 +66,8 @@ template <typename C, typename P> PYRCNN_HD P box_order(P pack) {
   }
 }
 
-// For arithmetic that treats x and y alike: packs of half as many boxes that alternate x and y, in an order of lanes that
-// store_spans() undoes.
+// For arithmetic that treats x and y alike: packs of half as many boxes that alternate x and y, in an order of lanes
+// that store_spans() undoes.
 template <typename C> constexpr int boxes_of_span = lanes_of<C> / 2;
 
 template <typename C, typename T> PYRCNN_HD Span<Pack<C>> load_spans(const T* from) {

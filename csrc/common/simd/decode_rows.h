@@ -5,8 +5,8 @@
 
 namespace pyrcnn::PYRCNN_ISA {
 
-// fetch(i) returns the AnchorDelta of box i in [0, count). Writes the boxes that pass clip_and_filter() to `boxes` [*, 4]
-// and their numbers i to `ranks`; returns how many.
+// fetch(i) returns the AnchorDelta of box i in [0, count). Writes the boxes that pass clip_and_filter() to `boxes` [*,
+// 4] and their numbers i to `ranks`; returns how many.
 template <typename C, typename Fetch>
 PYRCNN_HD int64_t decode_clip_filter_rows(int64_t count, const Fetch& fetch, C cap, const ClipLimits<C>& limits,
                                           C* boxes, uint32_t* ranks) {

@@ -1,9 +1,10 @@
 // SIMD packs: PYRCNN_LANES floats, or half as many doubles, that are added, compared and selected like one number. So a
 // formula that is a template of its number type works for a number, for a pack and in a CUDA thread.
 //
-// Packs are the compiler's vector types. The operators +, -, *, /, < and ?: work on them for every instruction set (SSE2,
-// AVX2, AVX-512, NEON). The compiler splits a pack that is wider than the registers, so the 16-lane code can be tested on
-// every machine. For *_kernel.cpp only, which are compiled once per instruction set inside namespace PYRCNN_ISA.
+// Packs are the compiler's vector types. The operators +, -, *, /, < and ?: work on them for every instruction set
+// (SSE2, AVX2, AVX-512, NEON). The compiler splits a pack that is wider than the registers, so the 16-lane code can be
+// tested on every machine. For *_kernel.cpp only, which are compiled once per instruction set inside namespace
+// PYRCNN_ISA.
 #pragma once
 #include "common/math/hd.h"
 #if defined(__x86_64__)
@@ -93,8 +94,8 @@ PYRCNN_HD void store(Half* to, Pack<float> x) {
 }
 
 // Twice as many values as a pack has lanes, in two packs. Which lane holds which value depends on the storage type:
-// bfloat16 is cheapest to convert with even places in one pack and odd ones in the other. store_pair() undoes this, so it
-// is for arithmetic that treats all lanes alike.
+// bfloat16 is cheapest to convert with even places in one pack and odd ones in the other. store_pair() undoes this, so
+// it is for arithmetic that treats all lanes alike.
 template <typename C> struct PackPair {
   Pack<C> first, second;
 };

@@ -1,13 +1,13 @@
-// Two packs as one number, so that a formula that is a template of its number type computes both in step. A long chain of
-// dependent instructions, such as exp, has a latency that a processor cannot hide; two independent chains in step use it.
-// For *_kernel.cpp only, as pack.h.
+// Two packs as one number, so that a formula that is a template of its number type computes both in step. A long chain
+// of dependent instructions, such as exp, has a latency that a processor cannot hide; two independent chains in step
+// use it. For *_kernel.cpp only, as pack.h.
 #pragma once
 #include "box_pack.h"
 
 namespace pyrcnn::PYRCNN_ISA {
 
-// What lower() and higher() of hd.h compute, in one instruction. Compilers do not recognize the minimum if a number is a
-// constant.
+// What lower() and higher() of hd.h compute, in one instruction. Compilers do not recognize the minimum if a number is
+// a constant.
 PYRCNN_HD Pack<float> least(Pack<float> a, Pack<float> b) {
 #if defined(__AVX512F__) && PYRCNN_LANES == 16
   return _mm512_maskz_min_ps(0xffff, a, b);

@@ -59,7 +59,7 @@ template <typename C> class Curve {
 
   // NaN and infinities fail both comparisons and change nothing.
   static PYRCNN_HD void extend(Pack<C> value, Pack<C>& low) {
-    low = (value < low) & (value > broadcast(C(-1e30))) ? value : low;
+    low = ((value < low) & (value > broadcast(C(-1e30)))) ? value : low;
   }
   // The three limits between four ranges of equal ratio from the least size (but no less than 1/256 of the most) to the
   // most.
