@@ -1,42 +1,44 @@
-// Up to 4096 anchors of each image and level: everything in one launch, of which a CUDA graph holds one node.
+// Up to 4096 anchors per image and level: everything in one launch, which is one node of a CUDA graph.
 //
-// Why one: the parts depend on each other, and between two dependent nodes a graph loses about what a barrier of the
-// whole grid costs, 1 to 1.5 microseconds. Three barriers remain: (1) bars are guessed and counters zeroed; (2) the
-// anchors that reach them are listed; (3) listed anchors count their ranks, and the best are decoded; then all pairs
-// are compared. From there on nobody waits: the block that completes the matrix of an image and level walks it, blocks
-// without such work find the places of candidates among all levels meanwhile, and the block that completes an image
-// writes its output. Two launches would need one barrier less and a dependency between nodes more.
+// The parts depend on each other, and a dependency between two nodes of a graph costs about as much as a barrier of the
+// whole grid, 1 to 1.5 microseconds. One launch needs three barriers:
+// (1) Guess a bar for each image and level, a score that a few more than the wanted anchors reach; zero the counters.
+// Barrier. (2) List the anchors that reach their bar. Barrier. (3) Rank the listed anchors, decode the best. Barrier.
+// (4) Compare all pairs of boxes. After that no block waits. The block that completes the matrix of an image and level
+// finds which of its boxes are kept. Blocks without such work meanwhile rank the candidates among all levels. The block
+// that completes an image writes its output. Two launches would need one barrier less and one dependency between nodes
+// more.
 #pragma once
 #include "nms/cuda/pair_matrix.cuh"
 #include "generate_proposals_batch.cuh"
 
 namespace pyrcnn::generate_proposals {
 
-using nms::Entry, nms::EntryNumber, nms::kFullWarp, nms::kMatrixThreads, nms::kMatrixWarps;
+using nms::kMatrixThreads, nms::kMatrixWarps;
 
 static_assert(kDecodeThreads == kMatrixThreads);
-constexpr int kListed = 8192;                                          // anchors of a segment that may be listed
-constexpr int64_t kMostAtOnce = 4096;                                  // of a segment that may be wanted
+constexpr int kListed = 8192;                                          // anchors of a segment that the list can hold
+constexpr int64_t kMostAtOnce = 4096;                                  // anchors of a segment that may be wanted
 constexpr int64_t kPart = 2048;                                        // anchors that a block looks at together
-template <typename C> constexpr int kSample = 16384 / int(sizeof(C));  // of them a bar is guessed from
+template <typename C> constexpr int kSample = 16384 / int(sizeof(C));  // anchors from which a bar is guessed
 constexpr int kMostSeen = int(kMaxLevels * kMostAtOnce / 32);          // words of 32 candidates of an image
 
-// Segments and images are counted from b.first_image on.
+// Arrays of segments and images begin at b.first_image.
 template <typename T> struct ProposalsAtOnce {
   using C = compute_t<T>;
   ProposalBatch<T> b;
   int64_t images, segments, words, parts, chunks;  // parts and chunks of one image
   int64_t first_part[kMaxLevels + 1];              // parts of an image before each level
-  Entry<C>* listed;                                // [segments, kListed], in any order
-  int32_t* listed_counts;                          // [segments], more than kListed where the list was too short
-  Entry<C>* bars;                                  // [segments], what goes before this is listed
-  bool* again;                                     // [segments], listed anew
-  nms::AlignedBox<C>* boxes;                       // [segments, top], by rank; NaN where it does not fit
+  ScoredRow<C>* listed;                            // [segments, kListed], in any order
+  int32_t* listed_counts;                          // [segments], more than kListed if the list was too short
+  ScoredRow<C>* bars;                              // [segments]: anchors that go before the bar are listed
+  bool* again;                                     // [segments]: must be listed again
+  nms::AlignedBox<C>* boxes;                       // [segments, top], by rank; NaN if filtered out
   int32_t* places;                                 // [segments, top], rank among the candidates of the image
   uint32_t* squares;                               // [segments, squares_of(words), 32]
-  uint32_t* stays;                                 // [segments, words], bits of those that are not suppressed
+  uint32_t* stays;                                 // [segments, words], bits of those that are kept
   int32_t* squares_made;                           // [segments]
-  int32_t* parts_done;                             // [images]: segments that are walked, and chunks of places
+  int32_t* parts_done;                             // [images]: segments and chunks of places that are done
   int32_t* next_chunk;                             // [1]
 
   __device__ int64_t image(int64_t segment) const { return b.first_image + segment / b.levels; }
@@ -45,11 +47,11 @@ template <typename T> struct ProposalsAtOnce {
   __device__ int candidates(int64_t segment) const {
     return int(lower(wanted(segment), int64_t(listed_counts[segment])));
   }
-  // Follows every finite score's.
-  static __device__ EntryNumber<C> last() { return Entry<C>::of_key(not_finite<C>(), 0).number(); }
-  __device__ EntryNumber<C> number(int64_t segment, int64_t position) const {
-    const Key<C> key = finite_key(b.logit(image(segment), level(segment), position));
-    return Entry<C>::of_key(key, uint32_t(level(segment).index(position))).number();
+  // Greater than the number of every finite score.
+  static __device__ ScoredRowNumber<C> last() { return ScoredRow<C>::of_key(not_finite<C>(), 0).number(); }
+  __device__ ScoredRowNumber<C> number(int64_t segment, int64_t position) const {
+    const LogitKey<C> key = finite_key(b.logit(image(segment), level(segment), position));
+    return ScoredRow<C>::of_key(key, uint32_t(level(segment).index(position))).number();
   }
   __device__ bool list_fails(int64_t segment) const {
     const int64_t count = listed_counts[segment];
@@ -57,63 +59,65 @@ template <typename T> struct ProposalsAtOnce {
   }
 };
 
-template <typename C> constexpr int kRankEntries = 16384 / int(sizeof(Entry<C>));  // in shared memory at a time
+template <typename C> constexpr int kRankEntries = 16384 / int(sizeof(ScoredRow<C>));  // in shared memory at a time
 template <typename C> union Shared {
   int sums[32];
   struct {
-    Entry<C> entries[kRankEntries<C>];
+    ScoredRow<C> entries[kRankEntries<C>];
     int ranks[32];
   } rank;
   nms::WarpBoxes<C> warp_boxes[kMatrixWarps];
-  nms::Survivors walk;
+  nms::Survivors survivors;
   struct {
-    uint32_t seen[kMostSeen];  // candidates of an image that stay, by place
+    uint32_t seen[kMostSeen];  // kept candidates of an image, a bit each, by place
     int before[kMostSeen];
     BlockScan::TempStorage scan;
   } gather;
 };
 
-// The parts are functions that are called, not inlined: each has the registers that it needs and no other's.
+// The parts are not inlined, so that each uses only the registers that it needs.
 
-// A number that a few more than the wanted anchors are before, judging by a sample; anchors are told apart by index
-// too, so equal scores are cut as any others. A wrong guess costs time, never exactness.
+// A number that a little more than the wanted anchors go before, estimated from a sample. Numbers contain the anchor's
+// index, so equal scores are cut like others. A wrong guess costs time, not exactness.
 template <typename T>
-[[gnu::noinline]] __device__ EntryNumber<compute_t<T>> guess_bar(const ProposalsAtOnce<T>& a, int64_t segment,
-                                                                 int* sums) {
-  using Number = EntryNumber<compute_t<T>>;
+[[gnu::noinline]] __device__ ScoredRowNumber<compute_t<T>> guess_bar(const ProposalsAtOnce<T>& a, int64_t segment,
+                                                                     int* sums) {
+  using Number = ScoredRowNumber<compute_t<T>>;
   constexpr int kAll = kSample<compute_t<T>>, kOwn = kAll / kMatrixThreads;
   const int64_t total = a.level(segment).anchors(), wanted = a.wanted(segment);
   if (total <= 2 * wanted) return a.last();
   Number sample[kOwn];
 #pragma unroll
-  for (int r = 0; r < kOwn; ++r) {  // multiples of the golden ratio modulo 1 are spread evenly
+  for (int r = 0; r < kOwn; ++r) {  // multiples of the golden ratio modulo 1 are evenly spread
     const uint32_t at = (threadIdx.x + r * kMatrixThreads) * 2654435769u;
     sample[r] = a.number(segment, int64_t(uint64_t(at) * uint64_t(total) >> 32));
   }
   const float expected = float(wanted) * kAll / float(total);
   const int64_t rank = int64_t(expected + 4 * sqrtf(expected) + 2);
-  return nms::search<Number>(0, a.last(), rank, rank + rank / 8, [&](Number bound) {
+  return find_bound<Number>(0, a.last(), rank, rank + rank / 8, [&](Number bound) {
     int own = 0;
 #pragma unroll
     for (int r = 0; r < kOwn; ++r) own += sample[r] < bound;
-    return nms::sum_over_block(own, sums);
+    return sum_over_block(own, sums);
   });
 }
 
-// The same from all anchors: at most 64 steps (96 in float64), each of which reads the level once.
+// A number that the wanted anchors go before, from all anchors: at most 64 steps (96 in float64), each of which reads
+// the level once.
 template <typename T>
-[[gnu::noinline]] __device__ EntryNumber<compute_t<T>> exact_bar(const ProposalsAtOnce<T>& a, int64_t segment,
-                                                                 int* sums) {
-  using Number = EntryNumber<compute_t<T>>;
+[[gnu::noinline]] __device__ ScoredRowNumber<compute_t<T>> exact_bar(const ProposalsAtOnce<T>& a, int64_t segment,
+                                                                     int* sums) {
+  using Number = ScoredRowNumber<compute_t<T>>;
   const int64_t anchors = a.level(segment).anchors();
-  return nms::search<Number>(0, a.last(), a.wanted(segment), kListed, [&](Number bound) {
+  return find_bound<Number>(0, a.last(), a.wanted(segment), kListed, [&](Number bound) {
     int own = 0;
     for (int64_t i = threadIdx.x; i < anchors; i += kMatrixThreads) own += a.number(segment, i) < bound;
-    return nms::sum_over_block(own, sums);
+    return sum_over_block(own, sums);
   });
 }
 
-// By the whole grid: lists what goes before the bars, in all segments or in those that are listed `again`.
+// Lists the anchors that go before the bars, of all segments or of those that must be listed `again`. The whole grid
+// calls this.
 template <typename T> [[gnu::noinline]] __device__ void list_anchors(const ProposalsAtOnce<T>& a, bool again) {
   using C = compute_t<T>;
   const int lane = int(threadIdx.x % 32);
@@ -124,14 +128,14 @@ template <typename T> [[gnu::noinline]] __device__ void list_anchors(const Propo
     const int64_t segment = image * a.b.levels + l;
     if (again && !a.again[segment]) continue;
     const Level<T>& level = a.b.level[l];
-    const EntryNumber<C> bar = a.bars[segment].number();
-    const Key<C> bar_key = a.bars[segment].key();
+    const ScoredRowNumber<C> bar = a.bars[segment].number();
+    const LogitKey<C> bar_key = a.bars[segment].key();
     const int64_t begin = (part - a.first_part[l]) * kPart, end = lower(begin + kPart, level.anchors());
     for (int64_t start = begin; start < end; start += kMatrixThreads) {
       const int64_t i = start + threadIdx.x;
-      const Key<C> key = i < end ? finite_key(a.b.logit(a.image(segment), level, i)) : not_finite<C>();
-      Entry<C> entry = Entry<C>::of_key(key, 0);
-      if (key <= bar_key && i < end) entry = Entry<C>::of_key(key, uint32_t(level.index(i)));
+      const LogitKey<C> key = i < end ? finite_key(a.b.logit(a.image(segment), level, i)) : not_finite<C>();
+      ScoredRow<C> entry = ScoredRow<C>::of_key(key, 0);
+      if (key <= bar_key && i < end) entry = ScoredRow<C>::of_key(key, uint32_t(level.index(i)));
       const bool listed = i < end && entry.number() < bar;
       const uint32_t all = __ballot_sync(kFullWarp, listed);
       int place = 0;
@@ -142,21 +146,22 @@ template <typename T> [[gnu::noinline]] __device__ void list_anchors(const Propo
   }
 }
 
-// By one block: the ranks of 32 listed anchors among all of their segment; those that are wanted are decoded.
+// Ranks 32 listed anchors among all of their segment and decodes those that are wanted. All threads of one block call
+// this.
 template <typename T>
-[[gnu::noinline]] __device__ void rank_and_decode(const ProposalsAtOnce<T>& a, int64_t segment, int square,
+[[gnu::noinline]] __device__ void rank_and_decode(const ProposalsAtOnce<T>& a, int64_t segment, int word,
                                                   Shared<compute_t<T>>& s) {
   using C = compute_t<T>;
-  const Entry<C>* listed = a.listed + segment * kListed;
-  const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32), i = 32 * square + lane;
+  const ScoredRow<C>* listed = a.listed + segment * kListed;
+  const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32), i = 32 * word + lane;
   const int count = a.listed_counts[segment];
-  const Entry<C> own = i < count ? listed[i] : Entry<C>::last();
+  const ScoredRow<C> own = i < count ? listed[i] : ScoredRow<C>::last();
   int before = 0;
   for (int start = 0; start < count; start += kRankEntries<C>) {
     const int size = count - start < kRankEntries<C> ? (count - start + 31) / 32 * 32 : kRankEntries<C>;
-    __syncthreads();  // `s` is read no more
+    __syncthreads();  // all have read `s`
     for (int k = int(threadIdx.x); k < size; k += kMatrixThreads)
-      s.rank.entries[k] = start + k < count ? listed[start + k] : Entry<C>::last();
+      s.rank.entries[k] = start + k < count ? listed[start + k] : ScoredRow<C>::last();
     if (start == 0 && threadIdx.x < 32) s.rank.ranks[threadIdx.x] = 0;
     __syncthreads();
     for (int strip = warp; strip < size / 32; strip += kMatrixWarps) {
@@ -177,8 +182,9 @@ template <typename T>
   a.places[at] = int32_t(rank);
 }
 
-// A candidate's place among those of all levels of its image: its own rank, and of every other level how many go
-// before it; equal scores go by level. A thread has one candidate and one other level.
+// Adds up the places of candidates among those of all levels of their image: a candidate's rank in its own level, plus
+// for every other level how many go before it; equal scores go by level. A thread has one candidate and one other
+// level.
 template <typename T>
 [[gnu::noinline]] __device__ void find_places(const ProposalsAtOnce<T>& a, int64_t image, int64_t chunk) {
   using C = compute_t<T>;
@@ -197,7 +203,8 @@ template <typename T>
   atomicAdd(a.places + segment * a.b.top + i, low);
 }
 
-// By one block: those that stay, of all levels of an image, by place. What stays empty becomes zero.
+// Writes the kept candidates of all levels of an image by place; what stays empty becomes zero. All threads of one
+// block call this.
 template <typename T>
 [[gnu::noinline]] __device__ void gather_image(const ProposalsAtOnce<T>& a, int64_t image, Shared<compute_t<T>>& s) {
   using C = compute_t<T>;
@@ -247,7 +254,7 @@ __global__ void __launch_bounds__(kMatrixThreads, 1) at_once(const __grid_consta
   using C = compute_t<T>;
   __shared__ Shared<C> s;
   __shared__ int most_listed, chunk;
-  // 1. Bars, and what is counted later starts at 0.
+  // 1. The bars. Counters start at 0.
   for (int64_t i = blockIdx.x * int64_t(kMatrixThreads) + threadIdx.x; i < a.segments;
        i += gridDim.x * kMatrixThreads) {
     a.listed_counts[i] = a.squares_made[i] = 0;
@@ -255,8 +262,8 @@ __global__ void __launch_bounds__(kMatrixThreads, 1) at_once(const __grid_consta
     if (i == 0) *a.next_chunk = 0;
   }
   for (int64_t segment = blockIdx.x; segment < a.segments; segment += gridDim.x) {
-    const EntryNumber<C> bar = guess_bar(a, segment, s.sums);
-    if (threadIdx.x == 0) a.bars[segment] = Entry<C>::of_number(bar);
+    const ScoredRowNumber<C> bar = guess_bar(a, segment, s.sums);
+    if (threadIdx.x == 0) a.bars[segment] = ScoredRow<C>::of_number(bar);
   }
   meet_whole_grid();
 
@@ -269,11 +276,11 @@ __global__ void __launch_bounds__(kMatrixThreads, 1) at_once(const __grid_consta
     meet_whole_grid();            // all have looked
     for (int64_t segment = blockIdx.x; segment < a.segments; segment += gridDim.x) {
       const bool again = a.list_fails(segment);
-      const EntryNumber<C> bar = again ? exact_bar(a, segment, s.sums) : EntryNumber<C>{};
+      const ScoredRowNumber<C> bar = again ? exact_bar(a, segment, s.sums) : ScoredRowNumber<C>{};
       __syncthreads();  // all threads have looked
       if (threadIdx.x == 0) {
         a.again[segment] = again;
-        if (again) a.bars[segment] = Entry<C>::of_number(bar), a.listed_counts[segment] = 0;
+        if (again) a.bars[segment] = ScoredRow<C>::of_number(bar), a.listed_counts[segment] = 0;
       }
     }
     meet_whole_grid();
@@ -291,8 +298,8 @@ __global__ void __launch_bounds__(kMatrixThreads, 1) at_once(const __grid_consta
   __syncthreads();
   const int64_t items = ceil_div(most_listed, 32) * a.segments;
   for (int64_t item = blockIdx.x; item < items; item += gridDim.x) {
-    const int64_t square = quotient(item, a.segments), segment = item - square * a.segments;
-    if (32 * square < a.listed_counts[segment]) rank_and_decode(a, segment, int(square), s);
+    const int64_t word = quotient(item, a.segments), segment = item - word * a.segments;
+    if (32 * word < a.listed_counts[segment]) rank_and_decode(a, segment, int(word), s);
   }
   meet_whole_grid();
 
@@ -307,9 +314,10 @@ __global__ void __launch_bounds__(kMatrixThreads, 1) at_once(const __grid_consta
       a.segments, a.words, a.b.iou_threshold, s.warp_boxes, a.squares, a.squares_made, ordered, [&](int64_t segment) {
         int kept = 0;
         const uint32_t* squares = a.squares + 32 * segment * nms::squares_of(a.words);
-        const int words = nms::walk<kMostAtOnce / 32>(squares, a.candidates(segment), a.b.most, s.walk, kept);
+        const int words =
+            nms::find_survivors<kMostAtOnce / 32>(squares, a.candidates(segment), a.b.most, s.survivors, kept);
         for (int64_t w = threadIdx.x; w < a.words; w += kMatrixThreads)
-          a.stays[segment * a.words + w] = w < words ? s.walk.stays[w] : 0;
+          a.stays[segment * a.words + w] = w < words ? s.survivors.stays[w] : 0;
         finish_part(segment / a.b.levels);
       });
   for (;;) {
@@ -324,7 +332,7 @@ __global__ void __launch_bounds__(kMatrixThreads, 1) at_once(const __grid_consta
   }
 }
 
-// Sets the outputs. All images at once where their matrices and lists fit into 64 MiB.
+// Sets the outputs. One launch per batch of images whose matrices and lists fit into 64 MiB.
 template <typename T> void run_at_once(const OnDevice& on, const Tensor& like, const ProposalBatch<T>& b) {
   using C = compute_t<T>;
   ProposalsAtOnce<T> a{};
@@ -332,18 +340,20 @@ template <typename T> void run_at_once(const OnDevice& on, const Tensor& like, c
   for (int64_t l = 0; l < b.levels; ++l) a.first_part[l + 1] = a.first_part[l] + ceil_div(b.level[l].anchors(), kPart);
   a.parts = a.first_part[b.levels], a.chunks = b.levels > 1 ? ceil_div(b.levels * b.levels * b.top, kMatrixThreads) : 0;
   const int64_t each = nms::squares_of(a.words);
-  const int64_t bytes = b.levels * (128 * each + kListed * int64_t(sizeof(Entry<C>)));
+  const int64_t bytes = b.levels * (128 * each + kListed * int64_t(sizeof(ScoredRow<C>)));
   const int64_t batch = lower(b.images, higher<int64_t>(2 * nms::kMatrixBytes / bytes, 1));
   const int64_t segments = batch * b.levels, rows = segments * b.top;
-  const Tensor listed = scratch_bytes(like, int64_t(sizeof(Entry<C>)) * kListed * segments);
-  const Tensor bars = scratch_bytes(like, int64_t(sizeof(Entry<C>)) * segments), again = scratch_bytes(like, segments);
+  const Tensor listed = scratch_bytes(like, int64_t(sizeof(ScoredRow<C>)) * kListed * segments);
+  const Tensor bars = scratch_bytes(like, int64_t(sizeof(ScoredRow<C>)) * segments),
+               again = scratch_bytes(like, segments);
   const Tensor boxes = scratch_bytes(like, int64_t(sizeof(nms::AlignedBox<C>)) * rows),
                places = scratch_bytes(like, 4 * rows);
   const Tensor scores = scratch_bytes(like, int64_t(sizeof(C)) * rows);
   const Tensor squares = scratch_bytes(like, 128 * each * segments),
                stays = scratch_bytes(like, 4 * segments * a.words);
   const Tensor counters = scratch_bytes(like, 4 * (2 * segments + batch + 1));
-  a.listed = mutable_data<Entry<C>>(listed), a.bars = mutable_data<Entry<C>>(bars), a.again = mutable_data<bool>(again);
+  a.listed = mutable_data<ScoredRow<C>>(listed), a.bars = mutable_data<ScoredRow<C>>(bars),
+  a.again = mutable_data<bool>(again);
   a.boxes = mutable_data<nms::AlignedBox<C>>(boxes), a.places = mutable_data<int32_t>(places);
   a.b.scores = mutable_data<C>(scores);
   a.squares = mutable_data<uint32_t>(squares), a.stays = mutable_data<uint32_t>(stays);

@@ -1,7 +1,7 @@
-// Everything of a fixed shape, so that one CUDA graph holds it. Up to 4096 anchors of an image and level: one launch
-// (generate_proposals_at_once.cuh). More: (1) a sort of all anchors (generate_proposals_order.cuh); (2) one block per
-// image and level decodes the best and closes the gaps of those that do not fit; (3) suppression, each image and level
-// a group of its own (nms_suppress.cuh); (4) a merge of the levels by binary search.
+// All shapes are fixed, so that a CUDA graph can hold this. Up to 4096 anchors per image and level: one launch
+// (generate_proposals_at_once.cuh). More: (1) all anchors are sorted (generate_proposals_order.cuh); (2) one block per
+// image and level decodes the best and removes those that do not pass the filter; (3) suppression, with each image and
+// level as an image of its own (nms/cuda/chunks.cuh); (4) the levels are merged by binary search.
 #include "nms/cuda/chunks.cuh"
 #include "generate_proposals_at_once.cuh"
 #include "generate_proposals_order.cuh"
@@ -50,8 +50,9 @@ template <typename T> __device__ compute_t<T> kept_score(const ProposalBatch<T>&
   return b.scores[segment * b.top + b.kept[segment * b.kept_most + i]];
 }
 
-// A kept box's place among all levels of its image: its own rank, and of every other level how many go before it; equal
-// scores go by level. What stays empty becomes zero. grid (kept boxes or places of an image, images)
+// Writes each kept box to its place among all levels of its image: its rank in its own level, plus for every other
+// level how many go before it; equal scores go by level. What stays empty becomes zero. grid: (kept boxes or places of
+// an image, images)
 template <typename T> __global__ void merge(const __grid_constant__ ProposalBatch<T> b) {
   using C = compute_t<T>;
   const int64_t element = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;

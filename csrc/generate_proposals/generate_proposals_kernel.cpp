@@ -28,16 +28,15 @@ template <typename T>
 int64_t decode_clip_filter(const Level<T>& level, const Rules<compute_t<T>>& rules, int64_t image,
                            const ClipLimits<compute_t<T>>& limits, const uint32_t* indices, int64_t count,
                            compute_t<T>* boxes, uint32_t* ranks) {
-  constexpr int64_t kBlock =
-      64;  // the deltas of so many anchors are asked for before any is needed: they lie scattered
-  Spot<T> spots[kBlock];
-  const auto fetch = [&](int64_t i) { return anchor_delta(level, rules, spots[i]); };
+  constexpr int64_t kAhead = 64;  // anchors whose scattered deltas are prefetched before the first is decoded
+  AnchorCell<T> cells[kAhead];
+  const auto fetch = [&](int64_t i) { return anchor_delta(level, rules, cells[i]); };
   int64_t n = 0;
-  for (int64_t first = 0; first < count; first += kBlock) {
-    const int64_t some = lower(count - first, kBlock);
+  for (int64_t first = 0; first < count; first += kAhead) {
+    const int64_t some = lower(count - first, kAhead);
     for (int64_t i = 0; i < some; ++i) {
-      spots[i] = spot_of(level, image, indices[first + i]);
-      for (int64_t c = 0; c < 4; ++c) __builtin_prefetch(spots[i].deltas + c * level.delta_channel);
+      cells[i] = anchor_cell_of(level, image, indices[first + i]);
+      for (int64_t c = 0; c < 4; ++c) __builtin_prefetch(cells[i].deltas + c * level.delta_channel);
     }
     const int64_t end = n + decode_clip_filter_rows(some, fetch, rules.cap, limits, boxes + 4 * n, ranks + n);
     for (; n < end; ++n) ranks[n] += uint32_t(first);

@@ -1,4 +1,4 @@
-// The anchors of each image and level by descending score, on CUDA, where many are wanted: one stable radix sort.
+// Sorts the anchors of each image and level by descending score on CUDA, where many are wanted: one stable radix sort.
 #pragma once
 #include <cub/device/device_radix_sort.cuh>
 
@@ -16,7 +16,7 @@ template <typename T> __global__ void make_keys(const __grid_constant__ Proposal
     const Level<T>& level = b.level[l];
     const int64_t index = at - b.first[l];
     const uint64_t key = finite_key(b.logit(image, level, level.position(index)));
-    // Levels differ in size, so in float32, where there is room, the segment is part of the key and one sort does all.
+    // A float32 key has room for the segment, so that one sort orders all segments, whose sizes differ.
     b.keys[i] = sizeof(C) == 4 ? uint64_t(image * b.levels + l) << 32 | key : key;
     b.sorted[i] = uint32_t(index);
   }
@@ -42,7 +42,7 @@ template <typename T> void sort_all(const OnDevice& on, const Tensor& like, cons
     bring(b.sorted + begin, sorted.Current(), 4 * size);
   };
   size_t bytes = 0;
-  part(nullptr, bytes, 0, one_sort ? total : per_image);  // tells how much it needs: a level no more than an image
+  part(nullptr, bytes, 0, one_sort ? total : per_image);  // sets `bytes`; a level needs no more than an image
   const Tensor storage = scratch_bytes(like, int64_t(bytes) + 1);
   if constexpr (one_sort) {
     part(storage.mutable_data_ptr(), bytes, 0, total);

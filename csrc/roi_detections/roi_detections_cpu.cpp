@@ -1,5 +1,5 @@
-// Two steps: find the candidates, block of rows by block of rows; then, per image, visit them by descending score and
-// stop at max_detections. Boxes that are never visited are never decoded, nor is their order ever known.
+// roi_detections on the CPU. First the candidates are found, in blocks of rows. Then the candidates of each image are
+// visited by descending score, until max_detections are kept. Only candidates that are visited are sorted and decoded.
 #include "common/cpu/parallel.h"
 #include "common/simd/select.h"
 #include "nms/cpu/kernels.h"
@@ -9,16 +9,16 @@
 namespace pyrcnn::roi_detections {
 namespace {
 
-constexpr int64_t kRows = 32;    // rows in a block
+constexpr int64_t kRows = 32;    // rows of a block
 constexpr int64_t kFirst = 128;  // candidates visited before more are sorted
-constexpr int64_t kSome = 512;   // candidates of an image for which there is room at once
-constexpr int64_t kMany = 4096;  // candidates of which the best are looked for first
+constexpr int64_t kSome = 512;   // candidates for which a new list has room
+constexpr int64_t kMany = 4096;  // candidates of one pool; of more, a sample limits the first pool
 constexpr int64_t kSample = 1024;
 
 template <typename C> using Items = std::vector<Ranked<C>>;
 
-// The candidates of each image, ascending, in lists: those of found[image * blocks], found[image * blocks + 1] and so
-// on. All that one thread finds in an image is in one list, so most are empty.
+// Finds the candidates of each image, ascending by number. Those of an image are in the lists found[image * blocks],
+// found[image * blocks + 1] and so on. All that one thread finds in an image is in one list, so most lists are empty.
 template <typename T> std::vector<Items<compute_t<T>>> find(const Arguments& a, const int64_t* valid, int64_t blocks) {
   using C = compute_t<T>;
   const Cut<C> limit = cut<C>(a);
@@ -52,7 +52,7 @@ template <typename C> struct Image {
   int64_t* labels;
 };
 
-// An image's candidates, ascending, in lists.
+// The candidates of one image, ascending by number, in lists.
 template <typename C> struct Found {
   Items<C>* lists;
   int64_t count, total;
@@ -63,8 +63,9 @@ template <typename C> struct Found {
   }
 };
 
-// Hands them out in pools, every candidate of one before all of the next. Few are one pool. Of many the first are those
-// that are no worse than the r-th best of a sample, so that the rest is read once and not sorted, nor copied.
+// Hands the candidates of an image out in pools; every candidate of a pool is better than all of the next. Few
+// candidates are one pool. Of many, the first pool holds those that are no worse than the r-th best of a sample, so
+// that the others are read once, and neither sorted nor copied.
 template <typename C> class Pools {
  public:
   explicit Pools(const Found<C>& found) : found_(found) {
@@ -79,7 +80,7 @@ template <typename C> class Pools {
     }
   }
 
-  // The next pool, in no order; false: there is none.
+  // Gives the next pool, in no order. Returns false if there is none.
   bool next(Items<C>& pool) {
     if (given_ == found_.total) return false;
     pool.clear();
@@ -96,7 +97,7 @@ template <typename C> class Pools {
   }
 
  private:
-  // Those after the last pool's worst, up to `worst` or all.
+  // Collects the candidates after the worst of the last pool, up to `worst`, or all of them.
   void gather(Items<C>& pool, const Ranked<C>* worst) {
     if (given_ == 0 && worst == nullptr) {
       pool = std::move(found_.lists[0]);
@@ -120,10 +121,10 @@ template <typename C> class Pools {
   int64_t given_ = 0, target_ = kMany / 4;
 };
 
-// The bundles of each class: enough for all its candidates, of which it keeps `most` at most.
+// The first bundle of each class: there is room for all its candidates, or for the `most` that it keeps.
 template <typename C> std::vector<int64_t> first_bundles(const Found<C>& found, int64_t classes, int64_t most) {
   std::vector<int64_t> first(classes + 1, 0);
-  if (nms::bundles_for(most) * classes <= nms::bundles_for(found.total)) {  // room for `most` of each class is no more
+  if (nms::bundles_for(most) * classes <= nms::bundles_for(found.total)) {  // `most` of each class take no more room
     for (int64_t c = 0; c <= classes; ++c) first[c] = c * nms::bundles_for(most);
     return first;
   }
@@ -179,7 +180,7 @@ int64_t detect(const Head<C>& head, const Arguments& a, const Found<C>& found, c
   return kept;
 }
 
-// Clips what was suppressed unclipped, and closes the gaps that boxes without area leave.
+// Clips boxes after suppression and closes the gaps that boxes without area leave.
 template <typename C> int64_t clip_last(const Image<C>& to, int64_t count, C min_size) {
   int64_t n = 0;
   for (int64_t i = 0; i < count; ++i) {

@@ -1,13 +1,14 @@
-// Up to 8192 boxes of each image: everything in one launch, of which a CUDA graph holds one node.
+// Up to 8192 boxes per image: sorting and suppression in one launch, which is one node of a CUDA graph.
 //
-// Why one: the three parts (order; compare all pairs; walk) depend on each other, and each boundary between dependent
-// nodes of a graph costs about what a barrier of the whole grid does, 1 to 1.5 microseconds. The grid has one barrier,
-// after the order: it is what makes every block see it, and it also stands for the node that would have to zero the
-// counters of a launch without barriers. Between comparing and walking nobody waits: the block that completes the
-// matrix of an image is the one to walk. Comparing must be spread over the device (1,000 boxes have 500,000 pairs, 40
-// microseconds for one multiprocessor), so one block per image in its own shared memory would be slower; the matrix
-// stays in the L2 cache. Ranks are counted, each box against all, because that spreads too: a block that sorts alone
-// takes some 60 steps with a barrier each.
+// There are three parts: rank the boxes, compare all pairs, find which are kept. They depend on each other. A
+// dependency between two nodes of a graph costs about as much as a barrier of the whole grid, 1 to 1.5 microseconds.
+// One launch needs one barrier, after the ranking; separate launches would also need a node that zeroes counters. No
+// block waits between the other two parts: the block that completes the matrix of an image goes on to find which of its
+// boxes are kept.
+//
+// All blocks share the comparing, because one multiprocessor would take 40 microseconds for the 500,000 pairs of 1,000
+// boxes; the matrix stays in the L2 cache. Ranks are counted, each box against all, because all blocks can share that
+// too: one block that sorts takes about 60 steps with a barrier each.
 #pragma once
 #include "pair_matrix.cuh"
 
@@ -16,12 +17,12 @@ namespace pyrcnn::nms {
 template <typename T> struct NmsAtOnce {
   using C = compute_t<T>;
   Problem<T> p;
-  int64_t first, images;  // those of this launch
+  int64_t first, images;  // of this launch
   int words;
   AlignedBox<C>* boxes;  // [images, rows], by rank
   int64_t* groups;       // likewise, or null
   uint32_t* squares;     // [images, squares_of(words), 32]
-  int32_t* arrived;      // [images]: how many squares are made
+  int32_t* arrived;      // [images]: squares that are computed
 };
 
 template <typename C> using ScoreKey = decltype(descending_key(C{}));
@@ -32,19 +33,20 @@ template <typename C> struct RankState {
   int sums[32];
 };
 
-// By one block: the ranks of rows 32 square ... 32 square + 31 among all rows of the image.
+// Ranks the rows 32 word ... 32 word + 31 among all rows of the image, and stores their boxes by rank. All threads of
+// one block call this.
 template <typename T>
-__device__ void rank_rows(const NmsAtOnce<T>& a, int64_t slot, int square, RankState<compute_t<T>>& s) {
+__device__ void rank_rows(const NmsAtOnce<T>& a, int64_t slot, int word, RankState<compute_t<T>>& s) {
   using C = compute_t<T>;
   using Key = ScoreKey<C>;
-  constexpr Key kNone = Key(-1);  // follows every score's key
+  constexpr Key kNone = Key(-1);  // greater than every score's key
   constexpr int kAtOnce = 16 / int(sizeof(Key));
   struct alignas(16) Keys {
     Key key[kAtOnce];
   };
   const Problem<T>& p = a.p;
   const int64_t image = a.first + slot;
-  const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32), rows = int(p.rows), row = 32 * square + lane;
+  const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32), rows = int(p.rows), row = 32 * word + lane;
   const auto key_of = [&](int i) {
     return i < rows && p.competes(image, i) ? descending_key(C(p.scores[image * rows + i])) : kNone;
   };
@@ -52,7 +54,7 @@ __device__ void rank_rows(const NmsAtOnce<T>& a, int64_t slot, int square, RankS
   int before = 0, competitors = 0;
   for (int start = 0; start < rows; start += kRankKeys<C>) {
     const int size = rows - start < kRankKeys<C> ? (rows - start + 31) / 32 * 32 : kRankKeys<C>;
-    __syncthreads();  // `s` is read no more
+    __syncthreads();  // all have read `s`
     for (int i = int(threadIdx.x); i < size; i += kMatrixThreads) {
       s.keys[i] = key_of(start + i);
       competitors += s.keys[i] != kNone;
@@ -61,17 +63,17 @@ __device__ void rank_rows(const NmsAtOnce<T>& a, int64_t slot, int square, RankS
     __syncthreads();
     for (int strip = warp; strip < size / 32; strip += kMatrixWarps) {  // 32 rows
       const int other = start / 32 + strip;
-      const Key bound = own + Key(other < square);  // of equals the lower row goes first
+      const Key bound = own + Key(other < word);  // equal scores go by lower row
 #pragma unroll 2
       for (int b = 0; b < 32; b += kAtOnce) {
         const Keys keys = *reinterpret_cast<const Keys*>(s.keys + 32 * strip + b);
 #pragma unroll
-        for (int k = 0; k < kAtOnce; ++k) before += keys.key[k] < bound + Key(other == square && b + k < lane);
+        for (int k = 0; k < kAtOnce; ++k) before += keys.key[k] < bound + Key(other == word && b + k < lane);
       }
     }
   }
   atomicAdd(s.ranks + lane, before);
-  if (square == 0) {
+  if (word == 0) {
     competitors = sum_over_block(competitors, s.sums);
     if (threadIdx.x == 0) p.competitors[image] = competitors;
   }
@@ -84,14 +86,14 @@ __device__ void rank_rows(const NmsAtOnce<T>& a, int64_t slot, int square, RankS
   }
 }
 
-// By one block, when all squares of the image are made.
+// Writes which rows are kept, once all squares of the image are computed. All threads of one block call this.
 template <typename T> __device__ void keep_rows(const NmsAtOnce<T>& a, int64_t slot, Survivors& s) {
   const Problem<T>& p = a.p;
   const int64_t image = a.first + slot;
   int64_t* indices = p.indices + image * p.max_output;
   int kept = 0;
-  const int words =
-      walk<kMostWords>(a.squares + 32 * slot * squares_of(a.words), int(p.competitors[image]), p.max_output, s, kept);
+  const int words = find_survivors<kMostWords>(a.squares + 32 * slot * squares_of(a.words), int(p.competitors[image]),
+                                               p.max_output, s, kept);
   for (int i = int(threadIdx.x); i < 32 * words; i += kMatrixThreads) {
     const uint32_t word = s.stays[i / 32], before = word & ((1u << i % 32) - 1);
     if ((word >> i % 32 & 1) != 0) indices[s.before[i / 32] + __popc(before)] = p.row_at(image, i);
@@ -106,7 +108,7 @@ __global__ void __launch_bounds__(kMatrixThreads, 1) at_once(const __grid_consta
   __shared__ union Shared {
     RankState<C> rank;
     WarpBoxes<C> warp_boxes[kMatrixWarps];
-    Survivors walk;
+    Survivors survivors;
   } s;
   for (int64_t item = blockIdx.x; item < a.images * a.words; item += gridDim.x)
     rank_rows(a, item / a.words, int(item % a.words), s.rank);
@@ -119,10 +121,10 @@ __global__ void __launch_bounds__(kMatrixThreads, 1) at_once(const __grid_consta
                            int(a.p.competitors[a.first + slot]), false};
   };
   compare_all(a.images, a.words, a.p.iou_threshold, s.warp_boxes, a.squares, a.arrived, ordered,
-              [&](int64_t slot) { keep_rows(a, slot, s.walk); });
+              [&](int64_t slot) { keep_rows(a, slot, s.survivors); });
 }
 
-// p.rows <= kMostRows; sets the outputs. All images at once where their matrices fit into 32 MiB.
+// Sets the outputs; p.rows <= kMostRows. One launch per batch of images whose matrices fit into kMatrixBytes.
 template <typename T> void solve_at_once(const OnDevice& on, const Tensor& like, const Problem<T>& p) {
   using C = compute_t<T>;
   NmsAtOnce<T> a{};
@@ -135,7 +137,7 @@ template <typename T> void solve_at_once(const OnDevice& on, const Tensor& like,
   a.squares = mutable_data<uint32_t>(squares), a.arrived = mutable_data<int32_t>(arrived);
   for (a.first = 0; a.first < p.images; a.first += batch) {
     a.images = lower(batch, p.images - a.first);
-    // Few squares per block, so that they spread: a multiprocessor is busy with four.
+    // Four squares per block: they keep a multiprocessor busy, and more would use fewer multiprocessors.
     launch_together(on, &at_once<T>, a.images * higher<int64_t>(a.words, ceil_div(each, 4)), kMatrixThreads, a);
   }
 }

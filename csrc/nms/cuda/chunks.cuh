@@ -1,8 +1,9 @@
 // Greedy suppression of ordered rows on CUDA, with memory linear in the number of boxes. The rows of each image are
-// taken in chunks of 1024, two launches per chunk: `compare` finds, with many blocks, which of the chunk's boxes a box
-// kept from earlier chunks suppresses, and which pairs inside the chunk suppress each other, as a bit matrix; `unwind`
-// walks down the matrix with one block per image and appends what stays. The number of launches depends on shapes
-// alone, and an image that is done leaves its launches at once: no host synchronisation.
+// processed in chunks of 1024, with two launches per chunk. `compare` uses many blocks; it finds which boxes of the
+// chunk are suppressed by boxes kept from earlier chunks, and which pairs inside the chunk suppress each other, as a
+// bit matrix. `settle_chunk` uses one block per image; it goes down the matrix and appends the boxes that are kept. The
+// number of launches depends on shapes alone, and the blocks of an image that is complete return at once, so the host
+// never waits.
 #pragma once
 #include "problem.cuh"
 #include "settle.cuh"
@@ -11,19 +12,21 @@ namespace pyrcnn::nms {
 
 constexpr int kChunk = 1024, kWords = kChunk / 32;
 constexpr int kCompareThreads = 256, kCompareWarps = kCompareThreads / 32;
-constexpr int64_t kMaxSplits = 64;  // blocks that share the kept boxes of one image
+constexpr int64_t kMaxSplits = 64;  // parts into which the kept boxes of an image are split, one block each
 
+// For a batch of images; `slot` is an image of the batch. kept, kept_groups and suppressed are null if one chunk holds
+// all rows.
 template <typename C> struct ChunkWorkspace {
-  Box<C>* kept;          // [images of a batch, capacity]: boxes kept so far; unused when one chunk holds all rows
-  int64_t* kept_groups;  // likewise
+  Box<C>* kept;          // [slots, capacity]: boxes kept so far
+  int64_t* kept_groups;  // [slots, capacity]
   int64_t capacity;
-  uint32_t* suppressed;  // [images of a batch, kWords]: bits of the chunk's boxes; zero between chunks; or unused too
-  uint32_t* matrix;      // [images of a batch, words, chunk]: bit j % 32 of word j / 32 of row i: i suppresses j > i;
-                         // but in a row's own word (j / 32 = i / 32): j < i suppresses i
+  uint32_t* suppressed;  // [slots, kWords]: bits of the chunk's boxes; zero between chunks
+  uint32_t* matrix;      // [slots, words, chunk]: bit j % 32 of word j / 32 of row i says that i would suppress j > i,
+                         // but in a row's own word (j / 32 = i / 32) that j < i would suppress i
   int chunk, words;      // rows per chunk, a multiple of 32, and words of 32 rows
 };
 
-// One warp, 32 x 32 pairs: rows 32 r + b against columns 32 v + lane.
+// Compares the rows 32 r + b of the chunk with its rows 32 v + lane. All threads of one warp call this.
 template <typename T>
 __device__ void compare_within(const Problem<T>& p, const ChunkWorkspace<compute_t<T>>& w, int64_t image, int64_t slot,
                                int64_t begin, int count, int r, int v) {
@@ -51,7 +54,8 @@ __device__ void compare_within(const Problem<T>& p, const ChunkWorkspace<compute
   w.matrix[(slot * w.words + v) * w.chunk + i] = mine;
 }
 
-// One block: 256 of the chunk's boxes against every `splits`-th run of 256 kept boxes.
+// Compares 256 boxes of the chunk with one of `splits` parts of the kept boxes: every `splits`-th run of 256. All
+// threads of one block call this.
 template <typename T>
 __device__ void compare_with_kept(const Problem<T>& p, const ChunkWorkspace<compute_t<T>>& w, int64_t image,
                                   int64_t slot, int64_t begin, int count, int part, int64_t split, int64_t splits) {
@@ -80,7 +84,7 @@ __device__ void compare_with_kept(const Problem<T>& p, const ChunkWorkspace<comp
   if (threadIdx.x % 32 == 0 && word != 0) atomicOr(w.suppressed + slot * kWords + j / 32, word);
 }
 
-// grid (blocks for the pairs inside the chunk, then parts x splits for the kept boxes; images of the batch)
+// grid: (blocks for the pairs inside the chunk, then parts x splits blocks for the kept boxes; images of the batch)
 template <typename T>
 __global__ void __launch_bounds__(kCompareThreads) compare(const Problem<T> p, const ChunkWorkspace<compute_t<T>> w,
                                                            int64_t first_image, int64_t begin, int64_t splits) {
@@ -98,11 +102,11 @@ __global__ void __launch_bounds__(kCompareThreads) compare(const Problem<T> p, c
   }
 }
 
-// One block per image; warp v answers for the chunk's boxes 32 v ... 32 v + 31. In step r warp r settles its boxes by
-// itself, then every later warp strikes out what those that stay suppress.
+// One block per image. Warp v owns the chunk's boxes 32 v ... 32 v + 31. In step r warp r settles its boxes, then every
+// later warp removes the boxes that those kept suppress.
 template <typename T>
 __global__ void __launch_bounds__(kChunk)
-    unwind(const Problem<T> p, const ChunkWorkspace<compute_t<T>> w, int64_t first_image, int64_t begin) {
+    settle_chunk(const Problem<T> p, const ChunkWorkspace<compute_t<T>> w, int64_t first_image, int64_t begin) {
   __shared__ uint32_t stays[kWords];
   __shared__ int room;  // how many more boxes the image may keep
   const int64_t slot = blockIdx.x, image = first_image + slot, kept = p.counts[image];
@@ -122,7 +126,7 @@ __global__ void __launch_bounds__(kChunk)
   if (i == 0) room = p.max_output - kept < kChunk ? int(p.max_output - kept) : kChunk;
   __syncthreads();
   for (int r = 0; r < words; ++r) {
-    const uint32_t mine = ahead;  // word v of row 32 r + lane; garbage where v < r
+    const uint32_t mine = ahead;  // word v of row 32 r + lane; undefined if v < r
     if (v > r && v < words && r + 1 < words) ahead = column[32 * (r + 1) + lane];
     if (v == r) {
       const int more = room;
@@ -148,6 +152,7 @@ __global__ void __launch_bounds__(kChunk)
   if (i == kChunk - 1) p.counts[image] = kept + before + __popc(word);
 }
 
+// Sets p.indices and p.counts, given p.order and p.competitors.
 template <typename T> void suppress(const OnDevice& on, const Tensor& like, const Problem<T>& p) {
   using C = compute_t<T>;
   ChunkWorkspace<C> w{};
@@ -178,7 +183,7 @@ template <typename T> void suppress(const OnDevice& on, const Tensor& like, cons
       const int64_t splits = runs < kMaxSplits ? runs : kMaxSplits;
       const dim3 grid(unsigned(inner + parts * splits), unsigned(images));
       launch(on, &compare<T>, grid, kCompareThreads, p, w, first, begin, splits);
-      launch(on, &unwind<T>, unsigned(images), kChunk, p, w, first, begin);
+      launch(on, &settle_chunk<T>, unsigned(images), kChunk, p, w, first, begin);
     }
   }
 }

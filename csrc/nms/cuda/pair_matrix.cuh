@@ -1,5 +1,6 @@
-// Greedy suppression of a few thousand ordered boxes by a bit matrix of all their pairs. Of the matrix, its upper
-// triangle is a list of squares of 32 x 32: any warp makes any of them, then one block walks down the diagonal.
+// Greedy suppression of up to 8192 ordered boxes by a bit matrix of all their pairs. The upper triangle of the matrix
+// is a list of squares of 32 x 32 bits. Each square is computed by one warp, any one; then one block goes down the
+// diagonal and finds which boxes are kept.
 #pragma once
 #include "common/cuda/grid.cuh"
 #include "problem.cuh"
@@ -7,11 +8,12 @@
 
 namespace pyrcnn::nms {
 
-constexpr int kMatrixThreads = 512, kMatrixWarps = kMatrixThreads / 32;  // of every kernel that uses this
-constexpr int kMostWords = 256, kMostRows = 32 * kMostWords;             // boxes of one problem; words of 32 boxes
+constexpr int kMatrixThreads = 512, kMatrixWarps = kMatrixThreads / 32;  // of each block that calls these functions
+constexpr int kMostWords = 256, kMostRows = 32 * kMostWords;             // of one problem: boxes, and words of 32 boxes
 
-// Tile t is column v of row r <= v. It has 32 words, one per box of r: bit j of word i: box 32 r + i suppresses box
-// 32 v + j. But on the diagonal bit j of word i: j < i suppresses i, or j = i and takes no part.
+// Square t is in row r and column v >= r. It has 32 words, one for each box of r. Bit j of word i says that box 32 r +
+// i would suppress box 32 v + j. On the diagonal bit j < i of word i says that box j would suppress box i, and bit i
+// that box i is a gap.
 PYRCNN_HD int64_t squares_of(int64_t words) { return words * (words + 1) / 2; }
 struct SquareIndex {
   int r, v;
@@ -31,33 +33,33 @@ template <typename C> struct alignas(16) AlignedBox {
   PYRCNN_HD operator Box<C>() const { return {x1, y1, x2, y2}; }
 };
 
-// One warp's copy of 32 boxes, in shared memory.
+// A warp's copy of 32 boxes in shared memory.
 template <typename C> struct WarpBoxes {
   AlignedBox<C> boxes[32];
   C bounds[32];
   int64_t groups[32];
 };
 
-// The boxes of one problem in order.
+// The boxes of one problem, best first.
 template <typename C> struct OrderedBoxes {
   const AlignedBox<C>* boxes;
-  const int64_t* groups;  // or null: one group
+  const int64_t* groups;  // null: one group
   int count;
-  bool with_gaps;  // a box whose x1 is NaN is a gap: it takes no part
+  bool with_gaps;  // a box whose x1 is NaN is a gap: it neither suppresses nor is kept
 };
 
-// By one warp.
+// Computes the square `at`. All threads of one warp call this.
 template <typename C>
-__device__ void compare_square(const OrderedBoxes<C>& boxes, C threshold, SquareIndex at, WarpBoxes<C>& strip,
+__device__ void compare_square(const OrderedBoxes<C>& boxes, C threshold, SquareIndex at, WarpBoxes<C>& shared,
                                uint32_t* square) {
   const int lane = int(threadIdx.x % 32), i = 32 * at.r + lane, j = 32 * at.v + lane;
   const bool grouped = boxes.groups != nullptr, diagonal = at.r == at.v, real = j < boxes.count;
   const Screen<C> screen(threshold);
   const Box<C> own = boxes.boxes[i < boxes.count ? i : 0], box = boxes.boxes[real ? j : 0];
   const int64_t group = grouped && real ? boxes.groups[j] : 0;
-  __syncwarp();  // the strip's last readers are done
-  strip.boxes[lane] = own, strip.bounds[lane] = screen.bound(area(own));
-  if (grouped) strip.groups[lane] = boxes.groups[i < boxes.count ? i : 0];
+  __syncwarp();  // the warp has read the last boxes
+  shared.boxes[lane] = own, shared.bounds[lane] = screen.bound(area(own));
+  if (grouped) shared.groups[lane] = boxes.groups[i < boxes.count ? i : 0];
   __syncwarp();
 
   const C box_area = area(box), bound = screen.bound(box_area);
@@ -65,10 +67,10 @@ __device__ void compare_square(const OrderedBoxes<C>& boxes, C threshold, Square
   uint32_t mine = diagonal && boxes.with_gaps && box.x1 != box.x1 ? 1u << lane : 0;
 #pragma unroll 2
   for (int b = 0; b < count; ++b) {
-    const Box<C> other = strip.boxes[b];
-    bool hit =
-        real && (!diagonal || b < lane) && (!screen.usable || Screen<C>::overlap(other, box) > strip.bounds[b] + bound);
-    if (hit) hit = (!grouped || strip.groups[b] == group) && suppresses(other, box, area(other), box_area, threshold);
+    const Box<C> other = shared.boxes[b];
+    bool hit = real && (!diagonal || b < lane) &&
+               (!screen.usable || Screen<C>::overlap(other, box) > shared.bounds[b] + bound);
+    if (hit) hit = (!grouped || shared.groups[b] == group) && suppresses(other, box, area(other), box_area, threshold);
     if (diagonal) {
       mine |= uint32_t(hit) << b;
     } else {
@@ -79,40 +81,41 @@ __device__ void compare_square(const OrderedBoxes<C>& boxes, C threshold, Square
   square[lane] = mine;
 }
 
-// What stays, in shared memory: of each word that was walked, which boxes, and how many before them.
+// In shared memory, for each word of 32 boxes: which are kept, and how many are kept before them.
 struct Survivors {
   uint32_t stays[kMostWords];
   int before[kMostWords];
 };
 
-// Warp w answers for kOwn words, w, w + 16, ... In step r one warp settles word r by itself, then all strike out of
-// their later words what those that stay suppress, and ask for their squares of the next step. Returns how many words
-// were walked before `most` boxes stay, and how many boxes stay in `kept`.
+// Warp w owns the words w, w + 16, ..., kOwn of them. In step r one warp settles word r. Then every warp removes from
+// its later words the boxes that those kept suppress, and loads its squares of the next step. Returns how many words
+// were settled until `most` boxes were kept, and in `kept` how many boxes were kept.
 template <int kOwn>
-__device__ int settle_words(const uint32_t* squares, int count, int most, Survivors& walk, int& kept) {
+__device__ int settle_words(const uint32_t* squares, int count, int most, Survivors& survivors, int& kept) {
   const int lane = int(threadIdx.x % 32), warp = int(threadIdx.x / 32), words = (count + 31) / 32;
   const auto square = [&](int r, int v) { return squares[16 * v * (v + 1) + 32 * r + lane]; };
-  uint32_t gone = warp + kMatrixWarps * lane == count / 32 ? kFullWarp << count % 32 : 0;  // of the lane-th own word
-  uint32_t diagonal = warp < words ? square(warp, warp) : 0;  // of the own word that is settled next
-  uint32_t ahead[kOwn];                                       // the squares of step r
+  uint32_t gone = warp + kMatrixWarps * lane == count / 32 ? kFullWarp << count % 32 : 0;  // of own word number `lane`
+  uint32_t diagonal =
+      warp < words ? square(warp, warp) : 0;  // the diagonal square of the own word that is settled next
+  uint32_t ahead[kOwn];                       // the squares of step r
 #pragma unroll
   for (int k = 0; k < kOwn; ++k) {
     const int v = warp + kMatrixWarps * k;
     ahead[k] = v > 0 && v < words ? square(0, v) : 0;
   }
   kept = 0;
-  __syncthreads();  // an earlier walk's results are read no more
+  __syncthreads();  // all have read the results of an earlier call
   for (int r = 0; r < words; ++r) {
     if (warp == r % kMatrixWarps) {
       const uint32_t self = 1u << lane;
       const uint32_t gaps = __ballot_sync(kFullWarp, (diagonal & self) != 0);
       const uint32_t out = __shfl_sync(kFullWarp, gone, r / kMatrixWarps) | gaps;
       const uint32_t stay = first_bits(settle(out, diagonal & ~self), most - kept);
-      if (lane == 0) walk.stays[r] = stay, walk.before[r] = kept;
+      if (lane == 0) survivors.stays[r] = stay, survivors.before[r] = kept;
       if (r + kMatrixWarps < words) diagonal = square(r + kMatrixWarps, r + kMatrixWarps);
     }
     __syncthreads();
-    const uint32_t stay = walk.stays[r];
+    const uint32_t stay = survivors.stays[r];
     kept += __popc(stay);
     if (kept == most) return r + 1;
     const uint32_t stays = (stay >> lane & 1) != 0 ? kFullWarp : 0;
@@ -121,7 +124,7 @@ __device__ int settle_words(const uint32_t* squares, int count, int most, Surviv
       const int v = warp + kMatrixWarps * k;
       if (v > r && v < words) {
         const uint32_t struck = or_over_warp(ahead[k] & stays);
-        ahead[k] = square(r + 1, v);  // or, where v = r + 1, what nobody needs
+        ahead[k] = square(r + 1, v);  // not needed if v = r + 1
         if (lane == k) gone |= struck;
       }
     }
@@ -129,20 +132,21 @@ __device__ int settle_words(const uint32_t* squares, int count, int most, Surviv
   return words;
 }
 
-// By a block of kMatrixThreads, for at most kWords words. Most problems have no more than 1024 boxes: few words, few
-// registers and few branches.
+// Which boxes are kept, `most` at most. All threads of one block call this, for at most kWords words. Most problems
+// have up to 1024 boxes, for which two words per warp suffice; that takes fewer registers and branches.
 template <int kWords>
-__device__ __forceinline__ int walk(const uint32_t* squares, int count, int64_t most, Survivors& walk, int& kept) {
+__device__ __forceinline__ int find_survivors(const uint32_t* squares, int count, int64_t most, Survivors& survivors,
+                                              int& kept) {
   const int room = most < count ? int(most) : count;
   kept = 0;
   if (room == 0) return 0;
-  if (count <= 2 * kMatrixThreads) return settle_words<2>(squares, count, room, walk, kept);
-  return settle_words<kWords / kMatrixWarps>(squares, count, room, walk, kept);
+  if (count <= 2 * kMatrixThreads) return settle_words<2>(squares, count, room, survivors, kept);
+  return settle_words<kWords / kMatrixWarps>(squares, count, room, survivors, kept);
 }
 
-// By the whole grid: makes the squares of all problems, squares_of(words) each, and calls finish(problem) in the block
-// that makes the last of one. Each block has a run of squares, the problems one after the other, so that at most two
-// blocks share the end of one. ordered(problem) are its boxes; `arrived` has a 0 for each problem.
+// Computes the squares of all problems, squares_of(words) each, and calls finish(problem) in the block that computes
+// the last square of a problem. The whole grid calls this. Each block computes consecutive squares. ordered(problem)
+// returns the boxes of a problem; `arrived` holds a 0 for each problem.
 template <typename C, typename F, typename G>
 __device__ void compare_all(int64_t problems, int64_t words, C threshold, WarpBoxes<C> (&warp_boxes)[kMatrixWarps],
                             uint32_t* squares, int32_t* arrived, const F& ordered, const G& finish) {
