@@ -9,6 +9,7 @@
 // that completes an image writes its output. Two launches would need one barrier less and one dependency between nodes
 // more.
 #pragma once
+#include "common/cuda/select_sorted.cuh"
 #include "nms/cuda/pair_matrix.cuh"
 #include "generate_proposals_batch.cuh"
 

@@ -16,11 +16,9 @@
 #include <vector>
 
 #include "common/cpu/team.h"
-#include "kernels.h"
+#include "choose.h"
 
 namespace pyrcnn::nms {
-
-constexpr double kPairsCost = 40;  // estimated nanoseconds per box, to sort it and to find its pairs
 
 // Bundles [first, last), at most kRangeBundles, are compared with each other and with the later ones before `end`.
 struct BundleRange {

@@ -1,6 +1,6 @@
-// Comparing one candidate with kept boxes: what in_turn_kernel.cpp and indexed_kernel.cpp share. For *_kernel.cpp only.
-// Kept boxes are never compared with later candidates, only candidates with kept boxes: nothing beyond the stop at
-// max_output is looked at, and only kept boxes are copied.
+// Compares one candidate with kept boxes: what in_turn_kernel.cpp and indexed_kernel.cpp share. For *_kernel.cpp only.
+// A candidate is compared with kept boxes only when its turn comes. So candidates after the stop at max_output are
+// never read, and only kept boxes are copied.
 #pragma once
 #include "common/simd/pack.h"
 #include "nms/rule.h"

@@ -27,9 +27,6 @@ template <typename T> void sort_scores(const T* scores, int64_t n, uint32_t* ord
   sort_descending(scores, n, order);
 }
 
-// Estimated nanoseconds for a set of `n` candidates of which half are kept.
-double suppression_cost(double n) { return n * (20 + 0.05 * n); }
-
 // The first part of nms and batched_nms: the order of the scores, the groups of the boxes and, if finding pairs pays,
 // which boxes are suppressed. One thread sorts the scores while another lays out the bundles of boxes.
 template <typename T> struct SortAndPairs {

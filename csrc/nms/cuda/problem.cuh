@@ -33,7 +33,7 @@ template <typename T> struct Problem {
   __device__ int64_t group(int64_t image, int64_t row) const { return groups ? groups[image * rows + row] : 0; }
 };
 
-// Images are processed in batches whose bit matrices take no more memory.
+// Images are processed in batches whose bit matrices take at most this much memory.
 constexpr int64_t kMatrixBytes = int64_t{32} << 20;
 
 // Scratch memory from torch's allocator, so that a CUDA graph can capture this.
