@@ -1,17 +1,18 @@
 // Which method suppresses a set of boxes on the CPU: the thresholds, and the measurements behind them. Every method
 // gives the same result. Uses std, so it is for *_cpu.cpp.
 //
-// | method   | used for                                  | measured (one thread, AVX2, a shared AMD EPYC) |
-// |----------|-------------------------------------------|---------------------------------------------------------------|
-// | in turn  | fewer than 640 boxes that may be kept;    | below 640 the index takes longer to sort than it saves; | |
-// | thresholds that Screen cannot use         | without it, 1,000 random boxes take 119 instead of 93 us      | |
-// indexed  | 640 boxes and more                        | 5,000 boxes 1.03 -> 0.65 ms, 20,000 8.3 -> 4.8 ms; | | | |
-// random boxes of all sizes gain nothing, 4.7 -> 5.4 ms         | | by pairs | 160 boxes and more, if a sample says
-// that | 1,000 boxes 67-80 -> 25-36 us, 5,000 620 -> 190-240 us,       | |          | few suppress each other, and at
-// least     | 20,000 4.4 -> 1.4-1.6 ms, 20,000 random ones 5.0 -> 3.5 ms    | |          | half of them may be kept |
-// (without sorting the scores)                                  | | by pairs | batched_nms of 160 boxes and more, 8 a
-// | 20,000 boxes of 80 classes 1,230 -> 820 us; class by class,   | | for all  | group and more, if a sample of the |
-// 250 boxes each, it gains nothing: 8.4 -> 8.6 us a class       | | groups   | largest group says so | |
+// | method   | used for                                | measured (one thread, AVX2, a shared AMD EPYC)             |
+// |----------|-----------------------------------------|------------------------------------------------------------|
+// | in turn  | fewer than 640 boxes that may be kept;  | below 640 boxes the index does not repay its sorting;      |
+// |          | thresholds that Screen cannot use       | 1,000 random boxes take 119 us in turn, 93 us indexed      |
+// | indexed  | 640 boxes and more                      | 5,000 boxes 1.03 -> 0.65 ms, 20,000 8.3 -> 4.8 ms;         |
+// |          |                                         | random boxes of all sizes gain nothing, 4.7 -> 5.4 ms      |
+// | by pairs | 160 boxes and more, if a sample says    | 1,000 boxes 67-80 -> 25-36 us, 5,000 620 -> 190-240 us,    |
+// |          | that few suppress each other, and half  | 20,000 4.4 -> 1.4-1.6 ms, 20,000 random 5.0 -> 3.5 ms      |
+// |          | of them or more may be kept             |                                                            |
+// | by pairs | batched_nms of 160 boxes and more, 8 a  | 20,000 boxes of 80 classes 1,230 -> 820 us; group by       |
+// | for all  | group and more, if a sample of the      | group, 250 boxes each, nothing: 8.4 -> 8.6 us a group      |
+// | groups   | largest group says so                   |                                                            |
 #pragma once
 #include <algorithm>
 #include <vector>
