@@ -1,4 +1,4 @@
-// The arguments that decode_boxes and encode_boxes share, checked once for both devices.
+// Checks the arguments that decode_boxes and encode_boxes share, for CPU and CUDA alike.
 #pragma once
 #include "common/math/pairing.h"
 #include "tensor.h"
@@ -11,7 +11,7 @@ inline bool is_half_type(const Tensor& t) {
   return t.scalar_type() == ScalarType::Half || t.scalar_type() == ScalarType::BFloat16;
 }
 
-// Anchors have the rows' dtype; or they are float32 and the rows are float16 or bfloat16.
+// Anchors must have the dtype of the rows, or be float32 if the rows are float16 or bfloat16.
 inline Pairing check_pairing(const char* name, const Tensor& rows, const Tensor& anchors, int64_t repeat,
                              Weights weights) {
   check(rows.dim() >= 1 && rows.size(-1) == 4, name, " must be [..., 4], got ", shape(rows));
@@ -28,7 +28,7 @@ inline Pairing check_pairing(const char* name, const Tensor& rows, const Tensor&
   return pairing;
 }
 
-// f(Type<T>{}, Type<TA>{}) with the storage types of the rows and of the anchors.
+// Calls f(Type<T>{}, Type<TA>{}) with the storage types of the rows and of the anchors.
 template <typename F> void dispatch_pairing(const Tensor& rows, const char* name, const Tensor& anchors, F&& f) {
   dispatch_floating(rows, name, [&](auto type) {
     if (anchors.scalar_type() == rows.scalar_type()) {

@@ -1,4 +1,4 @@
-// What every op needs from torch: checks that become ValueError, a dtype switch without macros, memory layouts.
+// What every operator needs from torch: checks that become ValueError, a switch over dtypes, and memory layouts.
 #pragma once
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -18,8 +18,9 @@ using torch::headeronly::HeaderOnlyArrayRef;
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-// `check(ok, "rois must be [K, 5], got ", shape(rois))`: the sentence starts with the argument's name. The mark tells
-// Python that this is a bad argument: what type an exception arrives as depends on torch's version.
+// check(ok, "rois must be [K, 5], got ", shape(rois)) throws the message, which starts with the argument's name, unless
+// `ok`. kBadArgument at its end tells Python that an argument is bad, because the type of the exception that arrives
+// there depends on torch's version.
 constexpr const char* kBadArgument = "\n[pyrcnn: bad argument]";
 template <typename... Parts> void check(bool ok, const Parts&... parts) {
   if (ok) return;
@@ -28,7 +29,8 @@ template <typename... Parts> void check(bool ok, const Parts&... parts) {
   throw std::invalid_argument(text.str());
 }
 
-// What a message shows of a tensor: "[3, 4]". Written only if the check fails: a stream costs more than a small op.
+// Prints a tensor's shape, as "[3, 4]". It is printed only if a check fails, because a stream takes longer than a small
+// operator.
 struct Shape {
   const Tensor& of;
 };
@@ -39,7 +41,7 @@ inline std::ostream& operator<<(std::ostream& text, const Shape& shape) {
   return text << (shape.of.dim() ? "]" : "[]");
 }
 
-// `t` itself where it is contiguous already, without the dispatcher's look-up of the op by its name.
+// `t` itself if it is contiguous. This spares the dispatcher's look-up of the operator by its name.
 inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
 inline void check_same_device(const char* name, const Tensor& t, const char* other_name, const Tensor& other) {
@@ -64,11 +66,11 @@ template <typename F> decltype(auto) dispatch_floating(const Tensor& t, const ch
   throw std::logic_error("unreachable");
 }
 
-// Half and BFloat16 are ours (hd.h), so pointers go through void*.
+// torch has no pointers to Half and BFloat16 of hd.h, hence the void*.
 template <typename T> const T* data(const Tensor& t) { return static_cast<const T*>(t.const_data_ptr()); }
 template <typename T> T* mutable_data(const Tensor& t) { return static_cast<T*>(t.mutable_data_ptr()); }
 
-// A contiguous tensor of plain numbers, for kernels that read any dtype; keep `t` alive while they run.
+// A contiguous tensor of numbers, for kernels that read any dtype. The caller keeps `t` alive while they run.
 inline Numbers numbers(const Tensor& t, const char* name) {
   const auto as = [&](NumberKind kind) { return Numbers{t.const_data_ptr(), kind}; };
   switch (t.scalar_type()) {
@@ -84,17 +86,17 @@ inline Numbers numbers(const Tensor& t, const char* name) {
   throw std::logic_error("unreachable");
 }
 
-// [N, C, H, W] stored as NHWC. Tensors that are both (C = 1, or H = W = 1) count as NCHW.
+// Is [N, C, H, W] stored as NHWC? Tensors that are both (C = 1, or H = W = 1) count as NCHW.
 inline bool is_channels_last(const Tensor& t) {
   if (t.dim() != 4 || t.is_contiguous()) return false;
   const int64_t c = t.size(1), h = t.size(2), w = t.size(3);
   const auto matches = [&](int64_t dim, int64_t stride) { return t.size(dim) == 1 || t.stride(dim) == stride; };
   return t.numel() > 0 && matches(1, 1) && matches(3, c) && matches(2, w * c) && matches(0, h * w * c);
 }
-// `t` itself when it is NCHW- or NHWC-contiguous, else an NCHW copy.
+// `t` itself if it is NCHW- or NHWC-contiguous, else an NCHW copy.
 inline Tensor dense(const Tensor& t) { return is_channels_last(t) ? t : as_contiguous(t); }
 
-// [N, H, W, C], contiguous: for channels_last the same memory.
+// [N, H, W, C], contiguous; for channels_last the same memory.
 inline Tensor nhwc(const Tensor& t) {
   return as_contiguous(torch::stable::transpose(torch::stable::transpose(t, 1, 2), 2, 3));
 }

@@ -1,12 +1,12 @@
-// generate_proposals: one level of the region proposal network's output, and the decoding of one of its anchors.
-// Ren et al. 2015, section 3.1; anchors are computed where they are needed, never stored.
+// generate_proposals: the output of one level of the region proposal network, and the decoding of one of its anchors
+// (Ren et al. 2015, section 3.1). Anchors are computed where they are needed and never stored.
 #pragma once
 #include "common/math/clip_and_filter.h"
 #include "common/math/numbers.h"
 
 namespace pyrcnn::generate_proposals {
 
-// The anchors of a level are numbered as torchvision flattens them, [height, width, per_cell]: ties go by this index.
+// The anchors of a level are numbered in torchvision's order, [height, width, per_cell]; equal scores go by this index.
 template <typename T> struct Level {
   using C = compute_t<T>;
   const T* objectness;
@@ -16,11 +16,11 @@ template <typename T> struct Level {
   int64_t objectness_image;                                     // elements from one image to the next
   int64_t delta_image, delta_channel, delta_row, delta_column;  // strides
   C stride_y, stride_x;
-  bool interleaved;  // objectness lies as [height, width, per_cell] (NHWC), else as [per_cell, height, width]
+  bool interleaved;  // objectness is [height, width, per_cell] in memory (NHWC), else [per_cell, height, width]
 
   PYRCNN_HD int64_t cells() const { return height * width; }
   PYRCNN_HD int64_t anchors() const { return height * width * per_cell; }
-  // Where the objectness of an anchor lies in its image.
+  // The position of an anchor's objectness in the memory of its image, and the reverse.
   PYRCNN_HD int64_t position(int64_t index) const {
     return interleaved ? index : index % per_cell * cells() + index / per_cell;
   }
@@ -35,12 +35,12 @@ template <typename C> struct Rules {
   C offset;
 };
 
-// Where an anchor stands, and where its deltas lie.
-template <typename T> struct Spot {
-  uint32_t x, y, kind;  // cell, and which of its anchors
+// The cell of an anchor, which anchor of the cell it is, and the address of its deltas.
+template <typename T> struct AnchorCell {
+  uint32_t x, y, kind;
   const T* deltas;
 };
-template <typename T> PYRCNN_HD Spot<T> spot_of(const Level<T>& level, int64_t image, uint32_t index) {
+template <typename T> PYRCNN_HD AnchorCell<T> anchor_cell_of(const Level<T>& level, int64_t image, uint32_t index) {
   const uint32_t per_cell = uint32_t(level.per_cell), width = uint32_t(level.width);
   const uint32_t cell = index / per_cell, kind = index % per_cell, y = cell / width, x = cell % width;
   return {x, y, kind,
@@ -49,10 +49,10 @@ template <typename T> PYRCNN_HD Spot<T> spot_of(const Level<T>& level, int64_t i
 }
 
 template <typename T, typename C = compute_t<T>>
-PYRCNN_HD AnchorDelta<C> anchor_delta(const Level<T>& level, const Rules<C>& rules, const Spot<T>& spot) {
-  const C shift_x = (C(spot.x) + rules.offset) * level.stride_x, shift_y = (C(spot.y) + rules.offset) * level.stride_y;
-  const int64_t next = level.delta_channel, cell = 4 * int64_t(spot.kind);
-  const T* d = spot.deltas;
+PYRCNN_HD AnchorDelta<C> anchor_delta(const Level<T>& level, const Rules<C>& rules, const AnchorCell<T>& at) {
+  const C shift_x = (C(at.x) + rules.offset) * level.stride_x, shift_y = (C(at.y) + rules.offset) * level.stride_y;
+  const int64_t next = level.delta_channel, cell = 4 * int64_t(at.kind);
+  const T* d = at.deltas;
   return {
       {shift_x + level.cell_anchors.template at<C>(cell), shift_y + level.cell_anchors.template at<C>(cell + 1),
        shift_x + level.cell_anchors.template at<C>(cell + 2), shift_y + level.cell_anchors.template at<C>(cell + 3)},
@@ -61,7 +61,7 @@ PYRCNN_HD AnchorDelta<C> anchor_delta(const Level<T>& level, const Rules<C>& rul
 }
 template <typename T, typename C = compute_t<T>>
 PYRCNN_HD AnchorDelta<C> anchor_delta(const Level<T>& level, const Rules<C>& rules, int64_t image, uint32_t index) {
-  return anchor_delta(level, rules, spot_of(level, image, index));
+  return anchor_delta(level, rules, anchor_cell_of(level, image, index));
 }
 
 }  // namespace pyrcnn::generate_proposals

@@ -1,31 +1,32 @@
-// What the CUDA kernels of generate_proposals share: the arguments of a batch of images, keys of scores, the last clip.
+// What the CUDA kernels of generate_proposals share: the arguments of a batch of images, keys of logits, and clipping
+// after suppression.
 #pragma once
 #include <cub/block/block_scan.cuh>
 
-#include "nms/cuda/nms_problem.cuh"
+#include "nms/cuda/problem.cuh"
 #include "generate_proposals_check.h"
 
 namespace pyrcnn::generate_proposals {
 
 using nms::scratch_bytes;
 
-constexpr int kDecodeThreads = 512;  // twice as many would have 64 registers each, fewer than decoding takes
-using Scan = cub::BlockScan<int, kDecodeThreads>;
+constexpr int kDecodeThreads = 512;  // 1024 threads would have 64 registers each, too few for decoding
+using BlockScan = cub::BlockScan<int, kDecodeThreads>;
 
-// A segment is one level of one image: image * levels + level.
-template <typename T> struct Batch {
+// A segment is one level of one image; its number is image * levels + level.
+template <typename T> struct ProposalBatch {
   using C = compute_t<T>;
   Level<T> level[kMaxLevels];
   int64_t first[kMaxLevels + 1];  // anchors of an image before each level
   int64_t levels, images, top, kept_most, most;
-  int64_t first_image;  // of one launch
+  int64_t first_image;  // of this launch
   Rules<C> rules;
   Numbers sizes;
   C min_size, iou_threshold;
   bool clip_first;
   uint64_t* keys;        // [images, anchors], sorted within each segment
   uint32_t* sorted;      // [images, anchors], the anchor's index in its level
-  C* boxes;              // [segments, top, 4], the best that fit, best first
+  C* boxes;              // [segments, top, 4], the best that pass the filter, best first
   C* scores;             // [segments, top]
   uint32_t* order;       // [segments, top], 0, 1, ...
   int64_t* competitors;  // [segments]
@@ -41,24 +42,24 @@ template <typename T> struct Batch {
   }
   PYRCNN_HD C height(int64_t image) const { return sizes.template at<C>(2 * image); }
   PYRCNN_HD C width(int64_t image) const { return sizes.template at<C>(2 * image + 1); }
-  PYRCNN_HD Window<C> window(int64_t image) const {
-    return first_window(clip_first, height(image), width(image), min_size);
+  PYRCNN_HD ClipLimits<C> limits(int64_t image) const {
+    return limits_before_suppression(clip_first, height(image), width(image), min_size);
   }
 };
 
-// What is not finite follows every number.
-template <typename C> using Key = decltype(descending_key(C{}));
-template <typename C> PYRCNN_HD Key<C> not_finite() { return Key<C>(-1); }
-template <typename C> PYRCNN_HD Key<C> finite_key(C score) {
+// Keys order logits; that of a logit that is not finite is greater than every other.
+template <typename C> using LogitKey = decltype(descending_key(C{}));
+template <typename C> PYRCNN_HD LogitKey<C> not_finite() { return LogitKey<C>(-1); }
+template <typename C> PYRCNN_HD LogitKey<C> finite_key(C score) {
   return score - score == C{} ? descending_key(score) : not_finite<C>();
 }
 
 template <typename C> PYRCNN_HD C sigmoid(C logit) { return C(1) / (C(1) + exp_of(-logit)); }
 
-// Clips what was suppressed unclipped, and closes the gaps that boxes without area leave: one block per image, in
-// place. A chunk is read before it is written, and never written behind where it was read.
+// Clips boxes after suppression and closes the gaps that boxes without area leave, in place, with one block per image.
+// A chunk is read before it is written, and it is written no further back than where it was read.
 template <typename T>
-__device__ void clip_in_place(const Batch<T>& b, int64_t image, int64_t count, Scan::TempStorage& shared) {
+__device__ void clip_in_place(const ProposalBatch<T>& b, int64_t image, int64_t count, BlockScan::TempStorage& shared) {
   using C = compute_t<T>;
   const C height = b.height(image), width = b.width(image);
   C *boxes = b.out_boxes + 4 * image * b.most, *scores = b.out_scores + image * b.most;
@@ -68,9 +69,9 @@ __device__ void clip_in_place(const Batch<T>& b, int64_t image, int64_t count, S
     Box<C> box{};
     C score{};
     if (i < count) box = {boxes[4 * i], boxes[4 * i + 1], boxes[4 * i + 2], boxes[4 * i + 3]}, score = scores[i];
-    const bool fits = i < count && fit_last(box, height, width, b.min_size);
+    const bool fits = i < count && clip_and_filter_last(box, height, width, b.min_size);
     int before = 0, sum = 0;
-    Scan(shared).ExclusiveSum(int(fits), before, sum);
+    BlockScan(shared).ExclusiveSum(int(fits), before, sum);
     __syncthreads();  // all have read
     if (fits) {
       C* to = boxes + 4 * (written + before);

@@ -1,4 +1,4 @@
-// The arguments of generate_proposals, checked once for both devices.
+// Checks the arguments of generate_proposals and allocates its outputs, for CPU and CUDA alike.
 #pragma once
 #include <tuple>
 
@@ -13,7 +13,7 @@ using Reals = HeaderOnlyArrayRef<double>;
 constexpr size_t kMaxLevels = 16;
 
 struct Arguments {
-  Tensors objectness, deltas, cell_anchors;  // as the kernels read them; these own the copies, where copies were needed
+  Tensors objectness, deltas, cell_anchors;  // as the kernels read them, copied if necessary
   Tensor image_sizes;
   int64_t images, levels, pre_nms_top_n, post_nms_top_n;
   double nms_threshold, min_size, clip, offset;
@@ -25,7 +25,8 @@ struct Outputs {
   Tensor boxes, scores, counts;
 };
 
-// The planes of each image (NCHW) or each image (NHWC) must be gapless; images may be apart, as in a slice of channels.
+// Can the kernels read this objectness? The planes of an image (NCHW), or the whole image (NHWC), must have no gaps.
+// There may be gaps between images, as in a slice of channels.
 inline bool scannable(const Tensor& t) {
   return is_channels_last(t) || (t.stride(3) == 1 && t.stride(2) == t.size(3) && t.stride(1) == t.size(2) * t.size(3));
 }
@@ -92,7 +93,7 @@ inline Arguments check_arguments(const Tensors& objectness, const Tensors& delta
   return a;
 }
 
-// Boxes and scores in the type they are computed in: float32, or float64 for float64 inputs.
+// Boxes and scores have the compute type: float32, or float64 for float64 inputs.
 inline Outputs allocate(const Arguments& a) {
   const Tensor& like = a.objectness[0];
   const auto dtype = like.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;

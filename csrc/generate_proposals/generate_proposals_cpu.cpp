@@ -1,4 +1,5 @@
-// One task per image and level: select the best anchors, decode only those, suppress. Then one merge per image.
+// generate_proposals on the CPU. One task per image and level selects the best anchors, decodes only those, and
+// suppresses them. Then the levels of each image are merged.
 #include "common/cpu/parallel.h"
 #include "common/simd/select.h"
 #include "nms/cpu/suppress.h"
@@ -8,21 +9,21 @@
 namespace pyrcnn::generate_proposals {
 namespace {
 
-constexpr int64_t kBlock = 4096;  // anchors looked at between two chances to raise the bar
+constexpr int64_t kAnchorsAtOnce = 4096;  // compared with the bar before it may be raised
 
-// A logit that about `wanted` of the level's anchors reach, a little more rather than less, from a sample; -inf where
-// too few would be spared. A wrong guess costs time, never exactness.
+// A logit that a little more than `wanted` anchors of the level reach, estimated from a sample; the lowest float if a
+// bar would exclude too few. A wrong guess costs time, not exactness.
 template <typename T> compute_t<T> guess_bar(const Level<T>& level, const T* values, int64_t wanted) {
   using C = compute_t<T>;
   const int64_t total = level.anchors();
   constexpr C kLowest = std::numeric_limits<C>::lowest();
-  if (total <= 4 * wanted || total <= kBlock) return kLowest;
-  const int64_t size = total > 4 * kBlock ? 2048 : 1024;
+  if (total <= 4 * wanted || total <= kAnchorsAtOnce) return kLowest;
+  const int64_t size = total > 4 * kAnchorsAtOnce ? 2048 : 1024;
   const double expected = double(wanted) * double(size) / double(total);
   const int64_t rank = int64_t(expected + 3 * std::sqrt(expected) + 1);
   C sample[2048];
   int64_t n = 0;
-  for (uint32_t i = 0; i < size; ++i) {  // multiples of the golden ratio modulo 1 are spread evenly
+  for (uint32_t i = 0; i < size; ++i) {  // multiples of the golden ratio modulo 1 are evenly spread
     const C value = C(values[int64_t(uint64_t(i * 2654435769u) * uint64_t(total) >> 32)]);
     if (value >= kLowest && value < std::numeric_limits<C>::infinity()) sample[n++] = value;
   }
@@ -31,14 +32,14 @@ template <typename T> compute_t<T> guess_bar(const Level<T>& level, const T* val
   return sample[rank];
 }
 
-// The best anchors of one level of one image, `top` at most, best first; those with a logit that is not finite are not
-// there. Returns indices and logits.
-template <typename T> class Selection {
+// The best anchors of one level of one image, at most `top`, best first. Anchors whose logit is not finite are left
+// out.
+template <typename T> class BestAnchors {
   using C = compute_t<T>;
   using Item = Ranked<C>;
 
  public:
-  Selection(const Level<T>& level, int64_t image, int64_t top)
+  BestAnchors(const Level<T>& level, int64_t image, int64_t top)
       : level_(level),
         values_(level.objectness + image * level.objectness_image),
         top_(std::min(top, level.anchors())) {
@@ -60,25 +61,25 @@ template <typename T> class Selection {
  private:
   void scan(C bar) {
     const auto at_least = PYRCNN_KERNEL(at_least<T>);
-    const int64_t capacity = 4 * top_ + kBlock;
+    const int64_t capacity = 4 * top_ + kAnchorsAtOnce;
     items_.reserve(capacity);
     full_ = false;
-    uint32_t found[kBlock];
-    // Runs of anchors whose indices are `step` apart: all of an image (NHWC) or one of its planes.
+    uint32_t found[kAnchorsAtOnce];
+    // Anchors that are contiguous in memory have indices `step` apart: all of an image (NHWC), or one plane.
     const int64_t runs = level_.interleaved ? 1 : level_.per_cell, step = level_.interleaved ? 1 : level_.per_cell;
     const int64_t length = level_.anchors() / runs;
     for (int64_t run = 0; run < runs; ++run)
-      for (int64_t begin = 0; begin < length; begin += kBlock) {
-        if (int64_t(items_.size()) + kBlock > capacity) bar = raise(bar);
+      for (int64_t begin = 0; begin < length; begin += kAnchorsAtOnce) {
+        if (int64_t(items_.size()) + kAnchorsAtOnce > capacity) bar = raise(bar);
         const T* values = values_ + run * length + begin;
-        const int64_t n = at_least(values, std::min(kBlock, length - begin), bar, found);
+        const int64_t n = at_least(values, std::min(kAnchorsAtOnce, length - begin), bar, found);
         for (int64_t i = 0; i < n; ++i) {
           const Item item(C(values[found[i]]), uint32_t((begin + found[i]) * step + run));
           if (!full_ || before(item, worst_)) items_.push_back(item);
         }
       }
   }
-  // Keeps the best top_; from now on an anchor must beat the worst of them.
+  // Keeps the best top_ items. From now on an anchor must be better than the worst of them.
   C raise(C bar) {
     if (int64_t(items_.size()) <= top_) return bar;
     partition_best(items_.data(), items_.data() + items_.size(), top_);
@@ -97,7 +98,7 @@ template <typename T> class Selection {
   bool full_ = false;
 };
 
-// What one level contributes to one image, best first.
+// The proposals of one level of one image, best first.
 template <typename C> struct Kept {
   std::vector<C> boxes, scores;
   int64_t count = 0;
@@ -105,15 +106,15 @@ template <typename C> struct Kept {
 
 template <typename T>
 Kept<compute_t<T>> propose(const Level<T>& level, const Rules<compute_t<T>>& rules, int64_t image,
-                           const Window<compute_t<T>>& window, const Arguments& a) {
+                           const ClipLimits<compute_t<T>>& limits, const Arguments& a) {
   using C = compute_t<T>;
-  const Selection<T> best(level, image, a.pre_nms_top_n);
+  const BestAnchors<T> best(level, image, a.pre_nms_top_n);
   const int64_t n = int64_t(best.indices.size());
   Kept<C> result;
   if (n == 0) return result;
   const std::unique_ptr<C[]> boxes(new C[4 * n]);
   const std::unique_ptr<uint32_t[]> ranks(new uint32_t[2 * n]);
-  const int64_t usable = PYRCNN_KERNEL(decode_clip_filter<T>)(level, rules, image, window, best.indices.data(), n,
+  const int64_t usable = PYRCNN_KERNEL(decode_clip_filter<T>)(level, rules, image, limits, best.indices.data(), n,
                                                               boxes.get(), ranks.get());
   uint32_t* kept = ranks.get() + n;
   result.count =
@@ -128,16 +129,16 @@ Kept<compute_t<T>> propose(const Level<T>& level, const Rules<compute_t<T>>& rul
   return result;
 }
 
-// The best of all levels by score; equal scores in the order of the levels. Returns how many, at most `most`.
+// Merges the levels by score, equal scores in the order of the levels. Returns how many, at most `most`.
 template <typename C> int64_t merge(const Kept<C>* levels, int64_t count, int64_t most, C* boxes, C* scores) {
-  constexpr C kNone = C(-1);  // less than any score
+  constexpr C kNone = C(-1);  // less than every score
   int64_t next[kMaxLevels] = {}, n = 0;
-  C heads[kMaxLevels];  // the scores that are next
+  C heads[kMaxLevels];  // the next score of each level
   for (int64_t l = 0; l < count; ++l) heads[l] = levels[l].count > 0 ? levels[l].scores[0] : kNone;
   for (; n < most; ++n) {
     int64_t best = 0;
     C highest = heads[0];
-    for (int64_t l = 1; l < count; ++l) {  // two selections, no branch
+    for (int64_t l = 1; l < count; ++l) {  // without a branch
       best = heads[l] > highest ? l : best;
       highest = higher(heads[l], highest);
     }
@@ -151,12 +152,12 @@ template <typename C> int64_t merge(const Kept<C>* levels, int64_t count, int64_
   return n;
 }
 
-// Clips what was suppressed unclipped, and closes the gaps that boxes without area leave.
+// Clips boxes after suppression and closes the gaps that boxes without area leave.
 template <typename C> int64_t clip_last(C* boxes, C* scores, int64_t count, C height, C width, C min_size) {
   int64_t n = 0;
   for (int64_t i = 0; i < count; ++i) {
     Box<C> box{boxes[4 * i], boxes[4 * i + 1], boxes[4 * i + 2], boxes[4 * i + 3]};
-    if (!fit_last(box, height, width, min_size)) continue;
+    if (!clip_and_filter_last(box, height, width, min_size)) continue;
     C* to = boxes + 4 * n;
     to[0] = box.x1, to[1] = box.y1, to[2] = box.x2, to[3] = box.y2;
     scores[n++] = scores[i];
@@ -178,9 +179,9 @@ template <typename T> void run(const Arguments& a, const Outputs& to) {
   std::vector<Kept<C>> kept(a.images * a.levels);
   parallel_tasks(a.images * a.levels, cost * double(a.images), [&](int64_t task) {
     const int64_t image = task / a.levels;
-    const Window<C> window =
-        first_window(a.clip_first, sizes.at<C>(2 * image), sizes.at<C>(2 * image + 1), C(a.min_size));
-    kept[task] = propose(levels[task % a.levels], common, image, window, a);
+    const ClipLimits<C> limits =
+        limits_before_suppression(a.clip_first, sizes.at<C>(2 * image), sizes.at<C>(2 * image + 1), C(a.min_size));
+    kept[task] = propose(levels[task % a.levels], common, image, limits, a);
   });
   const int64_t most = a.post_nms_top_n;
   for (int64_t image = 0; image < a.images; ++image) {

@@ -1,8 +1,8 @@
-// Everything of a fixed shape, so that one CUDA graph holds it. Up to 4096 anchors of an image and level: one launch
-// (generate_proposals_at_once.cuh). More: (1) a sort of all anchors (generate_proposals_order.cuh); (2) one block per
-// image and level decodes the best and closes the gaps of those that do not fit; (3) suppression, each image and level
-// a group of its own (nms_suppress.cuh); (4) a merge of the levels by binary search.
-#include "nms/cuda/nms_suppress.cuh"
+// All shapes are fixed, so that a CUDA graph can hold this. Up to 4096 anchors per image and level: one launch
+// (generate_proposals_at_once.cuh). More: (1) all anchors are sorted (generate_proposals_order.cuh); (2) one block per
+// image and level decodes the best and removes those that do not pass the filter; (3) suppression, with each image and
+// level as an image of its own (nms/cuda/chunks.cuh); (4) the levels are merged by binary search.
+#include "nms/cuda/chunks.cuh"
 #include "generate_proposals_at_once.cuh"
 #include "generate_proposals_order.cuh"
 
@@ -10,13 +10,13 @@ namespace pyrcnn::generate_proposals {
 namespace {
 
 template <typename T>
-__global__ void __launch_bounds__(kDecodeThreads, 1) decode_sorted(const __grid_constant__ Batch<T> b) {
+__global__ void __launch_bounds__(kDecodeThreads, 1) decode_sorted(const __grid_constant__ ProposalBatch<T> b) {
   using C = compute_t<T>;
-  __shared__ Scan::TempStorage shared;
+  __shared__ BlockScan::TempStorage shared;
   const int64_t segment = blockIdx.x, image = segment / b.levels, l = segment % b.levels;
   const int64_t first = image * b.anchors() + b.first[l], count = lower(b.first[l + 1] - b.first[l], b.top);
   const Level<T>& level = b.level[l];
-  const Window<C> window = b.window(image);
+  const ClipLimits<C> limits = b.limits(image);
   int64_t written = 0;  // the same in all threads
   for (int64_t start = 0; start < count; start += kDecodeThreads) {
     const int64_t i = start + threadIdx.x;
@@ -28,10 +28,10 @@ __global__ void __launch_bounds__(kDecodeThreads, 1) decode_sorted(const __grid_
       logit = b.logit(image, level, level.position(index));
       const AnchorDelta<C> one = anchor_delta(level, b.rules, image, index);
       box = decode(one.anchor, one.delta, b.rules.cap);
-      fits = fit(box, window) && logit - logit == C{};
+      fits = clip_and_filter(box, limits) && logit - logit == C{};
     }
     int before = 0, sum = 0;
-    Scan(shared).ExclusiveSum(int(fits), before, sum);
+    BlockScan(shared).ExclusiveSum(int(fits), before, sum);
     if (fits) {
       const int64_t rank = written + before, at = segment * b.top + rank;
       C* to = b.boxes + 4 * at;
@@ -46,13 +46,14 @@ __global__ void __launch_bounds__(kDecodeThreads, 1) decode_sorted(const __grid_
 }
 
 // The score of the i-th kept box of a segment.
-template <typename T> __device__ compute_t<T> kept_score(const Batch<T>& b, int64_t segment, int64_t i) {
+template <typename T> __device__ compute_t<T> kept_score(const ProposalBatch<T>& b, int64_t segment, int64_t i) {
   return b.scores[segment * b.top + b.kept[segment * b.kept_most + i]];
 }
 
-// A kept box's place among all levels of its image: its own rank, and of every other level how many go before it; equal
-// scores go by level. What stays empty becomes zero. grid (kept boxes or places of an image, images)
-template <typename T> __global__ void merge(const __grid_constant__ Batch<T> b) {
+// Writes each kept box to its place among all levels of its image: its rank in its own level, plus for every other
+// level how many go before it; equal scores go by level. What stays empty becomes zero. grid: (kept boxes or places of
+// an image, images)
+template <typename T> __global__ void merge(const __grid_constant__ ProposalBatch<T> b) {
   using C = compute_t<T>;
   const int64_t element = blockIdx.x * int64_t(blockDim.x) + threadIdx.x;
   const int64_t l = element / b.kept_most, i = element % b.kept_most;
@@ -88,15 +89,15 @@ template <typename T> __global__ void merge(const __grid_constant__ Batch<T> b) 
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kDecodeThreads, 1) clip_last(const __grid_constant__ Batch<T> b) {
-  __shared__ Scan::TempStorage shared;
+__global__ void __launch_bounds__(kDecodeThreads, 1) clip_last(const __grid_constant__ ProposalBatch<T> b) {
+  __shared__ BlockScan::TempStorage shared;
   clip_in_place(b, blockIdx.x, b.out_counts[blockIdx.x], shared);
 }
 
 template <typename T> void run(const OnDevice& on, const Arguments& a, const Outputs& to) {
   using C = compute_t<T>;
   const Tensor& like = a.objectness[0];
-  Batch<T> b{};
+  ProposalBatch<T> b{};
   for (int64_t l = 0; l < a.levels; ++l) {
     b.level[l] = level<T>(a, l);
     const int64_t anchors = b.level[l].anchors();

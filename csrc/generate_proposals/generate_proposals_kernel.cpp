@@ -1,5 +1,5 @@
 // Compiled once per instruction set.
-#include "common/simd/clip_and_filter_rows.h"
+#include "common/simd/decode_rows.h"
 #include "generate_proposals.h"
 
 namespace pyrcnn::generate_proposals::PYRCNN_ISA {
@@ -26,20 +26,19 @@ template <typename T> int64_t at_least(const T* values, int64_t count, compute_t
 
 template <typename T>
 int64_t decode_clip_filter(const Level<T>& level, const Rules<compute_t<T>>& rules, int64_t image,
-                           const Window<compute_t<T>>& window, const uint32_t* indices, int64_t count,
+                           const ClipLimits<compute_t<T>>& limits, const uint32_t* indices, int64_t count,
                            compute_t<T>* boxes, uint32_t* ranks) {
-  constexpr int64_t kBlock =
-      64;  // the deltas of so many anchors are asked for before any is needed: they lie scattered
-  Spot<T> spots[kBlock];
-  const auto fetch = [&](int64_t i) { return anchor_delta(level, rules, spots[i]); };
+  constexpr int64_t kAhead = 64;  // anchors whose scattered deltas are prefetched before the first is decoded
+  AnchorCell<T> cells[kAhead];
+  const auto fetch = [&](int64_t i) { return anchor_delta(level, rules, cells[i]); };
   int64_t n = 0;
-  for (int64_t first = 0; first < count; first += kBlock) {
-    const int64_t some = lower(count - first, kBlock);
+  for (int64_t first = 0; first < count; first += kAhead) {
+    const int64_t some = lower(count - first, kAhead);
     for (int64_t i = 0; i < some; ++i) {
-      spots[i] = spot_of(level, image, indices[first + i]);
-      for (int64_t c = 0; c < 4; ++c) __builtin_prefetch(spots[i].deltas + c * level.delta_channel);
+      cells[i] = anchor_cell_of(level, image, indices[first + i]);
+      for (int64_t c = 0; c < 4; ++c) __builtin_prefetch(cells[i].deltas + c * level.delta_channel);
     }
-    const int64_t end = n + decode_and_fit(some, fetch, rules.cap, window, boxes + 4 * n, ranks + n);
+    const int64_t end = n + decode_clip_filter_rows(some, fetch, rules.cap, limits, boxes + 4 * n, ranks + n);
     for (; n < end; ++n) ranks[n] += uint32_t(first);
   }
   return n;
@@ -49,10 +48,10 @@ template <typename C> void sigmoid(C* values, int64_t count) {
   for (int64_t i = 0; i < count; i += lanes_of<C>) store(values + i, C(1) / (C(1) + exp_of(-load(values + i))));
 }
 
-#define PYRCNN_INSTANTIATE(T)                                                                               \
-  template int64_t at_least(const T*, int64_t, compute_t<T>, uint32_t*);                                    \
-  template int64_t decode_clip_filter(const Level<T>&, const Rules<compute_t<T>>&, int64_t,                 \
-                                      const Window<compute_t<T>>&, const uint32_t*, int64_t, compute_t<T>*, \
+#define PYRCNN_INSTANTIATE(T)                                                                                   \
+  template int64_t at_least(const T*, int64_t, compute_t<T>, uint32_t*);                                        \
+  template int64_t decode_clip_filter(const Level<T>&, const Rules<compute_t<T>>&, int64_t,                     \
+                                      const ClipLimits<compute_t<T>>&, const uint32_t*, int64_t, compute_t<T>*, \
                                       uint32_t*);
 PYRCNN_INSTANTIATE(float)
 PYRCNN_INSTANTIATE(double)

@@ -9,14 +9,14 @@ namespace pyrcnn::generate_proposals {
 PYRCNN_DECLARE_KERNEL(template <typename T> int64_t, at_least,
                       (const T* values, int64_t count, compute_t<T> low, uint32_t* found))
 
-// Decodes the anchors indices[0..count) of one image. Boxes that fit the window go to `boxes` [*, 4], and their i to
-// `ranks`; returns how many.
+// Decodes the anchors indices[0..count) of one image. Writes the boxes that pass the filter to `boxes` [*, 4] and their
+// i to `ranks`; returns how many.
 PYRCNN_DECLARE_KERNEL(template <typename T> int64_t, decode_clip_filter,
                       (const Level<T>& level, const Rules<compute_t<T>>& rules, int64_t image,
-                       const Window<compute_t<T>>& window, const uint32_t* indices, int64_t count, compute_t<T>* boxes,
-                       uint32_t* ranks))
+                       const ClipLimits<compute_t<T>>& limits, const uint32_t* indices, int64_t count,
+                       compute_t<T>* boxes, uint32_t* ranks))
 
-// In place; `count` is rounded up to a multiple of 16 and that many must exist.
+// In place. Processes `count` rounded up to a multiple of 16, and so many must exist.
 PYRCNN_DECLARE_KERNEL(template <typename C> void, sigmoid, (C * values, int64_t count))
 
 }  // namespace pyrcnn::generate_proposals

@@ -1,4 +1,4 @@
-// The anchors of each image and level by descending score, on CUDA, where many are wanted: one stable radix sort.
+// Sorts the anchors of each image and level by descending score on CUDA, where many are wanted: one stable radix sort.
 #pragma once
 #include <cub/device/device_radix_sort.cuh>
 
@@ -6,7 +6,7 @@
 
 namespace pyrcnn::generate_proposals {
 
-template <typename T> __global__ void make_keys(const __grid_constant__ Batch<T> b) {
+template <typename T> __global__ void make_keys(const __grid_constant__ ProposalBatch<T> b) {
   using C = compute_t<T>;
   const int64_t per_image = b.anchors(), total = b.images * per_image;
   for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < total; i += int64_t(gridDim.x) * blockDim.x) {
@@ -16,13 +16,13 @@ template <typename T> __global__ void make_keys(const __grid_constant__ Batch<T>
     const Level<T>& level = b.level[l];
     const int64_t index = at - b.first[l];
     const uint64_t key = finite_key(b.logit(image, level, level.position(index)));
-    // Levels differ in size, so in float32, where there is room, the segment is part of the key and one sort does all.
+    // A float32 key has room for the segment, so that one sort orders all segments, whose sizes differ.
     b.keys[i] = sizeof(C) == 4 ? uint64_t(image * b.levels + l) << 32 | key : key;
     b.sorted[i] = uint32_t(index);
   }
 }
 
-template <typename T> void sort_all(const OnDevice& on, const Tensor& like, const Batch<T>& b) {
+template <typename T> void sort_all(const OnDevice& on, const Tensor& like, const ProposalBatch<T>& b) {
   constexpr bool one_sort = sizeof(compute_t<T>) == 4;
   const int64_t per_image = b.anchors(), total = b.images * per_image;
   launch(on, &make_keys<T>, unsigned(lower(ceil_div(total, kThreads), kMaxBlocks)), kThreads, b);
@@ -42,7 +42,7 @@ template <typename T> void sort_all(const OnDevice& on, const Tensor& like, cons
     bring(b.sorted + begin, sorted.Current(), 4 * size);
   };
   size_t bytes = 0;
-  part(nullptr, bytes, 0, one_sort ? total : per_image);  // tells how much it needs: a level no more than an image
+  part(nullptr, bytes, 0, one_sort ? total : per_image);  // sets `bytes`; a level needs no more than an image
   const Tensor storage = scratch_bytes(like, int64_t(bytes) + 1);
   if constexpr (one_sort) {
     part(storage.mutable_data_ptr(), bytes, 0, total);

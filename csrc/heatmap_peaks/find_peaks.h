@@ -1,4 +1,4 @@
-// heatmap_peaks as match_keypoints calls it, on the device of the maps.
+// heatmap_peaks for match_keypoints, on the device of the maps.
 #pragma once
 #include "heatmap_peaks_check.h"
 

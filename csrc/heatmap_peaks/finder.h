@@ -1,10 +1,10 @@
-// Finding peaks on the CPU: what a thread keeps while it scans. For *_cpu.cpp only: it uses std.
+// Finds peaks on the CPU: what one thread keeps while it scans. Uses std, so it is for *_cpu.cpp only.
 #pragma once
 #include <algorithm>
 #include <limits>
 
 #include "common/simd/sort.h"
-#include "nms/cpu/nms_kernel.h"
+#include "common/simd/sort_few.h"
 #include "heatmap_peaks_check.h"
 #include "heatmap_peaks_kernel.h"
 
@@ -16,15 +16,15 @@ template <typename C> void keep_best(Candidate<C>* items, int64_t k, int64_t cou
   std::nth_element(items, items + k - 1, items + count, [](const auto& a, const auto& b) { return better(a, b); });
 }
 
-// Puts the k best of `items` (or all of them) first, in order; returns how many they are.
+// Moves the k best of `items` (or all of them) to the front, in order; returns how many.
 template <typename C> int64_t sort_best(Candidate<C>* items, int64_t count, int64_t k) {
   if constexpr (sizeof(C) == 4) {
-    if (count <= nms::kFew) {
-      uint32_t keys[nms::kFew], order[nms::kFew];
-      Candidate<C> unsorted[nms::kFew];
+    if (count <= kFewKeys) {
+      uint32_t keys[kFewKeys], order[kFewKeys];
+      Candidate<C> unsorted[kFewKeys];
       for (int64_t i = 0; i < count; ++i) keys[i] = descending_key(items[i].score), unsorted[i] = items[i];
-      PYRCNN_KERNEL_OF(nms, sort_few)(keys, count, order);
-      for (int64_t i = 0; i < count; ++i) {  // equal scores: few, and mostly in order already
+      PYRCNN_KERNEL_OF(pyrcnn, sort_few)(keys, count, order);
+      for (int64_t i = 0; i < count; ++i) {  // orders equal scores, which are few and mostly in order
         int64_t at = i;
         for (const Candidate<C>& item = unsorted[order[i]]; at > 0 && better(item, items[at - 1]); --at)
           items[at] = items[at - 1];
@@ -37,12 +37,12 @@ template <typename C> int64_t sort_best(Candidate<C>* items, int64_t count, int6
   return std::min(k, count);
 }
 
-// The best peaks of a map, or of a part of it: one list of them, or one per channel (of an NHWC map).
+// The best peaks of a map, or of a part of it, in one list, or in one list per channel (of an NHWC map).
 template <typename T> class Finder {
   using C = compute_t<T>;
 
  public:
-  // `longest`: the most cells that are scanned for one map.
+  // `longest`: the greatest number of cells that are scanned for one map.
   Finder(const Map<T>& map, int64_t k, int64_t lists, int64_t longest, double lowest_score)
       : map_(map),
         k_(k),
@@ -55,7 +55,7 @@ template <typename T> class Finder {
     if (lowest_score > 0) lowest_ = floor_of(C(lowest_score), map.logits);
   }
 
-  // Scans values [begin, end) of map `index` of `maps` that lie one after the other.
+  // Scans values [begin, end) of map `index` of `maps` contiguous maps.
   void scan(int64_t index, int64_t maps, int64_t begin, int64_t end) {
     std::fill(counts_.begin(), counts_.end(), 0);
     std::fill(floors_.begin(), floors_.end(), lowest_);
@@ -74,7 +74,7 @@ template <typename T> class Finder {
     PYRCNN_KERNEL(scan<T>)(part, begin, end);
   }
 
-  // A list of the last scan, in no order: at most 2 * k candidates or so.
+  // A list of the last scan, in no order: about 2 * k candidates at most.
   Candidate<C>* list(int64_t i) { return items_.get() + i * capacity_; }
   int64_t count(int64_t i) const { return counts_[i]; }
 
@@ -83,17 +83,17 @@ template <typename T> class Finder {
   int64_t k_, lists_, capacity_;
   C lowest_;
   std::unique_ptr<Candidate<C>[]> items_;  // [lists, capacity]
-  std::vector<int64_t> counts_;            // how many there are, then how many of them have their score
+  std::vector<int64_t> counts_;            // [lists] how many there are, then [lists] how many of them have a score
   std::vector<C> floors_;
 };
 
-// Where the candidates of a list are written: k of each, the missing ones 0.
-template <typename C> struct Rows {
+// Where the candidates of a list are written: k for each list; missing ones are 0.
+template <typename C> struct ResultRows {
   C* scores;
   int64_t *classes, *ys, *xs;
   int64_t k, channels, width;
 
-  // `label`: the class of all of them, or -1 where their ranks tell.
+  // `label`: the class of all of them, or -1 if the ranks contain the class.
   void write(int64_t row, const Candidate<C>* sorted, int64_t count, int64_t label) const {
     for (int64_t i = 0, to = row * k; i < k; ++i, ++to) {
       const int64_t rank = i < count ? sorted[i].rank : 0, cell = channels == 1 ? rank : rank / channels;
@@ -103,7 +103,7 @@ template <typename C> struct Rows {
     }
   }
 };
-template <typename C> Rows<C> rows_of(const Peaks& peaks, int64_t k, int64_t channels, int64_t width) {
+template <typename C> ResultRows<C> result_rows_of(const Peaks& peaks, int64_t k, int64_t channels, int64_t width) {
   return {mutable_data<C>(peaks.scores),
           mutable_data<int64_t>(peaks.classes),
           mutable_data<int64_t>(peaks.ys),

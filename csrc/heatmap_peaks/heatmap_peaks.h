@@ -1,5 +1,5 @@
-// heatmap_peaks: the k best local maxima of each image's class maps (Zhou et al. 2019, "Objects as Points", 3x3 maximum
-// in place of NMS). What a peak is and how peaks are ranked, for CPU and CUDA alike.
+// heatmap_peaks: the k best local maxima of each image's class maps (Zhou et al. 2019, "Objects as Points": a 3x3
+// maximum instead of NMS). What a peak is and how peaks are ranked, for CPU and CUDA alike.
 #pragma once
 #include "common/math/exp.h"
 #include "common/math/quotient.h"
@@ -12,14 +12,15 @@ template <typename F> PYRCNN_HD F sigmoid(F x) {
   return one / (one + exp_of(-x));
 }
 
-// A value below which no score reaches `score`: the margin covers the rounding of sigmoid, its inverse and C.
+// A value below which no score reaches `score`. The margin covers the rounding of sigmoid, of its inverse and of C.
 template <typename C> PYRCNN_HD C floor_of(C score, bool logits) {
   if (!logits) return score;
   const double p = double(score) * (1 - 4e-5);
   return C(::log(p / (1 - p)));
 }
 
-// Ranked by score, then by cell and class: rank = (y * width + x) * channels + class. Scores are positive.
+// Candidates are ranked by score, equal scores by cell, then by class: rank = (y * width + x) * channels + class.
+// Scores are positive.
 template <typename C> struct Candidate {
   C score;
   int64_t rank;
@@ -28,7 +29,7 @@ template <typename C> PYRCNN_HD bool better(const Candidate<C>& a, const Candida
   return a.score > b.score || (a.score == b.score && a.rank < b.rank);
 }
 
-// The maps of one image (or one map of it, with channels = 1), in either memory format.
+// The maps of one image, or with channels = 1 one map, in either memory format.
 template <typename T> struct Map {
   using C = compute_t<T>;
   const T* values;
@@ -44,8 +45,9 @@ template <typename T> struct Map {
     return (position - plane * area) * channels + plane;
   }
 
-  // Whether the cell at a position in memory, whose score is positive, is a peak: no neighbour exceeds it (by
-  // `tolerance` or more in score, if one is given). NaN is no peak and no neighbour.
+  // Is the cell at a position in memory, whose score is positive, a peak? No neighbour may exceed it, or with a
+  // tolerance, no neighbour may exceed it by `tolerance` or more in score. NaN is no peak, and NaN neighbours are
+  // ignored.
   PYRCNN_HD bool is_peak(int64_t position) const {
     const int64_t area = height * width;
     const int64_t inner = channels_last ? channels : area, outer_at = quotient(position, inner);
@@ -62,7 +64,7 @@ template <typename T> struct Map {
     return highest == value || score(highest) - score(value) < tolerance;
   }
 
-  // The candidate at a position in memory, of score 0 if there is no peak.
+  // The candidate at a position in memory, with score 0 if there is no peak.
   PYRCNN_HD Candidate<C> judge(int64_t position) const {
     if (!is_peak(position)) return {C(0), 0};
     const C own = score(C(values[position]));
@@ -72,20 +74,21 @@ template <typename T> struct Map {
 
 constexpr int64_t kMostLanes = 16;
 
-// A part of one image's memory, and the best candidates found in it so far. There is one list of candidates, or one per
-// channel (of a channels_last map). A full list is cut back to its k best, which raises its floor: the lowest value
-// that can still matter, so that most of the map is only compared with it. Candidates are listed as (value, position)
-// and get their score and rank together, when the list is full or the part is done.
+// A part of one image's memory, and the best candidates found in it so far, in one list, or in one list per channel (of
+// a channels_last map). When a list is full, only its k best are kept. Its floor then rises to the lowest value that
+// can still be among the k best, so that most of the map is only compared with the floor. A list holds (value,
+// position) at first; all its candidates get their scores and ranks when it is full, and at the end.
 template <typename T> struct Scan {
   using C = compute_t<T>;
   Map<T> map;
   int64_t k, capacity, lists;
   Candidate<C>* items;                 // [lists, capacity]
   int64_t* counts;                     // [lists]
-  int64_t* scored;                     // [lists]: how many have their score, all of them positive
-  C* floors;                           // [lists + kMostLanes], the first ones repeated at the end
-  bool after_another, before_another;  // map: where this one lies among all that can be read
-  void (*keep_best)(Candidate<C>* items, int64_t k, int64_t count);  // moves the k best to the front, the k-th last
+  int64_t* scored;                     // [lists]: so many, the first ones, have a score, which is positive
+  C* floors;                           // [lists + kMostLanes]; the end repeats the beginning
+  bool after_another, before_another;  // is there a map before this one in memory, and after it?
+  void (*keep_best)(Candidate<C>* items, int64_t k,
+                    int64_t count);  // moves the k best to the front, the worst of them last
 };
 
 }  // namespace pyrcnn::heatmap_peaks

@@ -1,4 +1,4 @@
-// The arguments and results of heatmap_peaks, for both devices.
+// Checks the arguments of heatmap_peaks and allocates its results, for CPU and CUDA alike.
 #pragma once
 #include "common/cpu/results.h"
 #include "heatmap_peaks.h"

@@ -10,14 +10,14 @@ namespace {
 constexpr double kNanosecondsPerPeak = 20;
 constexpr int64_t kCellsWorthAPart = 1 << 15;
 
-// Where there are fewer maps than threads each is cut into `parts` parts of memory, which are scanned on their own and
-// then merged: the ranking is a total order, so the result does not depend on the cut.
-template <typename T> struct Search {
+// If there are fewer maps than threads, each map is cut into `parts` parts of its memory. These are scanned
+// independently, then merged. The ranking is a total order, so the result does not depend on the cuts.
+template <typename T> struct PeakSearch {
   using C = compute_t<T>;
   Map<T> map;
   int64_t k, maps, lists;
   double lowest;
-  Rows<C> rows;
+  ResultRows<C> rows;
   bool labels;  // a row's class is its number modulo `classes`
   int64_t classes;
 
@@ -37,7 +37,8 @@ template <typename T> struct Search {
   }
 
   void in_parts(int64_t cells, int64_t parts) const {
-    // Made by the threads that scan: what is written while scanning shares no line of the cache.
+    // Each thread creates its own finder, so that memory which is written while scanning shares no cache line with
+    // another's.
     std::vector<std::unique_ptr<Finder<T>>> finders(maps * parts);
     parallel(maps * parts, double(cells) / double(parts) * kNanosecondsPerCell, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
@@ -66,10 +67,10 @@ template <typename T> void run(const Tensor& dense_maps, const Options& o, const
   const bool planes = o.per_class && !map.channels_last;  // NCHW: each channel is a map of its own
   if (planes) map.channels = 1;
   const int64_t cells = map.channels * map.height * map.width, maps = planes ? images * classes : images;
-  const Search<T> search{map,         o.k,
-                         maps,        o.per_class && !planes ? classes : 1,
-                         o.lowest,    rows_of<C>(peaks, o.k, map.channels, map.width),
-                         o.per_class, classes};
+  const PeakSearch<T> search{map,         o.k,
+                             maps,        o.per_class && !planes ? classes : 1,
+                             o.lowest,    result_rows_of<C>(peaks, o.k, map.channels, map.width),
+                             o.per_class, classes};
   const int64_t threads = torch::stable::get_num_threads();
   const int64_t parts = std::clamp(ceil_div(threads, maps), int64_t{1}, ceil_div(cells, kCellsWorthAPart));
   if (parts == 1) search.whole_maps(cells);

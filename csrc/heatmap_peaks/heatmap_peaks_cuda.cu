@@ -1,19 +1,19 @@
-// Two launches without a synchronisation. `scan`: a block per part of a map keeps the k best peaks of its part;
-// `finish`: a block per map selects the k best of its parts and puts them in order. Lists are filled in any order, but
-// what is selected and how it is ordered is decided by a total order: the result is the same every time.
+// Two launches; the host does not wait. `scan` has a block per part of a map, which keeps the k best peaks of its part.
+// `finish` has a block per map, which selects the k best of all its parts and sorts them. Lists are filled in any
+// order, but selection and sorting follow a total order, so the result is the same every time.
 #include "common/cuda/cuda.cuh"
 #include "find_peaks.h"
-#include "select.cuh"
+#include "select_radix.cuh"
 
 namespace pyrcnn::heatmap_peaks {
 namespace {
 
-constexpr int kScanThreads = 512, kCellsPerThread = 4, kTile = kScanThreads * kCellsPerThread;
-constexpr int64_t kPart = 4 * kTile;
+constexpr int kScanThreads = 512, kCellsPerThread = 4, kCellsPerStep = kScanThreads * kCellsPerThread;
+constexpr int64_t kPart = 4 * kCellsPerStep;
 constexpr int kFinishThreads = 1024;
 constexpr int64_t kMostRows = 65535;
 
-// A map is an image, or one channel of one with a k of its own.
+// The arguments. A map is an image, or if per_class one channel of an image.
 template <typename T> struct Plan {
   using C = compute_t<T>;
   Map<T> first;  // of the first image
@@ -31,7 +31,7 @@ template <typename T> struct Plan {
     map.values += (per_class ? m / map.channels : m) * map.channels * map.height * map.width;
     return map;
   }
-  // The place in memory of a map's i-th value.
+  // The position in memory of the i-th value of a map.
   __device__ int64_t position(int64_t m, int64_t i) const {
     if (!per_class) return i;
     const int64_t channel = m % first.channels;
@@ -39,8 +39,8 @@ template <typename T> struct Plan {
   }
 };
 
-// Moves those that reach `bound` to the front, in place: a batch is read before any of it is overwritten.
-template <typename C> __device__ void keep(Candidate<C>* list, int64_t count, const Key& bound, unsigned& kept) {
+// Moves the candidates that reach `bound` to the front, in place: every batch is read before any of it is overwritten.
+template <typename C> __device__ void keep(Candidate<C>* list, int64_t count, const PeakKey& bound, unsigned& kept) {
   if (threadIdx.x == 0) kept = 0;
   for (int64_t base = 0; base < count; base += blockDim.x) {
     const int64_t i = base + threadIdx.x;
@@ -53,7 +53,7 @@ template <typename C> __device__ void keep(Candidate<C>* list, int64_t count, co
 
 template <typename T> __global__ void __launch_bounds__(kScanThreads, 1) scan(const __grid_constant__ Plan<T> plan) {
   using C = compute_t<T>;
-  __shared__ Selection selection;
+  __shared__ RadixSelection selection;
   __shared__ unsigned count;
   const unsigned k = unsigned(lower(plan.k, kPart));
   for (int64_t m = blockIdx.y; m < plan.maps; m += gridDim.y) {
@@ -65,13 +65,13 @@ template <typename T> __global__ void __launch_bounds__(kScanThreads, 1) scan(co
     if (threadIdx.x == 0) count = 0;
     __syncthreads();
     const auto cut = [&](unsigned size) {  // to the k best
-      const Key bound = select<C>(selection, k, [&](const auto& count_in) {
+      const PeakKey bound = select_radix<C>(selection, k, [&](const auto& count_in) {
         for (unsigned i = threadIdx.x; i < size; i += kScanThreads) count_in(list[i]);
       });
       keep(list, size, bound, count);
       floor = floor_of(score_of<C>(bound), map.logits);
     };
-    for (int64_t base = begin; base < end; base += kTile) {
+    for (int64_t base = begin; base < end; base += kCellsPerStep) {
 #pragma unroll
       for (int r = 0; r < kCellsPerThread; ++r) {
         const int64_t i = base + r * kScanThreads + threadIdx.x;
@@ -84,7 +84,7 @@ template <typename T> __global__ void __launch_bounds__(kScanThreads, 1) scan(co
       __syncthreads();
       const unsigned size = count;
       __syncthreads();  // all have read it
-      if (size > k && size + kTile > plan.capacity) cut(size);
+      if (size > k && size + kCellsPerStep > plan.capacity) cut(size);
     }
     const unsigned size = count;
     __syncthreads();
@@ -97,7 +97,7 @@ template <typename T> __global__ void __launch_bounds__(kScanThreads, 1) scan(co
 template <typename T>
 __global__ void __launch_bounds__(kFinishThreads, 1) finish(const __grid_constant__ Plan<T> plan) {
   using C = compute_t<T>;
-  __shared__ Selection selection;
+  __shared__ RadixSelection selection;
   __shared__ unsigned total, found;
   for (int64_t m = blockIdx.x; m < plan.maps; m += gridDim.x) {
     if (threadIdx.x == 0) total = 0, found = 0;
@@ -111,8 +111,8 @@ __global__ void __launch_bounds__(kFinishThreads, 1) finish(const __grid_constan
         for (unsigned i = threadIdx.x % 32; i < counts[part]; i += 32) f(list[i]);
       }
     };
-    Key bound{0, 0};
-    if (total > plan.k) bound = select<C>(selection, unsigned(plan.k), visit);
+    PeakKey bound{0, 0};
+    if (total > plan.k) bound = select_radix<C>(selection, unsigned(plan.k), visit);
     Candidate<C>* chosen = plan.chosen + m * plan.k;
     visit([&](const Candidate<C>& candidate) {
       if (reaches(key_of(candidate), bound)) chosen[atomicAdd(&found, 1u)] = candidate;
@@ -142,7 +142,7 @@ template <typename T> void run(const OnDevice& on, const Tensor& maps, const Opt
   plan.first = map_of<T>(maps, o), plan.k = o.k, plan.per_class = o.per_class, plan.lowest = C(o.lowest);
   plan.maps = o.per_class ? n * channels : n, plan.cells = o.per_class ? area : channels * area;
   plan.parts = ceil_div(plan.cells, kPart);
-  plan.capacity = lower(kPart, plan.k + 3 * kTile);
+  plan.capacity = lower(kPart, plan.k + 3 * kCellsPerStep);
   const auto scratch = [&](int64_t count, int64_t size) {
     return torch::stable::new_empty(maps, {count * size}, ScalarType::Byte);
   };

@@ -9,10 +9,10 @@ using namespace pyrcnn::PYRCNN_ISA;
 namespace {
 
 template <typename T> PYRCNN_HD bool may_matter(const Scan<T>& part, int64_t list, int64_t position) {
-  return compute_t<T>(part.map.values[position]) >= part.floors[list];  // the floor may have risen meanwhile
+  return compute_t<T>(part.map.values[position]) >= part.floors[list];  // the floor may have risen since
 }
 
-// Scores and ranks the candidates of a list that have none yet, and drops those whose score is 0.
+// Gives the candidates of a list that have no score yet their scores and ranks, and drops those of score 0.
 template <typename T> PYRCNN_HD void score(const Scan<T>& part, int64_t list) {
   using C = compute_t<T>;
   constexpr int64_t lanes = lanes_of<C>;
@@ -49,25 +49,25 @@ template <typename T> PYRCNN_HD void visit(const Scan<T>& part, int64_t position
   if (may_matter(part, list, position) && part.map.is_peak(position)) add(part, list, position);
 }
 
-// Asks for values `ahead` of those that are looked at. (The hardware's own prefetching stops at the end of every 4 KiB
-// page.)
+// Prefetches the values `ahead` of these. (The hardware's own prefetching stops at the end of every page of 4 KiB.)
 constexpr int64_t kPage = 4096;
 template <typename T> PYRCNN_HD void expect(const T* values, int64_t count, int64_t ahead) {
   constexpr int64_t kLine = 64 / sizeof(T);
   for (int64_t line = 0; line < count; line += kLine) __builtin_prefetch(values + ahead + line);
 }
 
-constexpr int kGroup = 32;  // neighbouring values that are compared with the floor together
+constexpr int kGroup = 32;  // adjacent values that are compared with the floor together
 
-// Those of up to kGroup values that are judged at once, a bit each: those that no neighbour exceeds, and those that
-// remain to be looked at one by one.
+// The result for up to kGroup values that are judged together, a bit each: `peaks` has no greater neighbour; `open`
+// must be judged one by one.
 struct Verdict {
   uint32_t peaks, open;
 };
 
-// Those of kValues values that no neighbour exceeds. Cells beside each other are `step` values apart (in NCHW a
-// constant), the rows around them begin at `above` and `below`: 0 in the place of a row that there is not. The cells
-// `first` and `last` have nothing before and after them. NaN among neighbours is passed over: it comes first in most().
+// One bit for each of kValues values: has it no greater neighbour? Neighbouring cells are `step` values apart (in NCHW
+// a constant). The rows around them begin at `above` and `below`, which are 0 if there is no such row. The cells
+// `first` have no neighbour before them, the cells `last` none after them. A NaN neighbour is ignored, because it is
+// the first argument of most().
 template <int kValues, typename Step, typename T>
 PYRCNN_HD uint32_t highest_among(const T* at, Step step, int64_t above, int64_t below, uint32_t first, uint32_t last) {
   using C = compute_t<T>;
@@ -86,18 +86,18 @@ PYRCNN_HD uint32_t highest_among(const T* at, Step step, int64_t above, int64_t 
   return beside & (before | first) & (after | last);
 }
 
-// An NHWC map, or one whose peaks are judged one by one.
-template <typename T> struct AnyMap {
+// For NHWC maps, and for maps whose peaks are judged one by one.
+template <typename T> struct AnyMapJudge {
   static constexpr int kValues = kGroup;
   const Map<T>& map;
   const bool plain;
   const int64_t row;
 
-  explicit PYRCNN_HD AnyMap(const Scan<T>& part)
+  explicit PYRCNN_HD AnyMapJudge(const Scan<T>& part)
       : map(part.map),
         plain(map.channels_last && map.radius == 1 && !(map.tolerance > 0)),
         row(map.channels * map.width) {}
-  // A cell's neighbours are a row further on: outside all caches, if nobody asks in time.
+  // The neighbours of a cell are a row further on, outside all caches unless they are prefetched.
   PYRCNN_HD int64_t ahead() const {
     constexpr int64_t kFarthest = 256 << 10;
     return plain && row * int64_t(sizeof(T)) < kFarthest ? row : 0;
@@ -112,22 +112,22 @@ template <typename T> struct AnyMap {
   }
 };
 
-// An NCHW map whose rows are at least kGroup cells long. Where some of a group's cells have a row above or below and
-// others do not, they are judged one by one.
-template <typename T, int values> struct Rows {
+// For NCHW maps whose rows are at least kGroup cells long. If only some cells of a group have a row above or below, its
+// cells are judged one by one.
+template <typename T, int values> struct PlaneJudge {
   static constexpr int kValues = values;
   const Scan<T>& part;
   const Map<T>& map;
   const int64_t cells;
 
-  explicit PYRCNN_HD Rows(const Scan<T>& part)
+  explicit PYRCNN_HD PlaneJudge(const Scan<T>& part)
       : part(part), map(part.map), cells(map.channels * map.height * map.width) {}
   PYRCNN_HD int64_t ahead() const { return 0; }
   PYRCNN_HD Verdict judge(int64_t position) const {
     const int64_t row = position / map.width, x = position - row * map.width;
     const int64_t y = map.channels == 1 ? row : row % map.height;
     const bool one_row = x + kValues <= map.width, upper = y > 0, lower = y + 1 < map.height;
-    // What lies before and after a row is read in vain, and before the first map and after the last one not at all.
+    // A group is loaded together with what is before and after its rows; that must not be outside of the tensor.
     const int64_t reach = 1 + (upper ? map.width : 0), far = kValues + 1 + (lower ? map.width : 0);
     const bool sure = map.radius == 1 && (part.after_another || position >= reach) &&
                       (part.before_another || position + far <= cells) && (one_row || (upper && y + 2 < map.height));
@@ -140,9 +140,9 @@ template <typename T, int values> struct Rows {
   }
 };
 
-// Finds what may matter in three steps, a block of groups at a time: the groups that have a value that reaches its
-// floor, the peaks among these groups' values, and those that still matter. No step has a branch that depends on what
-// lies in a map, which a processor would foresee wrongly about as often as not.
+// Finds the candidates in three steps, a block of groups at a time: the groups with a value that reaches its floor, the
+// peaks among the values of these groups, and those that still reach the floor. No step has a branch that depends on
+// the values of a map, which would be mispredicted about every second time.
 constexpr int kGroupsAtOnce = 64;
 template <bool one_list, typename Judge, typename T>
 PYRCNN_HD void scan_groups(const Scan<T>& part, int64_t begin, int64_t end) {
@@ -152,7 +152,7 @@ PYRCNN_HD void scan_groups(const Scan<T>& part, int64_t begin, int64_t end) {
   const T* values = part.map.values;
   const int64_t ahead = judge.ahead() + kPage / int64_t(sizeof(T)), advance = lanes % part.lists;
   int64_t position = begin;
-  // Those of the values from `at` on that reach their floors; `phase` is the list of the first one.
+  // Which of the values from `at` on reach their floors; `phase` is the list of the first one.
   const auto reaching = [&](int64_t at, int64_t& phase) {
     const Mask<C> reach = load(values + at) >= (one_list ? broadcast(part.floors[0]) : load(part.floors + phase));
     phase += advance;
@@ -206,11 +206,12 @@ PYRCNN_HD void scan_groups(const Scan<T>& part, int64_t begin, int64_t end) {
 template <typename T> void scan(const Scan<T>& part, int64_t begin, int64_t end) {
   const Map<T>& map = part.map;
   const bool rows = !map.channels_last && map.radius > 0 && !(map.tolerance > 0) && map.width >= kGroup;
-  // Of a joint's map few values reach the floor, mostly a single pack's of a group; of class maps all do at first.
-  if (rows && map.channels == 1) scan_groups<true, Rows<T, lanes_of<compute_t<T>>>>(part, begin, end);
-  else if (rows) scan_groups<true, Rows<T, kGroup>>(part, begin, end);
-  else if (part.lists == 1) scan_groups<true, AnyMap<T>>(part, begin, end);
-  else scan_groups<false, AnyMap<T>>(part, begin, end);
+  // In a keypoint's map few values reach the floor, mostly those of a single pack of a group; in class maps all do at
+  // first.
+  if (rows && map.channels == 1) scan_groups<true, PlaneJudge<T, lanes_of<compute_t<T>>>>(part, begin, end);
+  else if (rows) scan_groups<true, PlaneJudge<T, kGroup>>(part, begin, end);
+  else if (part.lists == 1) scan_groups<true, AnyMapJudge<T>>(part, begin, end);
+  else scan_groups<false, AnyMapJudge<T>>(part, begin, end);
   for (int64_t list = 0; list < part.lists; ++list) score(part, list);
 }
 

@@ -1,4 +1,4 @@
-// The arguments of match_boxes, checked once for both devices.
+// Checks the arguments of match_boxes and allocates its results, for CPU and CUDA alike.
 #pragma once
 #include <optional>
 #include <tuple>

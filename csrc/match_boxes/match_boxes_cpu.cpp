@@ -1,6 +1,6 @@
-// Two passes over the anchors, in chunks that threads share: every anchor's best ground truth together with every
-// ground truth's best IoU in the chunk; then, only in the chunks where a ground truth has its best, the anchors that it
-// claims.
+// Two passes over the anchors, in chunks that threads share. The first finds every anchor's best ground truth, and
+// every ground truth's best IoU in the chunk. The second claims anchors for a ground truth, and visits only the chunks
+// in which it has its best IoU.
 #include <algorithm>
 #include <limits>
 
@@ -28,7 +28,7 @@ template <typename T> Truths<compute_t<T>> read_truths(const T* boxes, int64_t c
   return result;
 }
 
-// The anchors [begin, end) that reach the best IoU of a ground truth become foreground, whatever they match best.
+// Makes the anchors in [begin, end) foreground whose IoU with the ground truth is its best one, whatever they match.
 template <typename T>
 void claim(const Image<T>& image, int64_t begin, int64_t end, const Truth<compute_t<T>>& truth, compute_t<T> best) {
   using C = compute_t<T>;
@@ -57,7 +57,7 @@ template <typename T> struct Job {
     const int64_t chunks = ceil_div(sizes.anchors, kChunk);
     std::vector<Truths<C>> truths_of;
     std::vector<Image<T>> images;
-    std::vector<int64_t> first_best;  // of an image in `bests`
+    std::vector<int64_t> first_best;  // where an image begins in `bests`
     int64_t best_count = 0;
     for (int64_t n = 0; n < sizes.images; ++n) {
       const int64_t count = counts ? std::clamp<int64_t>(counts[n], 0, sizes.truths) : sizes.truths;
@@ -102,7 +102,7 @@ template <typename T> struct Job {
 
   Image<T> image(int64_t n, const Truths<C>& t) const {
     const int64_t first = n * sizes.anchors;
-    // without ground truth everything is background, whatever the thresholds
+    // Without ground truth every anchor is background, whatever the thresholds.
     const C never = std::numeric_limits<C>::infinity();
     const bool none = t.boxes.empty();
     return {anchors + (sizes.shared_anchors ? 0 : 4 * first),
@@ -122,8 +122,7 @@ template <typename T> struct Job {
 Results cpu(const Tensor& anchors, const Tensor& truths, const MaybeTensor& counts, const MaybeTensor& crowd,
             double high, double low, bool allow_low_quality, double crowd_threshold) {
   const Sizes sizes = check_arguments(anchors, truths, counts, crowd, high, low, crowd_threshold);
-  Results results = allocate(truths, sizes);
-  auto& [matches, states, ious] = results;
+  const Results results = allocate(truths, sizes);
   const Tensor a = as_contiguous(anchors), t = as_contiguous(truths);
   const Tensor c = counts ? as_contiguous(*counts) : a, w = crowd ? as_contiguous(*crowd) : a;
   dispatch_floating(truths, "ground_truth", [&](auto type) {
@@ -134,9 +133,9 @@ Results cpu(const Tensor& anchors, const Tensor& truths, const MaybeTensor& coun
            data<T>(t),
            counts ? data<int64_t>(c) : nullptr,
            crowd ? data<bool>(w) : nullptr,
-           mutable_data<int64_t>(matches),
-           mutable_data<int8_t>(states),
-           mutable_data<C>(ious),
+           mutable_data<int64_t>(std::get<0>(results)),
+           mutable_data<int8_t>(std::get<1>(results)),
+           mutable_data<C>(std::get<2>(results)),
            C(high),
            C(low),
            C(crowd_threshold),

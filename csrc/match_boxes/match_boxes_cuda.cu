@@ -1,14 +1,14 @@
-// Two launches: every anchor's best ground truth together with every ground truth's best IoU (an integer maximum over
-// the bits of non-negative numbers, which orders them as numbers and depends on no order of execution); then, where low
-// quality is allowed, the anchors that reach it.
+// Two launches. The first finds every anchor's best ground truth, and every ground truth's best IoU: an atomic integer
+// maximum over the bits of non-negative numbers, which orders them as numbers, whatever the order of execution. The
+// second, if low quality is allowed, makes the anchors with that IoU foreground.
 #include "common/cuda/cuda.cuh"
+#include "common/cuda/warp.cuh"
 #include "match_boxes_check.h"
 
 namespace pyrcnn::match_boxes {
 namespace {
 
-constexpr int kTile = 128;  // ground truth of an image held in shared memory at a time
-constexpr unsigned kAllLanes = 0xffffffffu;
+constexpr int kTruthsAtOnce = 128;  // ground truth of an image in shared memory at a time
 constexpr int64_t kMaxGridY = 65535;
 
 template <typename C> struct Bits;
@@ -42,14 +42,14 @@ template <typename T> struct Arguments {
   }
 };
 
-// One image's ground truth, a tile at a time. Every thread of the block takes part in load().
-template <typename C> struct Tile {
-  Box<C> boxes[kTile];
-  C areas[kTile];
-  bool crowd[kTile];
+// A part of one image's ground truth. All threads of the block call load().
+template <typename C> struct SharedTruths {
+  Box<C> boxes[kTruthsAtOnce];
+  C areas[kTruthsAtOnce];
+  bool crowd[kTruthsAtOnce];
 
   template <typename T> __device__ void load(const Arguments<T>& args, int64_t n, int64_t first, int64_t count) {
-    __syncthreads();  // the last tile is done with
+    __syncthreads();  // all have read the last part
     for (int64_t k = threadIdx.x; k < count; k += blockDim.x) {
       const int64_t g = n * args.sizes.truths + first + k;
       const T* t = args.truths + 4 * g;
@@ -61,17 +61,11 @@ template <typename C> struct Tile {
   }
 };
 
-// The greatest of a warp's values, in every lane.
-template <typename C> __device__ C greatest_of_warp(C value) {
-  for (int lanes = 16; lanes > 0; lanes /= 2) value = higher(__shfl_xor_sync(kAllLanes, value, lanes), value);
-  return value;
-}
-
 template <typename T> __global__ void __launch_bounds__(kThreads) best_truths(const Arguments<T> args) {
   using C = compute_t<T>;
-  __shared__ Tile<C> tile;
+  __shared__ SharedTruths<C> shared;
   const int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x;
-  const bool inside = i < args.sizes.anchors;  // the others stay, for the barriers and the shuffles
+  const bool inside = i < args.sizes.anchors;  // the others take part in barriers and shuffles
   for (int64_t n = blockIdx.y; n < args.sizes.images; n += gridDim.y) {
     const int64_t count = args.count(n);
     const Box<C> box = inside ? args.anchor(n, i) : Box<C>{C(0), C(0), C(0), C(0)};
@@ -79,19 +73,19 @@ template <typename T> __global__ void __launch_bounds__(kThreads) best_truths(co
     C best = C(0);
     int64_t match = 0;
     bool any_truth = false, crowded = false;
-    for (int64_t first = 0; first < count; first += kTile) {
-      const int64_t in_tile = lower(count - first, int64_t(kTile));
-      tile.load(args, n, first, in_tile);
-      for (int64_t k = 0; k < in_tile; ++k) {
-        if (tile.crowd[k]) {  // the same in all threads
-          crowded = crowded || in_crowd(box, size, tile.boxes[k], args.crowd_share);
+    for (int64_t first = 0; first < count; first += kTruthsAtOnce) {
+      const int64_t in_part = lower(count - first, int64_t(kTruthsAtOnce));
+      shared.load(args, n, first, in_part);
+      for (int64_t k = 0; k < in_part; ++k) {
+        if (shared.crowd[k]) {  // the same in all threads
+          crowded = crowded || in_crowd(box, size, shared.boxes[k], args.crowd_share);
           continue;
         }
         any_truth = true;
-        const C value = iou(tile.boxes[k], box, tile.areas[k], size);
+        const C value = iou(shared.boxes[k], box, shared.areas[k], size);
         if (value > best) best = value, match = first + k;
-        if (args.best == nullptr || !__any_sync(kAllLanes, value > C(0))) continue;
-        const C greatest = greatest_of_warp(higher(value, C(0)));
+        if (args.best == nullptr || !__any_sync(kFullWarp, value > C(0))) continue;
+        const C greatest = greatest_over_warp(higher(value, C(0)));
         if (threadIdx.x % 32 == 0) {
           atomicMax(args.best + n * args.sizes.truths + first + k, bit_cast<typename Bits<C>::type>(greatest));
         }
@@ -99,7 +93,7 @@ template <typename T> __global__ void __launch_bounds__(kThreads) best_truths(co
     }
     if (!inside) continue;
     const int64_t at = n * args.sizes.anchors + i;
-    // without ground truth everything is background, whatever the thresholds
+    // Without ground truth every anchor is background, whatever the thresholds.
     int state = any_truth ? match_boxes::state<int>(best, args.high, args.low) : 0;
     if (state == 0 && crowded) state = -1;
     args.matches[at] = match, args.states[at] = int8_t(state), args.ious[at] = best;
@@ -108,8 +102,9 @@ template <typename T> __global__ void __launch_bounds__(kThreads) best_truths(co
 
 template <typename T> __global__ void __launch_bounds__(kThreads, 1) claim(const Arguments<T> args) {
   using C = compute_t<T>;
-  __shared__ Tile<C> tile;
-  __shared__ C claimed_at[kTile];  // the IoU by which a ground truth claims; infinity where it claims none
+  __shared__ SharedTruths<C> shared;
+  __shared__ C
+      claimed_at[kTruthsAtOnce];  // the IoU with which a ground truth claims anchors; infinity if it claims none
   const int64_t i = blockIdx.x * int64_t(kThreads) + threadIdx.x;
   const bool inside = i < args.sizes.anchors;
   for (int64_t n = blockIdx.y; n < args.sizes.images; n += gridDim.y) {
@@ -117,16 +112,16 @@ template <typename T> __global__ void __launch_bounds__(kThreads, 1) claim(const
     const Box<C> box = inside ? args.anchor(n, i) : Box<C>{C(0), C(0), C(0), C(0)};
     const C size = area(box), best = inside ? args.ious[n * args.sizes.anchors + i] : C(0);
     bool claimed = false;
-    for (int64_t first = 0; first < count; first += kTile) {
-      const int64_t in_tile = lower(count - first, int64_t(kTile));
-      tile.load(args, n, first, in_tile);
-      for (int64_t k = threadIdx.x; k < in_tile; k += kThreads) {
+    for (int64_t first = 0; first < count; first += kTruthsAtOnce) {
+      const int64_t in_part = lower(count - first, int64_t(kTruthsAtOnce));
+      shared.load(args, n, first, in_part);
+      for (int64_t k = threadIdx.x; k < in_part; k += kThreads) {
         const C value = bit_cast<C>(args.best[n * args.sizes.truths + first + k]);
-        claimed_at[k] = !tile.crowd[k] && claims(value, args.high) ? value : C(HUGE_VAL);
+        claimed_at[k] = !shared.crowd[k] && claims(value, args.high) ? value : C(HUGE_VAL);
       }
       __syncthreads();
-      for (int64_t k = 0; k < in_tile; ++k) {
-        if (best >= claimed_at[k] && iou(tile.boxes[k], box, tile.areas[k], size) == claimed_at[k]) claimed = true;
+      for (int64_t k = 0; k < in_part; ++k) {
+        if (best >= claimed_at[k] && iou(shared.boxes[k], box, shared.areas[k], size) == claimed_at[k]) claimed = true;
       }
     }
     if (inside && claimed) args.states[n * args.sizes.anchors + i] = 1;

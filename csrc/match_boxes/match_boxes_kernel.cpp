@@ -6,7 +6,7 @@ namespace pyrcnn::match_boxes::PYRCNN_ISA {
 
 using namespace pyrcnn::PYRCNN_ISA;
 
-constexpr int kBlock = 64;  // anchors that are compared with one ground truth before the next one
+constexpr int kBlock = 64;  // anchors that are compared with one ground truth after the other
 
 template <typename C> struct Block {
   static constexpr int packs = kBlock / lanes_of<C>;
@@ -16,9 +16,8 @@ template <typename C> struct Block {
   Box<C> hull;
 };
 
-// Transposes the anchors and finds the box around them all, by which most of the ground truth is ruled out: anchors
-// come row by row, so a block covers a small part of the picture. A NaN may stay in the hull, which then rules out
-// nothing.
+// Transposes the anchors and finds the box around all of them. Anchors come row by row, so a block covers a small part
+// of the image, and this box rules out most of the ground truth. A NaN in it rules out nothing.
 template <typename C, typename T> PYRCNN_HD void load_block(Block<C>& block, const T* anchors) {
   constexpr int lanes = lanes_of<C>;
   Box<Pack<C>> hull = load_boxes<C>(anchors);
@@ -93,7 +92,7 @@ template <typename T> void best_truths(const Image<T>& image, int64_t begin, int
   for (int64_t first = begin; first < end; first += kBlock) {
     const int64_t count = end - first < kBlock ? end - first : kBlock;
     const bool whole = count == kBlock;
-    T rest[4 * kBlock];  // a last block is filled up with empty boxes
+    T rest[4 * kBlock];  // the last block, filled up with empty boxes
     if (!whole) {
       for (int i = 0; i < 4 * kBlock; ++i) rest[i] = T(0.0f);
       memcpy(rest, image.anchors + 4 * first, size_t(4 * count) * sizeof(T));

@@ -1,4 +1,4 @@
-// What the CPU loops of match_boxes work on: one image, its ground truth already in the compute type.
+// The arguments of the CPU loops of match_boxes: one image, with its ground truth in the compute type.
 #pragma once
 #include "match_boxes.h"
 

@@ -1,4 +1,4 @@
-// The arguments of the suppression ops, checked once for both devices.
+// Checks the arguments of nms, batched_nms and nms_padded, for CPU and CUDA alike.
 #pragma once
 #include <optional>
 
@@ -6,8 +6,8 @@
 
 namespace pyrcnn::nms {
 
-constexpr int64_t kMaxBoxes =
-    INT32_MAX;  // of one call of nms, of one image of nms_padded: indices are 32 bits wide inside
+// Boxes of one call of nms, or of one image of nms_padded: the kernels index them with 32 bits.
+constexpr int64_t kMaxBoxes = INT32_MAX;
 
 inline void check_scores(const Tensor& scores, const Tensor& boxes) {
   check(scores.dim() == boxes.dim() - 1 && scores.sizes().equals(boxes.sizes().slice(0, scores.dim())),
@@ -29,7 +29,7 @@ inline bool is_integer(const Tensor& t) {
   }
 }
 
-// Integers of any width as contiguous int64.
+// A contiguous int64 copy, or `t` itself if it is one.
 inline Tensor to_int64(const Tensor& t) {
   return as_contiguous(t.scalar_type() == ScalarType::Long ? t : torch::stable::to(t, ScalarType::Long));
 }
@@ -46,7 +46,7 @@ inline void check_nms(const Tensor& boxes, const Tensor& scores) {
   check_scores(scores, boxes);
 }
 
-// Returns idxs as int64.
+// Returns idxs as contiguous int64.
 inline Tensor check_batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs) {
   check_nms(boxes, scores);
   check(idxs.dim() == 1 && idxs.size(0) == boxes.size(0), "idxs must be [", boxes.size(0), "] as boxes are ",
@@ -54,9 +54,9 @@ inline Tensor check_batched_nms(const Tensor& boxes, const Tensor& scores, const
   return check_integers("idxs", idxs, boxes);
 }
 
-// The arguments of nms_padded, contiguous, and its outputs.
+// The contiguous arguments of nms_padded, and its outputs.
 struct Padded {
-  Tensor boxes, scores, groups, valid;  // groups [N, K] and valid [N] are int64 and may be undefined
+  Tensor boxes, scores, groups, valid;  // groups [N, K] and valid [N] are int64, undefined if not given
   Tensor indices, counts;               // [N, max_output], [N]
   int64_t images, rows, max_output;
 };

@@ -1,4 +1,4 @@
-// The Python module _C. Importing it registers the ops. It also tells what was built and what runs.
+// The Python module _C. Importing it registers the operators. build_info() returns what was built and what is in use.
 #include <pybind11/pybind11.h>
 
 #include "common/cpu/isa.h"

@@ -15,7 +15,7 @@ PYRCNN_HD void bin_pairs(const Tap<compute_t<T>>* y, const Tap<compute_t<T>>* y_
                          const Tap<compute_t<T>>* x_end, const T* from, int64_t row, int64_t pixel, T* to) {
   using C = compute_t<T>;
   constexpr int step = 2 * lanes_of<C>, line_values = 64 / int(sizeof(T));
-  Pair<C> sum[pairs] = {};
+  PackPair<C> sum[pairs] = {};
   for (; y != y_end; ++y) {
     const T* line = from + y->pixel * row;
     for (const Tap<C>* x = x_begin; x != x_end; ++x) {
@@ -25,7 +25,7 @@ PYRCNN_HD void bin_pairs(const Tap<compute_t<T>>* y, const Tap<compute_t<T>>* y_
         for (int ahead = 0; ahead < pairs * step; ahead += line_values) __builtin_prefetch(at + pairs * step + ahead);
       }
       for (int k = 0; k < pairs; ++k) {
-        const Pair<C> value = load_pair(at + k * step);
+        const PackPair<C> value = load_pair(at + k * step);
         sum[k] = {fma(weight, value.first, sum[k].first), fma(weight, value.second, sum[k].second)};
       }
     }

@@ -1,4 +1,4 @@
-// The arguments of roi_detections, checked once for both devices.
+// Checks the arguments of roi_detections and allocates its outputs, for CPU and CUDA alike.
 #pragma once
 #include <tuple>
 
@@ -66,7 +66,7 @@ inline Arguments check_arguments(const Tensor& class_logits, const Tensor& box_d
           {weights.begin(), weights.end()}};
 }
 
-// Boxes and scores in the type they are computed in: float32, or float64 for float64 logits.
+// Boxes and scores have the compute type: float32, or float64 for float64 logits.
 inline Outputs allocate(const Arguments& a) {
   const auto dtype = a.class_logits.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
   const auto make = [&](std::initializer_list<int64_t> sizes, ScalarType type) {

@@ -1,24 +1,24 @@
-// Two steps: find the candidates, block of rows by block of rows; then, per image, visit them by descending score and
-// stop at max_detections. Boxes that are never visited are never decoded, nor is their order ever known.
+// roi_detections on the CPU. First the candidates are found, in blocks of rows. Then the candidates of each image are
+// visited by descending score, until max_detections are kept. Only candidates that are visited are sorted and decoded.
 #include "common/cpu/parallel.h"
 #include "common/simd/select.h"
-#include "nms/cpu/nms_kernel.h"
+#include "nms/cpu/kernels.h"
 #include "roi_detections_check.h"
 #include "roi_detections_kernel.h"
 
 namespace pyrcnn::roi_detections {
 namespace {
 
-constexpr int64_t kRows = 32;    // rows in a block
+constexpr int64_t kRows = 32;    // rows of a block
 constexpr int64_t kFirst = 128;  // candidates visited before more are sorted
-constexpr int64_t kSome = 512;   // candidates of an image for which there is room at once
-constexpr int64_t kMany = 4096;  // candidates of which the best are looked for first
+constexpr int64_t kSome = 512;   // candidates for which a new list has room
+constexpr int64_t kMany = 4096;  // candidates of one pool; of more, a sample limits the first pool
 constexpr int64_t kSample = 1024;
 
 template <typename C> using Items = std::vector<Ranked<C>>;
 
-// The candidates of each image, ascending, in lists: those of found[image * blocks], found[image * blocks + 1] and so
-// on. All that one thread finds in an image is in one list, so most are empty.
+// Finds the candidates of each image, ascending by number. Those of an image are in the lists found[image * blocks],
+// found[image * blocks + 1] and so on. All that one thread finds in an image is in one list, so most lists are empty.
 template <typename T> std::vector<Items<compute_t<T>>> find(const Arguments& a, const int64_t* valid, int64_t blocks) {
   using C = compute_t<T>;
   const Cut<C> limit = cut<C>(a);
@@ -52,7 +52,7 @@ template <typename C> struct Image {
   int64_t* labels;
 };
 
-// An image's candidates, ascending, in lists.
+// The candidates of one image, ascending by number, in lists.
 template <typename C> struct Found {
   Items<C>* lists;
   int64_t count, total;
@@ -63,8 +63,9 @@ template <typename C> struct Found {
   }
 };
 
-// Hands them out in pools, every candidate of one before all of the next. Few are one pool. Of many the first are those
-// that are no worse than the r-th best of a sample, so that the rest is read once and not sorted, nor copied.
+// Hands the candidates of an image out in pools; every candidate of a pool is better than all of the next. Few
+// candidates are one pool. Of many, the first pool holds those that are no worse than the r-th best of a sample, so
+// that the others are read once, and neither sorted nor copied.
 template <typename C> class Pools {
  public:
   explicit Pools(const Found<C>& found) : found_(found) {
@@ -79,7 +80,7 @@ template <typename C> class Pools {
     }
   }
 
-  // The next pool, in no order; false: there is none.
+  // Gives the next pool, in no order. Returns false if there is none.
   bool next(Items<C>& pool) {
     if (given_ == found_.total) return false;
     pool.clear();
@@ -96,7 +97,7 @@ template <typename C> class Pools {
   }
 
  private:
-  // Those after the last pool's worst, up to `worst` or all.
+  // Collects the candidates after the worst of the last pool, up to `worst`, or all of them.
   void gather(Items<C>& pool, const Ranked<C>* worst) {
     if (given_ == 0 && worst == nullptr) {
       pool = std::move(found_.lists[0]);
@@ -120,11 +121,11 @@ template <typename C> class Pools {
   int64_t given_ = 0, target_ = kMany / 4;
 };
 
-// The tiles of each class: enough for all its candidates, of which it keeps `most` at most.
-template <typename C> std::vector<int64_t> first_tiles(const Found<C>& found, int64_t classes, int64_t most) {
+// The first bundle of each class: there is room for all its candidates, or for the `most` that it keeps.
+template <typename C> std::vector<int64_t> first_bundles(const Found<C>& found, int64_t classes, int64_t most) {
   std::vector<int64_t> first(classes + 1, 0);
-  if (nms::tiles_for(most) * classes <= nms::tiles_for(found.total)) {  // room for `most` of each class is no more
-    for (int64_t c = 0; c <= classes; ++c) first[c] = c * nms::tiles_for(most);
+  if (nms::bundles_for(most) * classes <= nms::bundles_for(found.total)) {  // `most` of each class take no more room
+    for (int64_t c = 0; c <= classes; ++c) first[c] = c * nms::bundles_for(most);
     return first;
   }
   int64_t row = 0;                         // the first candidate of the current row
@@ -133,7 +134,7 @@ template <typename C> std::vector<int64_t> first_tiles(const Found<C>& found, in
     ++first[item.index() - row];
   });
   int64_t sum = 0;
-  for (int64_t& n : first) sum += nms::tiles_for(std::min(std::exchange(n, sum), most));
+  for (int64_t& n : first) sum += nms::bundles_for(std::min(std::exchange(n, sum), most));
   return first;
 }
 
@@ -142,10 +143,10 @@ int64_t detect(const Head<C>& head, const Arguments& a, const Found<C>& found, c
   const int64_t classes = head.classes;
   if (found.total == 0 || a.max_detections == 0) return 0;
   const int64_t most = std::min(a.max_per_class, a.max_detections);
-  const std::vector<int64_t> first = first_tiles(found, classes, most);
-  const std::unique_ptr<nms::Tile<C>[]> tiles(new nms::Tile<C>[first.back()]);
+  const std::vector<int64_t> first = first_bundles(found, classes, most);
+  const std::unique_ptr<nms::BoxBundle<C>[]> bundles(new nms::BoxBundle<C>[first.back()]);
   std::vector<uint32_t> kept_of_class(classes, 0);
-  const Window<C> window = first_window(a.clip_first, to.height, to.width, C(a.min_size));
+  const ClipLimits<C> limits = limits_before_suppression(a.clip_first, to.height, to.width, C(a.min_size));
   Pools<C> pools(found);
   Items<C> items;
   int64_t kept = 0, begin = 0;
@@ -163,12 +164,12 @@ int64_t detect(const Head<C>& head, const Arguments& a, const Found<C>& found, c
     uint32_t *candidates = words.get(), *ranks = candidates + n, *labels = ranks + n, *chosen = labels + n;
     for (int64_t i = 0; i < n; ++i) candidates[i] = sorted[i].index();
     const int64_t usable =
-        PYRCNN_KERNEL(decode_clip_filter<C>)(head, to.index, window, candidates, n, boxes.get(), ranks);
+        PYRCNN_KERNEL(decode_clip_filter<C>)(head, to.index, limits, candidates, n, boxes.get(), ranks);
     for (int64_t i = 0; i < usable; ++i) labels[i] = candidates[ranks[i]] % uint32_t(classes);
     const nms::Groups groups{labels, first.data(), kept_of_class.data(), uint32_t(std::min<int64_t>(most, UINT32_MAX))};
     const int64_t more =
         PYRCNN_KERNEL_OF(nms, greedy_grouped<C>)(nms::Candidates<C>{boxes.get(), nullptr, usable}, groups,
-                                                 C(a.nms_threshold), a.max_detections - kept, tiles.get(), chosen);
+                                                 C(a.nms_threshold), a.max_detections - kept, bundles.get(), chosen);
     for (int64_t i = 0; i < more; ++i, ++kept) {
       std::copy_n(boxes.get() + 4 * int64_t(chosen[i]), 4, to.boxes + 4 * kept);
       to.scores[kept] = score_of(sorted[ranks[chosen[i]]].key());
@@ -179,13 +180,13 @@ int64_t detect(const Head<C>& head, const Arguments& a, const Found<C>& found, c
   return kept;
 }
 
-// Clips what was suppressed unclipped, and closes the gaps that boxes without area leave.
+// Clips boxes after suppression and closes the gaps that boxes without area leave.
 template <typename C> int64_t clip_last(const Image<C>& to, int64_t count, C min_size) {
   int64_t n = 0;
   for (int64_t i = 0; i < count; ++i) {
     const C* from = to.boxes + 4 * i;
     Box<C> box{from[0], from[1], from[2], from[3]};
-    if (!fit_last(box, to.height, to.width, min_size)) continue;
+    if (!clip_and_filter_last(box, to.height, to.width, min_size)) continue;
     C* at = to.boxes + 4 * n;
     at[0] = box.x1, at[1] = box.y1, at[2] = box.x2, at[3] = box.y2;
     to.scores[n] = to.scores[i], to.labels[n++] = to.labels[i];

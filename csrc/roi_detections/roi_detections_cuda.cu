@@ -1,21 +1,19 @@
-// Three nodes of a CUDA graph. `find`: half a warp per row lists the classes whose score exceeds the threshold, in any
-// order. `detect`: one block per image takes the best few thousand of its list in order, decodes them, and walks down
-// them until max_detections are kept; only where that does not suffice it takes the next best. What a row can list is
-// bounded by its scores' sum of 1, so all shapes are known beforehand.
-#include "common/cuda/select_items.cuh"
-#include "nms/cuda/nms_settle.cuh"
+// Three nodes of a CUDA graph. The first zeroes counters. `find` lists the classes of each row whose score exceeds the
+// threshold, in any order, with half a warp per row. `detect` has one block per image: it takes the best few thousand
+// of the list in order, decodes them, and suppresses until max_detections are kept; only if that does not suffice it
+// takes the next best. Scores of a row sum to 1, which limits how many can exceed the threshold, so all shapes are
+// known beforehand.
+#include "common/cuda/select_sorted.cuh"
+#include "nms/cuda/settle.cuh"
 #include "roi_detections_check.h"
 
 namespace pyrcnn::roi_detections {
 namespace {
 
-using nms::Entry;
-using nms::kFullWarp;
+template <typename C> constexpr int kDetectThreads = 4096 / int(sizeof(C));  // 1024; doubles take twice the registers
+constexpr int kEnough = 1024;  // candidates that are selected at a time, at least
 
-template <typename C> constexpr int kWalkers = 4096 / int(sizeof(C));  // 1024; a double's need twice the registers
-constexpr int kEnough = 1024;                                          // candidates that are taken at a time, at least
-
-template <typename T> struct Batch {
+template <typename T> struct DetectionBatch {
   using C = compute_t<T>;
   Head<C> head;
   Cut<C> cut;
@@ -24,7 +22,7 @@ template <typename T> struct Batch {
   int64_t images, rows, columns, background, slots, most, most_per_class;
   C min_size, iou_threshold;
   bool clip_first, capped;
-  Entry<C>* found;        // [images, rows * slots]: of candidates, in any order
+  ScoredRow<C>* found;    // [images, rows * slots]: of candidates, in any order
   int32_t* found_counts;  // [images], zero at first
   int32_t* class_counts;  // [images, classes], zero at first; null without a cap
   C* out_boxes;
@@ -33,8 +31,8 @@ template <typename T> struct Batch {
   int64_t* out_counts;
 };
 
-// The same for the 16 lanes of a row. xor keeps to the half, and a sum does not depend on the order of its two terms,
-// so the result has the bits of the CPU's.
+// The same result in the 16 lanes of a row. The exchange by xor stays within half a warp. A sum of two does not depend
+// on their order, so the result has the bits of the CPU.
 template <typename C> __device__ C sum_over_row(C x) {
   for (int step = kSums / 2; step > 0; step /= 2) x += __shfl_xor_sync(kFullWarp, x, step);
   return x;
@@ -44,8 +42,8 @@ template <typename C> __device__ C greatest_over_row(C x) {
   return x;
 }
 
-// Lane j of a half warp has the columns j, j + 16, ... of its row. Both halves run the same number of steps.
-template <typename T> __global__ void __launch_bounds__(kThreads) find(const __grid_constant__ Batch<T> b) {
+// Lane j of half a warp has the columns j, j + 16, ... of its row. Both halves of a warp do the same number of steps.
+template <typename T> __global__ void __launch_bounds__(kThreads) find(const __grid_constant__ DetectionBatch<T> b) {
   using C = compute_t<T>;
   const int lane = int(threadIdx.x % 32), part = lane % kSums, shift = lane - part;
   const int64_t total = b.images * b.rows, row = blockIdx.x * int64_t(kThreads / kSums) + threadIdx.x / kSums;
@@ -65,7 +63,7 @@ template <typename T> __global__ void __launch_bounds__(kThreads) find(const __g
 
   const C bound = b.cut.bound(sum);
   const bool hopeless = !real || !b.cut.hopeful(foreground, most);
-  Entry<C>* found = b.found + image * b.rows * b.slots;
+  ScoredRow<C>* found = b.found + image * b.rows * b.slots;
   for (int64_t start = 0; start < b.columns; start += kSums) {
     const int64_t c = start + part;
     C score{};
@@ -81,29 +79,30 @@ template <typename T> __global__ void __launch_bounds__(kThreads) find(const __g
     place = __shfl_sync(kFullWarp, place, shift) + __popc(hits & ((1u << part) - 1));
     if (hit && place < b.rows * b.slots) {
       const uint32_t label = uint32_t(c - (c > b.background));
-      found[place] = Entry<C>::of(score, uint32_t(r) * uint32_t(b.columns - 1) + label);
+      found[place] = ScoredRow<C>::of(score, uint32_t(r) * uint32_t(b.columns - 1) + label);
     }
   }
 }
 
-// What one warp of `detect` has settled: its boxes that are kept.
-template <typename C> struct Step {
+// The kept boxes that one warp of `detect` has settled.
+template <typename C> struct SettledBoxes {
   Box<C> boxes[32];
   int64_t labels[32];
   int count;
 };
 
-// Candidates in order, one per thread, against those kept before and each other; appends those kept to the
-// outputs and returns how many there are. Warp r settles its own in step r, then all later ones meet what it keeps.
+// Compares candidates in order, one per thread, with the boxes kept before and with each other. Appends those that are
+// kept to the outputs and returns how many there are now. In step r warp r settles its own candidates; then all later
+// ones are compared with those it keeps.
 template <typename T>
-__device__ int64_t walk(const Batch<T>& b, int64_t image, const Entry<compute_t<T>>* entries, int count, int64_t kept,
-                        Step<compute_t<T>> (&steps)[2]) {
+__device__ int64_t keep_in_order(const DetectionBatch<T>& b, int64_t image, const ScoredRow<compute_t<T>>* entries,
+                                 int count, int64_t kept, SettledBoxes<compute_t<T>> (&steps)[2]) {
   using C = compute_t<T>;
   const int i = int(threadIdx.x), v = i / 32, lane = i % 32, words = (count + 31) / 32;
   const uint32_t lower_lanes = (1u << lane) - 1;
-  const Window<C> window =
-      first_window(b.clip_first, b.sizes.template at<C>(2 * image), b.sizes.template at<C>(2 * image + 1), b.min_size);
-  const nms::Pair<C> suppresses(b.iou_threshold);
+  const ClipLimits<C> limits = limits_before_suppression(b.clip_first, b.sizes.template at<C>(2 * image),
+                                                         b.sizes.template at<C>(2 * image + 1), b.min_size);
+  const nms::PairTest<C> suppresses(b.iou_threshold);
   C *boxes = b.out_boxes + 4 * image * b.most, *scores = b.out_scores + image * b.most;
   int64_t* labels = b.out_labels + image * b.most;
 
@@ -115,7 +114,7 @@ __device__ int64_t walk(const Batch<T>& b, int64_t image, const Entry<compute_t<
     const uint32_t candidate = entries[i].row();
     const AnchorDelta<C> one = anchor_delta(b.head, image, candidate);
     box = decode(one.anchor, one.delta, b.head.cap);
-    gone = !fit(box, window);
+    gone = !clip_and_filter(box, limits);
     label = candidate % uint32_t(b.head.classes), score = score_of(entries[i].key());
   }
   for (int64_t k = 0; k < kept && !gone; ++k)
@@ -129,10 +128,10 @@ __device__ int64_t walk(const Batch<T>& b, int64_t image, const Entry<compute_t<
   }
 
   for (int r = 0; r < words && kept < b.most; ++r) {
-    Step<C>& step = steps[r % 2];
+    SettledBoxes<C>& step = steps[r % 2];
     if (v == r) {
       uint32_t stay = nms::settle(__ballot_sync(kFullWarp, gone), suppressors);
-      if (b.capped) {  // boxes beyond a class's limit would suppress only others that are beyond it too
+      if (b.capped) {  // the boxes that these would suppress are beyond the limit too
         const bool stays = (stay >> lane & 1) != 0;
         const uint32_t same = __match_any_sync(kFullWarp, (unsigned long long)(stays ? label : -1));
         int32_t* of_class = b.class_counts + image * b.head.classes;
@@ -152,7 +151,7 @@ __device__ int64_t walk(const Batch<T>& b, int64_t image, const Entry<compute_t<
       }
       if (lane == 0) step.count = __popc(stay);
     }
-    __syncthreads();  // the step is read before the next barrier, and written anew after it
+    __syncthreads();  // `step` is read before the next barrier and overwritten after it
     kept += step.count;
     for (int k = 0; k < step.count && v > r && !gone; ++k)
       gone = step.labels[k] == label && suppresses(step.boxes[k], box);
@@ -160,9 +159,9 @@ __device__ int64_t walk(const Batch<T>& b, int64_t image, const Entry<compute_t<
   return kept;
 }
 
-// By one warp: clips what was suppressed unclipped, and closes the gaps that boxes without area leave, in place: 32 are
-// read before any is written. Returns how many stay.
-template <typename T> __device__ int64_t clip_last(const Batch<T>& b, int64_t image, int64_t count) {
+// Clips boxes after suppression and closes the gaps that boxes without area leave, in place; 32 are read before any is
+// written. Returns how many remain. All threads of one warp call this.
+template <typename T> __device__ int64_t clip_last(const DetectionBatch<T>& b, int64_t image, int64_t count) {
   using C = compute_t<T>;
   const int lane = int(threadIdx.x);
   const C height = b.sizes.template at<C>(2 * image), width = b.sizes.template at<C>(2 * image + 1);
@@ -177,7 +176,7 @@ template <typename T> __device__ int64_t clip_last(const Batch<T>& b, int64_t im
       box = {boxes[4 * i], boxes[4 * i + 1], boxes[4 * i + 2], boxes[4 * i + 3]};
       score = scores[i], label = labels[i];
     }
-    const bool fits = i < count && fit_last(box, height, width, b.min_size);
+    const bool fits = i < count && clip_and_filter_last(box, height, width, b.min_size);
     const uint32_t all = __ballot_sync(kFullWarp, fits);
     if (fits) {
       const int64_t at = written + __popc(all & ((1u << lane) - 1));
@@ -191,39 +190,39 @@ template <typename T> __device__ int64_t clip_last(const Batch<T>& b, int64_t im
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kWalkers<compute_t<T>>, 1) detect(const __grid_constant__ Batch<T> b) {
+__global__ void __launch_bounds__(kDetectThreads<compute_t<T>>, 1) detect(const __grid_constant__ DetectionBatch<T> b) {
   using C = compute_t<T>;
-  using Number = nms::EntryNumber<C>;
-  __shared__ nms::Shortlist<C> list;
-  __shared__ Step<C> steps[2];
+  using Number = ScoredRowNumber<C>;
+  __shared__ SelectedRows<C> list;
+  __shared__ SettledBoxes<C> steps[2];
   __shared__ int64_t written;
   const int64_t image = blockIdx.x, total = lower(int64_t(b.found_counts[image]), b.rows * b.slots);
-  const Entry<C>* found = b.found + image * b.rows * b.slots;
-  // Scores are at most 1 and exceed the threshold: so many candidates as there are need few steps of a search.
-  const Number last = Entry<C>::of(b.cut.threshold > C{} ? b.cut.threshold : C{}, UINT32_MAX).number();
-  Number from = Entry<C>::of(C(1), 0).number();
+  const ScoredRow<C>* found = b.found + image * b.rows * b.slots;
+  // Scores lie between the threshold and 1, so the search for a bound starts from these two.
+  const Number last = ScoredRow<C>::of(b.cut.threshold > C{} ? b.cut.threshold : C{}, UINT32_MAX).number();
+  Number from = ScoredRow<C>::of(C(1), 0).number();
   int64_t kept = 0;
   for (int64_t taken = 0; taken < total && kept < b.most;) {
     Number end = last;
-    const int size = nms::shortlist(list, total, from, end, kEnough, [&](int64_t i) { return found[i]; });
-    for (int start = 0; start < size && kept < b.most; start += kWalkers<C>)
-      kept = walk(b, image, list.entries + start, lower(size - start, kWalkers<C>), kept, steps);
+    const int size = select_sorted<C>(list, total, from, end, kEnough, [&](int64_t i) { return found[i]; });
+    for (int start = 0; start < size && kept < b.most; start += kDetectThreads<C>)
+      kept = keep_in_order(b, image, list.entries + start, lower(size - start, kDetectThreads<C>), kept, steps);
     if (size == 0) break;
     taken += size, from = end;
-    __syncthreads();  // before the list is filled again
+    __syncthreads();  // all have read the list
   }
   if (threadIdx.x < 32) {
     const int64_t stay = b.clip_first ? kept : clip_last(b, image, kept);
     if (threadIdx.x == 0) b.out_counts[image] = written = stay;
   }
   __syncthreads();
-  for (int64_t at = image * b.most + written + threadIdx.x; at < (image + 1) * b.most; at += kWalkers<C>) {
+  for (int64_t at = image * b.most + written + threadIdx.x; at < (image + 1) * b.most; at += kDetectThreads<C>) {
     for (int side = 0; side < 4; ++side) b.out_boxes[4 * at + side] = C{};
     b.out_scores[at] = C{}, b.out_labels[at] = -1;
   }
 }
 
-// How many classes can exceed the threshold in one row, with room for the rounding of their scores.
+// How many classes of one row can exceed the threshold, with a margin for the rounding of their scores.
 template <typename C> int64_t slots_of(const Cut<C>& cut, int64_t classes) {
   const double most = cut.threshold > C{} ? 1.0001 / double(cut.threshold) + 1 : double(classes);
   return most < double(classes) ? int64_t(most) : classes;
@@ -231,7 +230,7 @@ template <typename C> int64_t slots_of(const Cut<C>& cut, int64_t classes) {
 
 template <typename T> void run(const OnDevice& on, const Arguments& a, const Outputs& to) {
   using C = compute_t<T>;
-  Batch<T> b{};
+  DetectionBatch<T> b{};
   b.head = head<C>(a), b.cut = cut<C>(a), b.logits = data<T>(a.class_logits);
   b.counts = numbers(a.counts, "counts"), b.sizes = numbers(a.image_sizes, "image_sizes");
   if (a.images == 0) return;
@@ -246,12 +245,13 @@ template <typename T> void run(const OnDevice& on, const Arguments& a, const Out
     return torch::stable::new_empty(a.class_logits, {bytes}, ScalarType::Byte);
   };
   const int64_t counters = b.images * (1 + (b.capped ? b.head.classes : 0));
-  const Tensor found = scratch(int64_t(sizeof(Entry<C>)) * b.images * b.rows * b.slots), zeros = scratch(4 * counters);
-  b.found = mutable_data<Entry<C>>(found), b.found_counts = mutable_data<int32_t>(zeros);
+  const Tensor found = scratch(int64_t(sizeof(ScoredRow<C>)) * b.images * b.rows * b.slots),
+               zeros = scratch(4 * counters);
+  b.found = mutable_data<ScoredRow<C>>(found), b.found_counts = mutable_data<int32_t>(zeros);
   b.class_counts = b.found_counts + b.images;
   set_bytes(on, b.found_counts, 0, 4 * counters);
   if (b.rows * b.slots > 0) launch(on, &find<T>, unsigned(ceil_div(b.images * b.rows, kThreads / kSums)), kThreads, b);
-  launch(on, &detect<T>, unsigned(b.images), kWalkers<C>, b);
+  launch(on, &detect<T>, unsigned(b.images), kDetectThreads<C>, b);
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> cuda(const Tensor& class_logits, const Tensor& box_deltas,

@@ -1,5 +1,5 @@
 // Compiled once per instruction set.
-#include "common/simd/clip_and_filter_rows.h"
+#include "common/simd/decode_rows.h"
 #include "common/simd/planes.h"
 #include "common/simd/twin.h"
 #include "roi_detections.h"
@@ -7,7 +7,8 @@
 namespace pyrcnn::roi_detections::PYRCNN_ISA {
 using namespace pyrcnn::PYRCNN_ISA;
 
-// Lane i of the result is the sum of pack i's lanes, or their greatest, taken half by half: in one order everywhere.
+// Lane i of the result is the sum, or the greatest, of pack i's lanes. Halves are combined with halves, in the same
+// order everywhere.
 template <typename C, typename F> PYRCNN_HD Pack<C> fold(Pack<C>* packs, const F& both) {
   transpose<C>(packs);
   for (int half = lanes_of<C> / 2; half > 0; half /= 2)
@@ -15,8 +16,8 @@ template <typename C, typename F> PYRCNN_HD Pack<C> fold(Pack<C>* packs, const F
   return packs[0];
 }
 
-// row[i] = exp(row[i] - most) for i < columns, in whole packs; returns their partial sums. `real` is 1 for those
-// numbers of the last pack that are the row's own, and 0 for the others.
+// Sets row[i] to exp(row[i] - most) for i < columns, in whole packs, and returns the partial sums. `real` is 1 for the
+// lanes of the last pack that belong to the row, and 0 for the others.
 template <typename C> PYRCNN_HD Pack<C> exponentials(C* row, int64_t columns, C most, Pack<C> real) {
   constexpr int lanes = lanes_of<C>, kPacks = kSums / lanes, kStep = kPacks > 2 ? kPacks : 2;
   Pack<C> sums[kPacks] = {};
@@ -41,8 +42,8 @@ template <typename C> PYRCNN_HD Pack<C> exponentials(C* row, int64_t columns, C 
   return sums[0];
 }
 
-// Where the background stands among a row's packs: told by a mask, for a number that is written into a row makes the
-// next pack that is read there wait.
+// Where the background is among the packs of a row. It is masked out when a pack is loaded: writing -inf into the row
+// would make the load of that pack wait for the store.
 template <typename C> struct Background {
   int64_t pack;  // begins here
   Mask<C> lane;
@@ -52,9 +53,10 @@ template <typename C> struct Background {
   }
 };
 
-// Copies a row in whole packs; returns the greatest of all but the background. Past its end comes the number
-// from[filler], which is taken out again: an exp of -inf would be subnormal on the way to 0, which costs some machines
-// as much as ten packs. `readable`: the row may be read to the end of its last pack.
+// Copies a row in whole packs and returns the greatest of all logits but the background. The last pack is filled up
+// with the logit from[filler], and `real` takes it out of the sum. Filling up with -inf would be slow: its exp is
+// subnormal on the way to 0, which takes some processors as long as ten packs. `readable`: the row may be read to the
+// end of its last pack.
 template <typename T, typename C = compute_t<T>>
 PYRCNN_HD Pack<C> copy_row(const T* from, int64_t columns, int64_t filler, bool readable, Pack<C> real,
                            const Background<C>& background, C* row) {
@@ -78,7 +80,7 @@ PYRCNN_HD Pack<C> copy_row(const T* from, int64_t columns, int64_t filler, bool 
   return most;
 }
 
-// Of up to 64 columns from `row` on, those greater than `bound`, a bit each.
+// One bit for each of up to 64 columns from `row` on: is it greater than `bound`?
 template <typename C> PYRCNN_HD uint64_t above(const C* row, int64_t columns, C bound) {
   constexpr int lanes = lanes_of<C>;
   uint64_t word = 0;
@@ -86,8 +88,8 @@ template <typename C> PYRCNN_HD uint64_t above(const C* row, int64_t columns, C 
   return columns < 64 ? word & ~(~uint64_t{0} << columns) : word;
 }
 
-// As many rows as a pack has lanes go through each step together: what a row ends up with is a lane of a pack, and no
-// step waits for the one before.
+// As many rows as a pack has lanes go through each step together. The result of a row is one lane of a pack, so that
+// the steps of different rows do not wait for each other.
 template <typename T>
 int64_t scan(const T* logits, int64_t rows, int64_t columns, int64_t background, const Cut<compute_t<T>>& cut,
              uint32_t first, compute_t<T>* work, uint32_t* candidates, compute_t<T>* scores) {
@@ -143,10 +145,10 @@ int64_t scan(const T* logits, int64_t rows, int64_t columns, int64_t background,
 }
 
 template <typename C>
-int64_t decode_clip_filter(const Head<C>& head, int64_t image, const Window<C>& window, const uint32_t* candidates,
+int64_t decode_clip_filter(const Head<C>& head, int64_t image, const ClipLimits<C>& limits, const uint32_t* candidates,
                            int64_t count, C* boxes, uint32_t* ranks) {
   const auto fetch = [&](int64_t i) { return anchor_delta(head, image, candidates[i]); };
-  return decode_and_fit(count, fetch, head.cap, window, boxes, ranks);
+  return decode_clip_filter_rows(count, fetch, head.cap, limits, boxes, ranks);
 }
 
 #define PYRCNN_INSTANTIATE(T)                                                                                   \
@@ -156,9 +158,9 @@ PYRCNN_INSTANTIATE(float)
 PYRCNN_INSTANTIATE(double)
 PYRCNN_INSTANTIATE(Half)
 PYRCNN_INSTANTIATE(BFloat16)
-template int64_t decode_clip_filter(const Head<float>&, int64_t, const Window<float>&, const uint32_t*, int64_t, float*,
-                                    uint32_t*);
-template int64_t decode_clip_filter(const Head<double>&, int64_t, const Window<double>&, const uint32_t*, int64_t,
+template int64_t decode_clip_filter(const Head<float>&, int64_t, const ClipLimits<float>&, const uint32_t*, int64_t,
+                                    float*, uint32_t*);
+template int64_t decode_clip_filter(const Head<double>&, int64_t, const ClipLimits<double>&, const uint32_t*, int64_t,
                                     double*, uint32_t*);
 
 }  // namespace pyrcnn::roi_detections::PYRCNN_ISA

@@ -1,10 +1,10 @@
-// Which output element a CUDA thread of a RoI op makes, and how it loads and stores channels.
+// Which output element of a RoI operator a CUDA thread computes, and how it loads and stores channels.
 #pragma once
 #include "cuda.cuh"
 
 namespace pyrcnn {
 
-// Some channels, loaded and stored together (16 bytes where the layout allows it).
+// `width` channels that are loaded and stored together, in 16 bytes if the layout allows it.
 template <typename T, int width> struct alignas(sizeof(T) * width) Packed {
   T value[width];
 };
@@ -21,7 +21,7 @@ template <int width, typename S> __device__ void store(S* to, const S (&values)[
   }
 }
 
-// Output element i in memory order: RoI k, bin (p, q), channel c (the first of `width` in NHWC).
+// Output element i in memory order: RoI k, bin (p, q), channel c (in NHWC the first of `width`).
 struct Element {
   int64_t k, c;
   int32_t p, q;
@@ -36,7 +36,7 @@ __device__ Element element(int64_t i, int64_t channels, int32_t bins_y, int32_t 
   return {k, nhwc ? a * width : b, int32_t(p), int32_t(bin - p * bins_x)};
 }
 
-// Whether NHWC tensors of storage type T can be read and written 16 bytes at a time.
+// Can NHWC tensors of storage type T be read and written 16 bytes at a time?
 template <typename T> bool can_pack(const std::vector<Tensor>& tensors, int64_t channels) {
   if (channels % int64_t(16 / sizeof(T)) != 0) return false;
   for (const Tensor& t : tensors)

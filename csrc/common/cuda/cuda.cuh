@@ -1,4 +1,4 @@
-// Launching on the current stream of a tensor's device.
+// Launches kernels on the current stream of a tensor's device.
 #pragma once
 #include <cuda_runtime.h>
 #include <torch/csrc/stable/accelerator.h>
@@ -23,7 +23,7 @@ struct OnDevice {
   }
 };
 
-// kernel(arguments...) by `threads` threads in each block of a grid.
+// Launches kernel(arguments...) with `threads` threads per block.
 template <typename... P, typename... A>
 void launch(const OnDevice& on, void (*kernel)(P...), dim3 grid, int threads, const A&... arguments) {
   cudaLaunchConfig_t config{};
@@ -31,7 +31,7 @@ void launch(const OnDevice& on, void (*kernel)(P...), dim3 grid, int threads, co
   STD_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, arguments...));
 }
 
-// Sets `bytes` bytes to `value`; nothing where there are none: an empty tensor has no address.
+// Sets `bytes` bytes to `value`. Does nothing for 0 bytes, because an empty tensor has no address.
 inline void set_bytes(const OnDevice& on, void* to, int value, int64_t bytes) {
   if (bytes > 0) STD_CUDA_CHECK(cudaMemsetAsync(to, value, size_t(bytes), on.stream));
 }
@@ -41,7 +41,7 @@ template <typename K> __global__ void each_kernel(int64_t n, K kernel) {
     kernel(i);
 }
 
-// kernel(i) for every i in [0, n): a grid-stride loop, so any n fits.
+// Calls kernel(i) for every i in [0, n) in a grid-stride loop, so n may be any number.
 template <typename K> void each(const OnDevice& on, int64_t n, K kernel) {
   if (n == 0) return;
   const int64_t blocks = ceil_div(n, kThreads);

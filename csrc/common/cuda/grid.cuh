@@ -1,5 +1,5 @@
-// Kernels whose blocks all run at the same time (cooperative launches), so that they can wait for each other: what
-// would be several dependent launches is one, and a graph holds one node of it.
+// Cooperative launches: all blocks of the kernel run at the same time, so that they can wait for each other. One launch
+// replaces several dependent ones, and a CUDA graph holds one node for it.
 #pragma once
 #include <cooperative_groups.h>
 
@@ -14,11 +14,12 @@ inline int device_attribute(cudaDeviceAttr attribute) {
   return value;
 }
 
-// Every device since Pascal can, but not under every driver.
+// Every device since Pascal supports cooperative launches, but not every driver does.
 inline bool can_run_together() { return device_attribute(cudaDevAttrCooperativeLaunch) != 0; }
 
-// kernel(arguments...) by as many of `blocks` blocks as fit on the current device at the same time. That is asked at
-// every call, as a process may be given a part of the device; it waits for nothing.
+// Launches kernel(arguments...) with `blocks` blocks, or as many as can run on the current device at the same time.
+// Their number is queried in every call, because a process may be given a part of the device; the query does not wait
+// for the device.
 template <typename... P, typename... A>
 void launch_together(const OnDevice& on, void (*kernel)(P...), int64_t blocks, int threads, const A&... arguments) {
   int per_multiprocessor = 0;
@@ -32,14 +33,15 @@ void launch_together(const OnDevice& on, void (*kernel)(P...), int64_t blocks, i
   STD_CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, arguments...));
 }
 
-// Waits until all blocks have come here; what they wrote can be read then.
+// Waits until all blocks have called this. Then they can read what the others wrote.
 __device__ inline void meet_whole_grid() { cooperative_groups::this_grid().sync(); }
 
-// Called by all threads of a block when it has written `more` of the `total` parts of something: true in the last block
-// to do so, in all its threads; it can read what the others wrote. Nobody waits. `arrived` was 0 at first.
+// All threads of a block call this when the block has written `more` of the `total` parts of something. Returns true,
+// in all its threads, in the block that completes the total; it can then read what the others wrote. No block waits.
+// `arrived` is 0 at first.
 __device__ inline bool last_to_arrive(int32_t* arrived, int64_t more, int64_t total) {
   __shared__ bool last;
-  __threadfence();  // each thread: what it wrote is visible before the count is
+  __threadfence();  // what each thread wrote becomes visible before the count
   __syncthreads();
   if (threadIdx.x == 0) last = atomicAdd(arrived, int32_t(more)) + int32_t(more) == int32_t(total);
   __syncthreads();

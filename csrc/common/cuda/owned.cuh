@@ -1,5 +1,6 @@
-// The gradient of RoIs to their map without atomics: a block owns a pixel and gathers what the RoIs give it, in
-// ascending order of RoIs. The bits are the same in every run, and scratch memory does not grow with anything.
+// The gradient of RoIs to their map without atomic additions: a block owns a pixel and gathers what the RoIs contribute
+// to it, in ascending order of the RoIs. So the result has the same bits in every run, and scratch memory does not grow
+// with the number of RoIs.
 #pragma once
 #include "cuda.cuh"
 
@@ -7,7 +8,8 @@ namespace pyrcnn {
 
 constexpr int kOwnerThreads = 128;
 
-// What a block owns at a time: a pixel of an image, and a channel per thread (the last ones may be beyond the map's).
+// What a block owns at a time: a pixel of an image, and one channel per thread. The last channels may be beyond the
+// map's.
 struct Owned {
   int64_t image, pixel, channel;
   int32_t row, column;
@@ -22,15 +24,15 @@ PYRCNN_HD int64_t owners(int64_t images, int64_t channels, int64_t size) {
   return images * size * ceil_div(channels, kOwnerThreads);
 }
 
-// visit(k) by all threads of the block, in ascending order, for every k in [0, count) for which touches(k), which one
-// of them is asked, holds.
+// Calls visit(k) in all threads of the block, in ascending order, for every k in [0, count) for which touches(k) is
+// true. One thread evaluates each touches(k).
 template <typename Touches, typename Visit>
 __device__ void for_each_touching(int64_t count, const Touches& touches, const Visit& visit) {
   __shared__ unsigned found[kOwnerThreads / 32];
   for (int64_t first = 0; first < count; first += kOwnerThreads) {
     const int64_t k = first + threadIdx.x;
     const unsigned of_warp = __ballot_sync(0xffffffff, k < count && touches(k));
-    __syncthreads();  // all have read the batch before
+    __syncthreads();  // all have read the last batch
     if (threadIdx.x % 32 == 0) found[threadIdx.x / 32] = of_warp;
     __syncthreads();
     for (int w = 0; w < kOwnerThreads / 32; ++w)

@@ -1,17 +1,17 @@
-// Bilinear interpolation, one axis at a time: the only place where the borders of RoIAlign are decided (He et al.
-// 2017).
+// Bilinear interpolation (He et al. 2017, RoIAlign), one axis at a time. Every operator that interpolates takes its
+// border rule from here.
 #pragma once
 #include "hd.h"
 
 namespace pyrcnn {
 
-// A coordinate between the pixels `low` and `high`. Up to one pixel outside the map it is moved onto the border pixel
-// (weight 1, slope 0); farther out, and for NaN, it is not `inside` and counts as zero.
+// A coordinate between the pixels `low` and `high`. A coordinate up to one pixel outside the map is moved onto the
+// border pixel (weight 1, slope 0). One that is farther out, or NaN, is not `inside` and contributes zero.
 template <typename C> struct AxisSample {
   bool inside;
   int32_t low, high;
   C weight_low, weight_high;
-  C slope;  // d weight_high / d coordinate: 1 between pixels, 0 where the coordinate was moved
+  C slope;  // d weight_high / d coordinate: 1 between pixels, 0 if the coordinate was moved
 };
 
 template <typename C> PYRCNN_HD AxisSample<C> axis_sample(C at, int32_t size) {

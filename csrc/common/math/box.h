@@ -1,4 +1,4 @@
-// Boxes and their regression deltas: the one place where this arithmetic is written. C is float, double or a pack.
+// The arithmetic of boxes and of their regression deltas. C is float, double or a pack.
 #pragma once
 #include "exp.h"
 #include "hd.h"
@@ -14,7 +14,7 @@ template <typename C> struct Delta {
 
 template <typename C> PYRCNN_HD C area(const Box<C>& b) { return (b.x2 - b.x1) * (b.y2 - b.y1); }
 
-// How far two boxes overlap; below 0 where they are apart.
+// The width and height of the overlap of two boxes; negative where they are apart.
 template <typename C> struct Overlap {
   C w, h;
 };
@@ -35,7 +35,7 @@ template <typename C> PYRCNN_HD Box<C> clip(const Box<C>& b, C height, C width) 
   return {clamp(b.x1, C{}, width), clamp(b.y1, C{}, height), clamp(b.x2, C{}, width), clamp(b.y2, C{}, height)};
 }
 
-// One axis of boxes, on which coding treats x and y alike: C may be a pack of xs and ys.
+// One axis of a box, and of a delta. Coding treats x and y alike, so C may be a pack of both.
 template <typename C> struct Span {
   C low, high;
 };
@@ -43,14 +43,14 @@ template <typename C> struct Change {
   C shift, growth;
 };
 
-// Ren et al. 2015, eq. 2, solved for the box; `d` is already divided by the coder's weights. Widths and heights are
-// capped at `cap` before exp (log(1000 / 16) by custom); a NaN stays a NaN. kModest: `cap` is at most kModestCap, which
-// makes exp cheaper and changes no bit.
+// Ren et al. 2015, eq. 2, solved for the box. `d` is already divided by the coder's weights. The growth is capped at
+// `cap` (usually log(1000 / 16)) before exp; a NaN stays a NaN. kModest: `cap` is at most kModestCap, which makes exp
+// cheaper and changes no bit.
 constexpr float kModestCap = kMostBelow;
 template <bool kModest = false, typename C> PYRCNN_HD Span<C> decode(const Span<C>& anchor, const Change<C>& d, C cap) {
   const C half = C{} + 0.5f, extent = anchor.high - anchor.low;
   const C centre = d.shift * extent + (anchor.low + extent * half);
-  const C growth = lower(cap, d.growth);  // a NaN stays
+  const C growth = lower(cap, d.growth);  // keeps a NaN
   const C half_extent = (kModest ? exp_below(growth) : exp_of(growth)) * extent * half;
   return {centre - half_extent, centre + half_extent};
 }
@@ -60,8 +60,8 @@ template <bool kModest = false, typename C> PYRCNN_HD Box<C> decode(const Box<C>
   return {x.low, y.low, x.high, y.high};
 }
 
-// Ren et al. 2015, eq. 2: the deltas that `decode` turns back into `box`, times the coder's weights (in torchvision's
-// order of operations). An anchor or a box without width or height gives infinities or NaN.
+// Ren et al. 2015, eq. 2: the deltas that `decode` turns back into `box`, times the coder's weights, in torchvision's
+// order of operations. An anchor or a box without width or height gives infinities or NaN.
 template <typename C> PYRCNN_HD Change<C> encode(const Span<C>& box, const Span<C>& anchor, const Change<C>& weights) {
   const C half = C{} + 0.5f, extent = anchor.high - anchor.low, box_extent = box.high - box.low;
   const C shift = (box.low + box_extent * half) - (anchor.low + extent * half);

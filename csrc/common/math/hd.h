@@ -1,6 +1,6 @@
-// Words that mean the same on the host and on the device, and the two half types. No torch, no std containers: this is
-// included by the translation units that are compiled per instruction set, where nothing may be left to the linker to
-// merge. Hence PYRCNN_HD forces inlining.
+// Basic functions for host and device, and the two half types. Files that are compiled once per instruction set include
+// this. An inline function that is not inlined there could be merged by the linker with that of another instruction
+// set, so PYRCNN_HD forces inlining, and there is neither torch nor std here.
 #pragma once
 #include <cmath>
 #include <cstdint>
@@ -15,7 +15,7 @@
 
 namespace pyrcnn {
 
-// `a < b ? a : b` rather than std::min: it reads the same for a number and for a SIMD pack, and a NaN in `a` gives `b`.
+// For numbers and SIMD packs alike. A NaN in `a` gives `b`.
 template <typename T> PYRCNN_HD T lower(T a, T b) { return a < b ? a : b; }
 template <typename T> PYRCNN_HD T higher(T a, T b) { return a > b ? a : b; }
 template <typename T> PYRCNN_HD T clamp(T x, T low, T high) { return lower(higher(x, low), high); }
@@ -28,7 +28,7 @@ template <typename To, typename From> PYRCNN_HD To bit_cast(From from) {
   return to;
 }
 
-// Storage types. Arithmetic is done in float (or double) only; these convert, rounding to nearest even.
+// Storage types. They only convert, rounding to nearest even; arithmetic is in float or double.
 struct BFloat16 {
   uint16_t bits;
   BFloat16() = default;
@@ -50,7 +50,7 @@ struct Half {
     uint32_t h;
     if (magnitude >= 0x47800000) {  // 65536 and above, inf, NaN
       h = magnitude > 0x7f800000 ? 0x7e00 : 0x7c00;
-    } else if (magnitude < 0x38800000) {  // subnormal: let the float adder round at the right place
+    } else if (magnitude < 0x38800000) {  // subnormal: adding 0.5 rounds at the right bit
       h = bit_cast<uint32_t>(bit_cast<float>(magnitude) + 0.5f) - 0x3f000000;
     } else {
       h = (magnitude - 0x38000000 + 0xfff + ((magnitude >> 13) & 1)) >> 13;
@@ -76,7 +76,7 @@ struct Half {
   }
 };
 
-// The number type that a storage type is computed in: C = compute_t<T>, always under these two letters.
+// The number type in which a storage type is computed. Everywhere T is the storage type and C = compute_t<T>.
 template <typename T> struct Compute {
   using type = float;
 };

@@ -1,5 +1,5 @@
-// A tensor of a few plain numbers (image sizes, cell anchors, counts, boxes to decode) read in whatever dtype the
-// caller has them: a conversion on the host would cost a launch on a GPU.
+// A small tensor of numbers (image sizes, cell anchors, counts) in any dtype. Kernels convert its elements when they
+// read them, because converting the tensor first would cost a launch on a GPU.
 #pragma once
 #include "hd.h"
 

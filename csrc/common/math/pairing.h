@@ -1,6 +1,6 @@
-// Rows [..., 4] that are each paired with one anchor, without copying the anchors: row i belongs to anchor
+// Which anchor belongs to which row of a [..., 4] tensor, without copying the anchors: row i belongs to anchor
 // (i / repeat) % anchors. Deltas [N, M, 4] with anchors [M, 4] have repeat 1; deltas [P, C, 4] with anchors [P, 1, 4]
-// have C.
+// have repeat C.
 #pragma once
 #include "quotient.h"
 
@@ -13,7 +13,7 @@ struct Pairing {
     return pair - quotient(pair, anchors) * anchors;
   }
   PYRCNN_HD int64_t batches() const { return anchors == 0 || repeat == 0 ? 0 : rows / (anchors * repeat); }
-  // the row of an anchor in a batch, at one of its repetitions
+  // The row of an anchor in a batch, at one of its repetitions.
   PYRCNN_HD int64_t row_of(int64_t batch, int64_t anchor, int64_t repetition) const {
     return (batch * anchors + anchor) * repeat + repetition;
   }

@@ -1,13 +1,14 @@
-// The unit in which CPU kernels take channels where they reorder NCHW or own a part of a gradient.
+// How many channels CPU kernels process together where they reorder NCHW or own a part of a gradient.
 #pragma once
 #include "common/math/hd.h"
 
 namespace pyrcnn {
 
-// Two 64-byte lines of floats per pixel.
+// Two cache lines of floats per pixel.
 constexpr int kBlock = 32;
 
-// One line, where a map's pixels are read in no order: half the memory in the caches, and none of it fetched in vain.
+// One cache line per pixel, where pixels are read in no order: this halves the memory in the caches and fetches nothing
+// that is not used.
 template <typename T> constexpr int line_block = sizeof(T) == 2 ? 32 : 16;
 
 }  // namespace pyrcnn

@@ -1,7 +1,9 @@
-// Arrays of boxes [.., 4] as four packs, one per coordinate, and back; or as two, of low and of high corners. For
+// Loads boxes [.., 4] as four packs, one per coordinate, or as two packs of low and of high corners, and stores them.
+// For
 // *_kernel.cpp only, as pack.h.
-// The lanes of the four packs are in an order of their own (a 4 x 4 transposition inside each group of four lanes is
-// all that is needed): store_boxes undoes it, and box_order brings one pack of results into the order of the boxes.
+//
+// Loading transposes 4 x 4 numbers in each group of four lanes and no more, so the lanes are not in the order of the
+// boxes. store_boxes() undoes this, and box_order() brings one pack of results into the order of the boxes.
 #pragma once
 #include <utility>
 
@@ -10,7 +12,7 @@
 
 namespace pyrcnn::PYRCNN_ISA {
 
-// In every group of four lanes, the lanes K of (a, b), where 4..7 name b's.
+// In every group of four lanes, the lanes K of (a, b); 4 to 7 are those of b.
 template <int... K, typename P, int... I> PYRCNN_HD P shuffle_fours(P a, P b, std::integer_sequence<int, I...>) {
   constexpr int from[] = {K...};
   constexpr int lanes = sizeof...(I);
@@ -55,7 +57,7 @@ template <typename P, int... I> PYRCNN_HD P box_order_of(P pack, std::integer_se
   constexpr int groups = int(sizeof...(I)) / 4;
   return __builtin_shufflevector(pack, pack, (4 * (I % groups) + I / groups)...);
 }
-// One value per box, computed from the packs of load_boxes<C>, in the order that the boxes have in memory.
+// Brings one value per box, computed from the packs of load_boxes<C>, into the order of the boxes in memory.
 template <typename C, typename P> PYRCNN_HD P box_order(P pack) {
   if constexpr (lanes_of<C> % 4 == 0 && lanes_of<C> > 4) {
     return box_order_of(pack, std::make_integer_sequence<int, lanes_of<C>>{});
@@ -64,7 +66,8 @@ template <typename C, typename P> PYRCNN_HD P box_order(P pack) {
   }
 }
 
-// Where x and y are treated alike: half as many boxes, a's x and y, then b's, and so on, in an order of their own too.
+// For arithmetic that treats x and y alike: packs of half as many boxes that alternate x and y, in an order of lanes
+// that store_spans() undoes.
 template <typename C> constexpr int boxes_of_span = lanes_of<C> / 2;
 
 template <typename C, typename T> PYRCNN_HD Span<Pack<C>> load_spans(const T* from) {
@@ -87,7 +90,7 @@ template <typename C, typename T> PYRCNN_HD void store_spans(T* to, const Span<P
   }
 }
 
-// What belongs to the xs and to the ys of a pack.
+// A pack that alternates the numbers for x and for y.
 template <typename C> PYRCNN_HD Pack<C> alternate(C x, C y) {
   Pack<C> pack;
   for (int i = 0; i < lanes_of<C>; ++i) pack[i] = i % 2 ? y : x;

@@ -1,8 +1,10 @@
-// SIMD packs: PYRCNN_LANES floats (or half as many doubles) that are added, compared and selected like one number, so
-// that a formula templated on its number type serves a scalar, a pack and a CUDA thread alike. They are the compiler's
-// own vector types: +, -, *, /, <, ? : work on them for every instruction set (SSE2, AVX2, AVX-512, NEON), and a pack
-// wider than the machine's registers is split by the compiler, which is how the 16-lane code is tested everywhere.
-// Included by *_kernel.cpp only; those are compiled once per instruction set inside namespace PYRCNN_ISA.
+// SIMD packs: PYRCNN_LANES floats, or half as many doubles, that are added, compared and selected like one number. So a
+// formula that is a template of its number type works for a number, for a pack and in a CUDA thread.
+//
+// Packs are the compiler's vector types. The operators +, -, *, /, < and ?: work on them for every instruction set
+// (SSE2, AVX2, AVX-512, NEON). The compiler splits a pack that is wider than the registers, so the 16-lane code can be
+// tested on every machine. For *_kernel.cpp only, which are compiled once per instruction set inside namespace
+// PYRCNN_ISA.
 #pragma once
 #include "common/math/hd.h"
 #if defined(__x86_64__)
@@ -20,12 +22,13 @@ template <typename C> struct PackOf;
 template <> struct PackOf<float> {
   static constexpr int lanes = kLanes;
   using type = float __attribute__((vector_size(4 * kLanes)));
-  using mask = int32_t __attribute__((vector_size(4 * kLanes)));
+  // What comparing two packs gives: of 64-bit lanes, compilers differ in whether that is long or long long.
+  using mask = decltype(type{} < type{});
 };
 template <> struct PackOf<double> {
   static constexpr int lanes = kLanes / 2;
   using type = double __attribute__((vector_size(4 * kLanes)));
-  using mask = int64_t __attribute__((vector_size(4 * kLanes)));
+  using mask = decltype(type{} < type{});
 };
 template <> struct PackOf<int32_t> {
   static constexpr int lanes = kLanes;
@@ -36,7 +39,7 @@ template <typename C> using Pack = typename PackOf<C>::type;
 template <typename C> using Mask = typename PackOf<C>::mask;
 template <typename C> constexpr int lanes_of = PackOf<C>::lanes;
 
-// x - 0 is x whatever x is, so that nothing is computed; 0 + x would turn -0 into 0.
+// x - 0 is x for every x, so the compiler computes nothing. 0 + x would turn -0 into 0.
 template <typename C> PYRCNN_HD Pack<C> broadcast(C x) { return x - Pack<C>{}; }
 
 template <typename C> PYRCNN_HD Pack<C> load(const C* from) {
@@ -90,30 +93,31 @@ PYRCNN_HD void store(Half* to, Pack<float> x) {
 #endif
 }
 
-// Twice as many values as a pack has lanes, in two packs. Which lane holds which value is the storage type's affair:
-// bfloat16 widens most cheaply with the even places in one pack and the odd ones in the other. store_pair undoes it, so
-// this is for arithmetic that treats all lanes alike.
-template <typename C> struct Pair {
+// Twice as many values as a pack has lanes, in two packs. Which lane holds which value depends on the storage type:
+// bfloat16 is cheapest to convert with even places in one pack and odd ones in the other. store_pair() undoes this, so
+// it is for arithmetic that treats all lanes alike.
+template <typename C> struct PackPair {
   Pack<C> first, second;
 };
 template <typename T> PYRCNN_HD auto load_pair(const T* from) {
   using C = compute_t<T>;
-  return Pair<C>{load(from), load(from + lanes_of<C>)};
+  return PackPair<C>{load(from), load(from + lanes_of<C>)};
 }
-template <typename T, typename C> PYRCNN_HD void store_pair(T* to, Pair<C> pair) {
+template <typename T, typename C> PYRCNN_HD void store_pair(T* to, PackPair<C> pair) {
   store(to, pair.first), store(to + lanes_of<C>, pair.second);
 }
-PYRCNN_HD Pair<float> load_pair(const BFloat16* from) {
+PYRCNN_HD PackPair<float> load_pair(const BFloat16* from) {
   Wide words;
   memcpy(&words, from, sizeof words);
   return {bit_cast<Pack<float>>(words << 16), bit_cast<Pack<float>>(words & 0xffff0000u)};
 }
-PYRCNN_HD void store_pair(BFloat16* to, Pair<float> pair) {
+PYRCNN_HD void store_pair(BFloat16* to, PackPair<float> pair) {
   const Wide words = round_to_upper(pair.first) >> 16 | (round_to_upper(pair.second) & 0xffff0000u);
   memcpy(to, &words, sizeof words);
 }
 
-// a * b + c rounded once: for weighted sums only, never for box arithmetic (HOUSE rule: IoU must not be contracted).
+// a * b + c, rounded once where the instruction set can. For weighted sums only: IoU must have the same bits on every
+// device, so box arithmetic never uses it.
 PYRCNN_HD Pack<float> fma(Pack<float> a, Pack<float> b, Pack<float> c) {
 #if defined(__AVX512F__) && PYRCNN_LANES == 16
   return _mm512_fmadd_ps(a, b, c);
@@ -133,7 +137,7 @@ PYRCNN_HD Pack<double> fma(Pack<double> a, Pack<double> b, Pack<double> c) {
 #endif
 }
 
-// One bit per lane of a comparison's result, lane 0 lowest.
+// One bit per lane of the result of a comparison, lane 0 lowest.
 PYRCNN_HD uint32_t bits(Mask<float> mask) {
 #if defined(__AVX512DQ__) && PYRCNN_LANES == 16
   return _mm512_movepi32_mask(bit_cast<__m512i>(mask));

@@ -1,12 +1,12 @@
-// The loop over rows that are paired with anchors (pairing.h), in packs. For *_kernel.cpp only, as pack.h.
+// The loop over rows and their anchors (pairing.h), in packs. For *_kernel.cpp only, as pack.h.
 #pragma once
 #include "box_pack.h"
 #include "common/math/pairing.h"
 
 namespace pyrcnn::PYRCNN_ISA {
 
-// kernel(i) computes one row; pack(i, anchors) `packs` times boxes_of_span<C> rows from row i, whose anchors lie one
-// after the other.
+// Calls kernel(i) for one row, or pack(i, anchors) for packs * boxes_of_span<C> rows from row i on, whose anchors are
+// contiguous at `anchors`.
 template <int packs = 1, typename K, typename F>
 PYRCNN_HD void paired_rows(const K& kernel, int64_t begin, int64_t end, const F& pack) {
   using TA = typename K::Anchor;

@@ -1,5 +1,5 @@
-// Between NCHW planes and tiles [pixels, kBlock]: some channels of an image with the channels adjacent, so that NCHW is
-// processed with the same packs of channels as NHWC. Included by *_kernel.cpp only, as pack.h is.
+// Copies between NCHW planes and tiles. A tile [pixels, kBlock] holds some channels of an image with the channels
+// adjacent, so that NCHW is processed with the same packs of channels as NHWC. For *_kernel.cpp only, as pack.h.
 #pragma once
 #include "block.h"
 #include "pack.h"
@@ -7,12 +7,12 @@
 namespace pyrcnn {
 template <> struct Compute<int32_t> {
   using type = int32_t;
-};  // indices are moved, never computed with
+};  // indices are only copied
 }  // namespace pyrcnn
 
 namespace pyrcnn::PYRCNN_ISA {
 
-// Indices that are known to fit.
+// For indices that fit into 16 bits.
 PYRCNN_HD void store(int16_t* to, Pack<int32_t> pack) {
   using Words = int16_t __attribute__((vector_size(2 * lanes_of<int32_t>)));
   const Words words = __builtin_convertvector(pack, Words);
@@ -51,7 +51,7 @@ template <typename C> PYRCNN_HD void transpose(Pack<C>* rows) {
 }
 
 // A matrix from rows of S to columns of D: to[j * to_stride + i] = from[i * from_stride + j], i < rows, j < columns.
-// `ahead`: how many values of each row to prefetch, where there are more rows than the processor foresees.
+// `ahead`: how many values to prefetch in each row, if there are more rows than the hardware prefetches by itself.
 template <int ahead = 0, typename S, typename D>
 PYRCNN_HD void transpose(const S* from, int64_t rows, int64_t columns, int64_t from_stride, D* to, int64_t to_stride) {
   using C = compute_t<S>;
@@ -62,7 +62,7 @@ PYRCNN_HD void transpose(const S* from, int64_t rows, int64_t columns, int64_t f
     for (; i + lanes <= rows; i += lanes) {
       Pack<C> square[lanes];
       if constexpr (ahead > 0) {
-        if (j % (64 / int64_t(sizeof(S))) < lanes)  // once a line
+        if (j % (64 / int64_t(sizeof(S))) < lanes)  // once per cache line
           for (int k = 0; k < lanes; ++k) __builtin_prefetch(from + (i + k) * from_stride + j + ahead);
       }
 #pragma GCC unroll 16
@@ -78,7 +78,7 @@ PYRCNN_HD void transpose(const S* from, int64_t rows, int64_t columns, int64_t f
     for (int64_t i = 0; i < rows; ++i) to[j * to_stride + i] = D(C(from[i * from_stride + j]));
 }
 
-// `count` channels' values from planes `stride` apart into tile [pixels, block]; missing channels become 0.
+// Copies `count` channels from planes that are `stride` apart into tile [pixels, block]; missing channels become 0.
 template <int block = kBlock, typename S, typename D>
 PYRCNN_HD void planes_to_tile(const S* planes, int64_t stride, int64_t count, int64_t pixels, D* tile) {
   transpose<256 / int(sizeof(S))>(planes, count, pixels, stride, tile, block);
@@ -87,13 +87,13 @@ PYRCNN_HD void planes_to_tile(const S* planes, int64_t stride, int64_t count, in
     for (int64_t c = count; c < block; ++c) tile[i * block + c] = D(compute_t<D>(0));
 }
 
-// The reverse: the first `count` channels of tile [pixels, block] into planes `stride` apart.
+// Copies the first `count` channels of tile [pixels, block] into planes that are `stride` apart.
 template <int block = kBlock, typename S, typename D>
 PYRCNN_HD void tile_to_planes(const S* tile, int64_t pixels, int64_t count, D* planes, int64_t stride) {
   transpose(tile, pixels, count, block, planes, stride);
 }
 
-// Pixels [pixels, channels] of which a block of `count` channels begins at `from`, into tile [pixels, kBlock], and
+// Copies a block of `count` channels that begins at `from` in pixels [pixels, channels] into tile [pixels, kBlock], and
 // back.
 template <typename S, typename D>
 PYRCNN_HD void pixels_to_tile(const S* from, int64_t channels, int64_t count, int64_t pixels, D* tile) {

@@ -1,30 +1,14 @@
-// Sorting by descending score, stable (ties by lower index), NaN first: the order of torch.sort(descending=True,
-// stable=True). Uses std, so it is for *_cpu.cpp, not for *_kernel.cpp.
+// Sorts by descending score in the order of torch.sort(descending=True, stable=True): NaN first, equal scores by lower
+// index. Uses std, so it is for *_cpu.cpp, not for *_kernel.cpp.
 #pragma once
 #include <memory>
 #include <utility>
 
-#include "common/math/hd.h"
+#include "common/math/score_key.h"
 
 namespace pyrcnn {
 
-// A key that is smaller for a greater score, equal for equal scores (-0 equals 0), and smallest for NaN.
-PYRCNN_HD uint32_t descending_key(float score) {
-  if (score != score) return 0;
-  const uint32_t u = bit_cast<uint32_t>(score + 0.0f);
-  return u >> 31 ? u : ~(u | 0x80000000u);
-}
-PYRCNN_HD uint64_t descending_key(double score) {
-  if (score != score) return 0;
-  const uint64_t u = bit_cast<uint64_t>(score + 0.0);
-  return u >> 63 ? u : ~(u | 0x8000000000000000u);
-}
-
-// The score that a key was made from (-0 became 0).
-PYRCNN_HD float score_of(uint32_t key) { return bit_cast<float>(key >> 31 ? key : ~key & 0x7fffffffu); }
-PYRCNN_HD double score_of(uint64_t key) { return bit_cast<double>(key >> 63 ? key : ~key & 0x7fffffffffffffffu); }
-
-// A score's key and the index it stands for; C is float or double.
+// The key of a score, and the index of what has that score. C is float or double.
 template <typename C> struct Ranked;
 template <> struct Ranked<float> {
   static constexpr int key_bits = 32;
@@ -44,7 +28,8 @@ template <> struct Ranked<double> {
   uint32_t index() const { return position; }
 };
 
-// Least significant digit first; returns where the sorted items are, `items` or `scratch` (both of size n). Stable.
+// A stable radix sort, least significant digit first. `items` and `scratch` hold n items each; returns the one that
+// holds the sorted items.
 template <int kBits, typename Item> Item* radix_sort(Item* items, Item* scratch, int64_t n) {
   constexpr int kPasses = (Item::key_bits + kBits - 1) / kBits, kBins = 1 << kBits;
   uint32_t starts[kPasses][kBins] = {};
@@ -63,8 +48,9 @@ template <int kBits, typename Item> Item* radix_sort(Item* items, Item* scratch,
   return items;
 }
 
-// The same in two passes, over the first 2 * kBits bits below those that all keys share: that leaves few items out of
-// order, which go to their places by insertion. Should they be many after all, it is radix_sort's turn.
+// The same result in two passes. They sort by 2 * kBits bits of the differences from the smallest key, the highest
+// that are in use. An insertion sort then moves the few items that are still out of order. If that takes more than n
+// moves, radix_sort() finishes.
 template <int kBits, typename Item> Item* coarse_sort(Item* items, Item* scratch, int64_t n) {
   constexpr int kBins = 1 << kBits;
   auto low = items[0].key(), high = low;
@@ -95,9 +81,10 @@ template <int kBits, typename Item> Item* coarse_sort(Item* items, Item* scratch
   return items;
 }
 
+// Sorts stably by key, by the method that is fastest for n; returns `items` or `scratch`, whichever holds the result.
 template <typename C> Ranked<C>* sort_ranked(Ranked<C>* items, Ranked<C>* scratch, int64_t n) {
   if (n < 2) return items;
-  if (n <= 16) {  // by insertion
+  if (n <= 16) {  // insertion sort
     for (int64_t i = 1; i < n; ++i) {
       const Ranked<C> item = items[i];
       int64_t at = i;
@@ -110,7 +97,7 @@ template <typename C> Ranked<C>* sort_ranked(Ranked<C>* items, Ranked<C>* scratc
   return n <= 65536 ? coarse_sort<11>(items, scratch, n) : radix_sort<11>(items, scratch, n);
 }
 
-// order[0..n) = indices of `scores` by descending score; n < 2^32.
+// Sets order[0..n) to the indices of `scores` by descending score; n < 2^32.
 template <typename T> void sort_descending(const T* scores, int64_t n, uint32_t* order) {
   using Item = Ranked<compute_t<T>>;
   const std::unique_ptr<Item[]> items(new Item[2 * n]);

@@ -1,13 +1,13 @@
-// Two packs side by side: a formula templated on its number type computes both in step, so that each instruction has a
-// neighbour that does not wait for it. A long chain of dependent instructions, as exp is, leaves the processor idle
-// otherwise: what comes after it is too far away to be started early. For *_kernel.cpp only, as pack.h.
+// Two packs as one number, so that a formula that is a template of its number type computes both in step. A long chain
+// of dependent instructions, such as exp, has a latency that a processor cannot hide; two independent chains in step
+// use it. For *_kernel.cpp only, as pack.h.
 #pragma once
 #include "box_pack.h"
 
 namespace pyrcnn::PYRCNN_ISA {
 
-// What lower() and higher() of hd.h compute, in one instruction even where a number is a constant: compilers do not
-// recognize the minimum then.
+// What lower() and higher() of hd.h compute, in one instruction. Compilers do not recognize the minimum if a number is
+// a constant.
 PYRCNN_HD Pack<float> least(Pack<float> a, Pack<float> b) {
 #if defined(__AVX512F__) && PYRCNN_LANES == 16
   return _mm512_maskz_min_ps(0xffff, a, b);
@@ -65,7 +65,7 @@ template <typename P> PYRCNN_HD Twin<P> exp_below(const Twin<P>& x) {
   }
 }
 
-// 2 * boxes_of_span<C> boxes as load_spans() has them, the first half of them in `a`.
+// 2 * boxes_of_span<C> boxes in the order of load_spans(), the first half of them in `a`.
 template <typename C, typename T> PYRCNN_HD Span<Twin<Pack<C>>> load_twin_spans(const T* from) {
   const Span<Pack<C>> a = load_spans<C>(from), b = load_spans<C>(from + 2 * lanes_of<C>);
   return {{a.low, b.low}, {a.high, b.high}};

@@ -1,4 +1,4 @@
-// Group values (any int64, sparse or huge) become dense numbers. Uses std, so it is for *_cpu.cpp.
+// Numbers the groups 0, 1, ... in place of any int64 values. Uses std, so it is for *_cpu.cpp.
 #pragma once
 #include <algorithm>
 #include <vector>
@@ -8,10 +8,10 @@
 namespace pyrcnn::nms {
 
 struct Grouping {
-  std::vector<uint32_t> of;     // group of item i: 0, 1, ... by first appearance
+  std::vector<uint32_t> of;     // group of item i, numbered by first appearance
   std::vector<uint32_t> sizes;  // items of each group
 
-  // Item i has the value values[rows[i]], or values[i] where rows is null.
+  // Item i has the value values[rows[i]], or values[i] if rows is null.
   Grouping(const int64_t* values, const uint32_t* rows, int64_t count) : of(count) {
     if (count == 0) return;
     const auto value = [&](int64_t i) { return values[rows == nullptr ? i : int64_t(rows[i])]; };

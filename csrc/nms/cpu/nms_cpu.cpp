@@ -1,13 +1,15 @@
+// nms, batched_nms and nms_padded on the CPU.
 #include "common/cpu/parallel.h"
 #include "common/cpu/results.h"
-#include "grouping.h"
+#include "common/simd/sort.h"
+#include "common/simd/sort_few.h"
 #include "nms/check.h"
 #include "suppress.h"
 
 namespace pyrcnn::nms {
 namespace {
 
-// Where each group's items begin, and the end; in units of `size` of a group.
+// Where the items of each group begin, and the end of the last; a group of n items takes size(n) places.
 template <typename F> std::vector<int64_t> begins(const std::vector<uint32_t>& sizes, const F& size) {
   std::vector<int64_t> result(sizes.size() + 1);
   for (size_t g = 0; g < sizes.size(); ++g) result[g + 1] = result[g] + size(sizes[g]);
@@ -16,82 +18,69 @@ template <typename F> std::vector<int64_t> begins(const std::vector<uint32_t>& s
 
 template <typename T> void sort_scores(const T* scores, int64_t n, uint32_t* order) {
   if constexpr (sizeof(compute_t<T>) == 4) {
-    if (n <= kFew) {
-      uint32_t keys[kFew];
+    if (n <= kFewKeys) {
+      uint32_t keys[kFewKeys];
       for (int64_t i = 0; i < n; ++i) keys[i] = descending_key(float(scores[i]));
-      return PYRCNN_KERNEL(sort_few)(keys, n, order);
+      return PYRCNN_KERNEL_OF(pyrcnn, sort_few)(keys, n, order);
     }
   }
   sort_descending(scores, n, order);
 }
 
-// Nanoseconds for a segment of `n` candidates, half of which stay.
-double suppression_cost(double n) { return n * (20 + 0.05 * n); }
-
-// What suppression begins with: the order of the scores, the groups of the boxes, and which boxes are gone where their
-// pairs tell. Threads share it: sorting and laying out tiles need nothing of each other.
-template <typename T> struct Start {
+// The first part of nms and batched_nms: the order of the scores, the groups of the boxes and, if finding pairs pays,
+// which boxes are suppressed. One thread sorts the scores while another lays out the bundles of boxes.
+template <typename T> struct SortAndPairs {
   using C = compute_t<T>;
   std::unique_ptr<uint32_t[]> order;  // best first
   std::optional<Grouping> groups;
-  std::vector<uint8_t> gone;  // by rank; nothing where pairs do not pay
+  std::vector<uint8_t> suppressed;  // 1 or 0 by rank; empty if pairs do not pay
 
-  // group_values: int64, null where there is one group.
-  Start(const T* boxes, const T* scores, const Tensor* group_values, int64_t n, C threshold)
+  // group_values: int64, or null if there is one group.
+  SortAndPairs(const T* boxes, const T* scores, const Tensor* group_values, int64_t n, C threshold)
       : order(scratch<uint32_t>(n)) {
-    gone = for_pairs_of(n, [&](auto word) -> std::vector<uint8_t> {
+    suppressed = with_word_for(n, [&](auto word) -> std::vector<uint8_t> {
       const Candidates<T> all{boxes, nullptr, n};
-      Pairs<T, decltype(word)> pairs(all, threshold);
+      ByPairs<T, decltype(word)> method(all, threshold);
       Team::run(kPairsCost * double(n), [&](Team::Member& member) {
         member.share(2, [&](int64_t task) {
-          if (task == 0) pairs.rank_of = sort(scores, n);
-          else pairs.layout = spread(all, group_values, threshold);
+          if (task == 0) method.rank_of = sort(scores, n);
+          else method.layout = lay_out_if_it_pays(all, group_values, threshold);
         });
-        if (!member.failed() && pairs.layout) pairs.find(member);
+        if (!member.failed() && method.layout) method.find(member);
       });
-      if (!pairs.layout) return {};
-      return pairs.gone();
+      if (!method.layout) return {};
+      return method.suppressed();
     });
   }
 
  private:
-  // Returns the rank of each box, where pairs may pay.
+  // Sets `order`; returns the rank of each box, or null if there are too few boxes for pairs to pay.
   std::unique_ptr<uint32_t[]> sort(const T* scores, int64_t n) {
     sort_scores(scores, n, order.get());
-    if (n < kPairedBoxes) return nullptr;
+    if (n < kLeastBoxesForPairs) return nullptr;
     auto rank_of = scratch<uint32_t>(n);
     for (int64_t i = 0; i < n; ++i) rank_of[order[i]] = uint32_t(i);
     return rank_of;
   }
-  std::optional<Layout<C>> spread(const Candidates<T>& all, const Tensor* group_values, C threshold) {
+  std::optional<BundleLayout<C>> lay_out_if_it_pays(const Candidates<T>& all, const Tensor* group_values, C threshold) {
     if (group_values == nullptr) {
       if (pairs_pay(all, threshold)) return lay_out(all, nullptr, {uint32_t(all.count)});
     } else {
       groups.emplace(data<int64_t>(*group_values), nullptr, all.count);
-      if (pairs_pay_in_largest(all, threshold)) return lay_out(all, groups->of.data(), groups->sizes);
+      if (pairs_pay(all, *groups, threshold)) return lay_out(all, groups->of.data(), groups->sizes);
     }
     return std::nullopt;
   }
-  bool pairs_pay_in_largest(const Candidates<T>& all, C threshold) const {
-    const std::vector<uint32_t>& sizes = groups->sizes;
-    if (all.count < kPairedBoxes || all.count < 8 * int64_t(sizes.size())) return false;
-    const uint32_t largest = uint32_t(std::max_element(sizes.begin(), sizes.end()) - sizes.begin());
-    std::vector<uint32_t> rows;
-    for (int64_t i = 0; i < all.count; ++i)
-      if (groups->of[i] == largest) rows.push_back(uint32_t(i));
-    return Screen<C>(threshold).usable &&
-           few_pairs(Candidates<T>{all.boxes, rows.data(), int64_t(rows.size())}, threshold);
-  }
 };
 
-// The boxes that are not gone, by descending score.
-Tensor remaining(const uint32_t* order, const std::vector<uint8_t>& gone) {
+// The boxes that are not suppressed, by descending score.
+Tensor remaining(const uint32_t* order, const std::vector<uint8_t>& suppressed) {
   int64_t count = 0;
-  for (const uint8_t is_gone : gone) count += 1 ^ is_gone;
+  for (const uint8_t is_suppressed : suppressed) count += 1 ^ is_suppressed;
   Tensor indices = fresh({count}, ScalarType::Long);
   int64_t *to = mutable_data<int64_t>(indices), *end = to + count;
-  for (int64_t i = 0; to < end; ++i)
-    *to = order[i], to += 1 ^ gone[i];  // no branch: one in two would be foreseen wrongly
+  // Without a branch, which would be mispredicted for up to every second box.
+  for (int64_t i = 0; to < end; ++i) *to = order[i], to += 1 ^ suppressed[i];
   return indices;
 }
 
@@ -102,11 +91,11 @@ Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
   return dispatch_floating(boxes, "boxes", [&](auto type) {
     using T = typename decltype(type)::type;
     const compute_t<T> threshold(iou_threshold);
-    const Start<T> start(data<T>(b), data<T>(s), nullptr, n, threshold);
+    const SortAndPairs<T> start(data<T>(b), data<T>(s), nullptr, n, threshold);
     const uint32_t* order = start.order.get();
-    if (!start.gone.empty()) return remaining(order, start.gone);
+    if (!start.suppressed.empty()) return remaining(order, start.suppressed);
     const auto kept = scratch<uint32_t>(n);
-    const int64_t count = suppress_in_turn(Candidates<T>{data<T>(b), order, n}, threshold, n, kept.get());
+    const int64_t count = suppress_sequentially(Candidates<T>{data<T>(b), order, n}, threshold, n, kept.get());
     Tensor indices = fresh({count}, ScalarType::Long);
     int64_t* to = mutable_data<int64_t>(indices);
     for (int64_t i = 0; i < count; ++i) to[i] = order[kept[i]];
@@ -114,10 +103,10 @@ Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
   });
 }
 
-// Each group is a segment of its own, in score order.
+// Suppresses the groups one by one; returns 1 or 0 by rank.
 template <typename T>
-std::vector<uint8_t> gone_of_each(const T* boxes, const uint32_t* order, const Grouping& groups,
-                                  compute_t<T> threshold) {
+std::vector<uint8_t> suppressed_by_group(const T* boxes, const uint32_t* order, const Grouping& groups,
+                                         compute_t<T> threshold) {
   const int64_t n = int64_t(groups.of.size()), group_count = int64_t(groups.sizes.size());
   const auto rows = scratch<uint32_t>(n), ranks = scratch<uint32_t>(n), kept = scratch<uint32_t>(n);
   const auto first = begins(groups.sizes, [](uint32_t size) { return int64_t(size); });
@@ -126,16 +115,16 @@ std::vector<uint8_t> gone_of_each(const T* boxes, const uint32_t* order, const G
     const int64_t at = next[groups.of[order[i]]]++;
     rows[at] = order[i], ranks[at] = uint32_t(i);
   }
-  std::vector<uint8_t> gone(n, 1);
+  std::vector<uint8_t> suppressed(n, 1);
   parallel(group_count, suppression_cost(double(n) / double(group_count)), [&](int64_t begin, int64_t end) {
     for (int64_t g = begin; g < end; ++g) {
       const int64_t size = groups.sizes[g];
       const int64_t count =
           suppress(Candidates<T>{boxes, rows.get() + first[g], size}, threshold, size, kept.get() + first[g]);
-      for (int64_t i = 0; i < count; ++i) gone[ranks[first[g] + kept[first[g] + i]]] = 0;
+      for (int64_t i = 0; i < count; ++i) suppressed[ranks[first[g] + kept[first[g] + i]]] = 0;
     }
   });
-  return gone;
+  return suppressed;
 }
 
 Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs, double iou_threshold) {
@@ -145,13 +134,14 @@ Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs
   return dispatch_floating(boxes, "boxes", [&](auto type) {
     using T = typename decltype(type)::type;
     const compute_t<T> threshold(iou_threshold);
-    Start<T> start(data<T>(b), data<T>(s), &values, n, threshold);
-    if (start.gone.empty()) start.gone = gone_of_each(data<T>(b), start.order.get(), *start.groups, threshold);
-    return remaining(start.order.get(), start.gone);
+    SortAndPairs<T> start(data<T>(b), data<T>(s), &values, n, threshold);
+    if (start.suppressed.empty())
+      start.suppressed = suppressed_by_group(data<T>(b), start.order.get(), *start.groups, threshold);
+    return remaining(start.order.get(), start.suppressed);
   });
 }
 
-// One image of nms_padded. Groups share one walk in score order, so that it can stop at max_output.
+// One image of nms_padded. Candidates of all groups are visited in one score order, so that it can stop at max_output.
 template <typename T>
 int64_t one_image(const T* boxes, const T* scores, const int64_t* groups, int64_t valid, compute_t<T> iou_threshold,
                   compute_t<T> score_threshold, int64_t max_output, int64_t* indices) {
@@ -170,14 +160,18 @@ int64_t one_image(const T* boxes, const T* scores, const int64_t* groups, int64_
     count = suppress(candidates, iou_threshold, max_output, kept.get());
   } else {
     const Grouping grouping(groups, rows.get(), n);
-    // Tile 0 is shared by the groups of one: what they write there is never read.
-    const auto tiles_of = [&](uint32_t size) { return size == 1 ? 0 : tiles_for(std::min(int64_t(size), max_output)); };
-    std::vector<int64_t> first_tile = begins(grouping.sizes, tiles_of);
-    for (size_t g = 0; g < grouping.sizes.size(); ++g) first_tile[g] = grouping.sizes[g] == 1 ? 0 : first_tile[g] + 1;
-    const auto tiles = scratch<Tile<C>>(first_tile.back() + 1);
+    // Groups of one box share bundle 0: what they write there is never read.
+    const auto bundles_of = [&](uint32_t size) {
+      return size == 1 ? 0 : bundles_for(std::min(int64_t(size), max_output));
+    };
+    std::vector<int64_t> first_bundle = begins(grouping.sizes, bundles_of);
+    for (size_t g = 0; g < grouping.sizes.size(); ++g)
+      first_bundle[g] = grouping.sizes[g] == 1 ? 0 : first_bundle[g] + 1;
+    const auto bundles = scratch<BoxBundle<C>>(first_bundle.back() + 1);
     std::vector<uint32_t> kept_of(grouping.sizes.size());
-    count = PYRCNN_KERNEL(greedy_grouped<T>)(candidates, Groups{grouping.of.data(), first_tile.data(), kept_of.data()},
-                                             iou_threshold, max_output, tiles.get(), kept.get());
+    count =
+        PYRCNN_KERNEL(greedy_grouped<T>)(candidates, Groups{grouping.of.data(), first_bundle.data(), kept_of.data()},
+                                         iou_threshold, max_output, bundles.get(), kept.get());
   }
   for (int64_t i = 0; i < count; ++i) indices[i] = rows[kept[i]];
   std::fill(indices + count, indices + max_output, int64_t{-1});

@@ -1,9 +1,9 @@
-// nms, batched_nms and nms_padded on CUDA: up to 8192 boxes of an image in one launch (nms_at_once.cuh); beyond that,
-// order (nms_order.cuh), then suppress in chunks (nms_suppress.cuh).
-#include "nms_at_once.cuh"
+// nms, batched_nms and nms_padded on CUDA. Up to 8192 boxes per image are sorted and suppressed in one launch
+// (at_once.cuh). More are sorted (order.cuh), then suppressed in chunks (chunks.cuh).
+#include "at_once.cuh"
 #include "nms/check.h"
-#include "nms_order.cuh"
-#include "nms_suppress.cuh"
+#include "order.cuh"
+#include "chunks.cuh"
 
 namespace pyrcnn::nms {
 namespace {
@@ -22,7 +22,8 @@ template <typename T> void solve(const OnDevice& on, const Tensor& like, Problem
   suppress(on, like, p);
 }
 
-// The output's size is known to the device alone: this waits for it, once, for eight bytes.
+// Cuts `indices` to the number that is kept. Only the device knows it, so this waits for the device and copies eight
+// bytes.
 Tensor trimmed(const OnDevice& on, const Tensor& indices, const Tensor& count) {
   int64_t size = 0;
   STD_CUDA_CHECK(cudaMemcpyAsync(&size, count.const_data_ptr(), 8, cudaMemcpyDeviceToHost, on.stream));

@@ -1,14 +1,15 @@
-// The visiting order of many rows on CUDA: by descending score, ties by lower row, those that do not compete last; by
-// CUB's radix sort, which is stable.
+// The order in which rows are visited, for many rows on CUDA: by descending score, equal scores by lower row, rows that
+// do not compete last. CUB's radix sort is stable.
 #pragma once
 #include <cub/device/device_radix_sort.cuh>
 
-#include "nms_problem.cuh"
+#include "problem.cuh"
 
 namespace pyrcnn::nms {
 
-// Keys of float: image, then whether it does not compete, then the score; all images are sorted together. Keys of
-// double: the score alone, with all ones for what does not compete (no number's key), image by image.
+// Keys of float scores are the image, then whether the row does not compete, then the score; one sort orders all
+// images. Keys of double scores are the score alone, or all ones for a row that does not compete, which no score's key
+// is; each image is sorted by itself.
 template <typename C> constexpr bool kOneSort = sizeof(C) == 4;
 
 template <typename T> struct MakeKeys {
@@ -26,7 +27,7 @@ template <typename T> struct MakeKeys {
   }
 };
 
-// Per image, how many of its sorted keys belong to competitors: a binary search.
+// Counts the competitors of each image by a binary search in its sorted keys.
 template <typename T> struct CountCompetitors {
   Problem<T> p;
   const uint64_t* keys;
@@ -64,7 +65,7 @@ template <typename T> void order_many_rows(const OnDevice& on, const Tensor& lik
                                                      bits, on.stream));
     };
     if (first == 0) {
-      sort(nullptr);  // tells how much it needs
+      sort(nullptr);  // sets temporary_bytes
       temporary = scratch_bytes(like, int64_t(temporary_bytes) + 1);
     }
     sort(temporary.mutable_data_ptr());
@@ -77,7 +78,7 @@ template <typename T> void order_many_rows(const OnDevice& on, const Tensor& lik
   each(on, p.images, CountCompetitors<T>{p, key_data});
 }
 
-// Sets order, competitors, and the outputs as they are where nothing is kept.
+// Sets p.order and p.competitors, and the outputs to what they are if nothing is kept.
 template <typename T> void order_rows(const OnDevice& on, const Tensor& like, const Problem<T>& p) {
   set_bytes(on, p.counts, 0, 8 * p.images);
   set_bytes(on, p.indices, 0xff, 8 * p.images * p.max_output);  // -1

@@ -1,12 +1,13 @@
 // Greedy suppression among 32 boxes, by one warp.
 #pragma once
+#include "common/cuda/warp.cuh"
 #include "nms/rule.h"
-#include "common/cuda/select_items.cuh"
 
 namespace pyrcnn::nms {
 
-// By one warp: which of its boxes stay, of those that are not `gone`. `suppressors`: of a lane's box, among lower
-// lanes. Each round settles the first open box at least, and most often nearly all.
+// Which of the warp's boxes are kept, a bit each. A lane passes in `suppressors` the lower lanes whose boxes would
+// suppress its own; boxes in `gone` are suppressed already. Every round settles at least the first open box, and
+// usually nearly all.
 __device__ inline uint32_t settle(uint32_t gone, uint32_t suppressors) {
   const uint32_t own = 1u << threadIdx.x % 32;
   uint32_t open = ~gone, stay = 0;
@@ -17,18 +18,9 @@ __device__ inline uint32_t settle(uint32_t gone, uint32_t suppressors) {
   }
   return stay;
 }
-// Its first `room` bits.
+// The lowest `room` of the word's bits that are 1.
 __device__ inline uint32_t first_bits(uint32_t word, int room) {
   return word & __ballot_sync(kFullWarp, __popc(word & ((1u << threadIdx.x % 32) - 1)) < room);
-}
-
-__device__ inline uint32_t or_over_warp(uint32_t x) {
-#if __CUDA_ARCH__ >= 800
-  return __reduce_or_sync(kFullWarp, x);
-#else
-  for (int step = 16; step > 0; step /= 2) x |= __shfl_xor_sync(kFullWarp, x, step);
-  return x;
-#endif
 }
 
 }  // namespace pyrcnn::nms

@@ -1,9 +1,9 @@
-// What the CUDA kernels of nms, batched_nms and nms_padded share: the arguments of a batch of images.
+// The arguments of the CUDA kernels of nms, batched_nms and nms_padded: a batch of images.
 #pragma once
 #include "common/cuda/cuda.cuh"
-#include "common/simd/sort.h"
+#include "common/cuda/warp.cuh"
+#include "common/math/score_key.h"
 #include "nms/rule.h"
-#include "common/cuda/select_items.cuh"
 
 namespace pyrcnn::nms {
 
@@ -15,11 +15,11 @@ template <typename T> struct Problem {
   const int64_t* valid;   // [images] or null: all rows
   int64_t images, rows, max_output;
   C iou_threshold, score_threshold;
-  bool all_compete;      // every row, whatever its score (nms); else those whose score exceeds the threshold
+  bool all_compete;      // every row competes (nms, batched_nms); else valid rows whose score exceeds the threshold
   int64_t* indices;      // [images, max_output], result
-  int64_t* counts;       // [images], result; while it grows, the number of boxes kept so far
+  int64_t* counts;       // [images], result; in chunks.cuh the number of boxes kept so far
   uint32_t* order;       // [images, rows], scratch: rows of each image by descending score
-  int64_t* competitors;  // [images], scratch: how many rows of `order` compete, the first ones
+  int64_t* competitors;  // [images], scratch: so many rows of `order`, the first ones, compete
 
   __device__ bool competes(int64_t image, int64_t row) const {
     if (all_compete) return true;
@@ -33,9 +33,10 @@ template <typename T> struct Problem {
   __device__ int64_t group(int64_t image, int64_t row) const { return groups ? groups[image * rows + row] : 0; }
 };
 
-constexpr int64_t kMatrixBytes = int64_t{32} << 20;  // images are taken in batches whose bit matrices fit
+// Images are processed in batches whose bit matrices take at most this much memory.
+constexpr int64_t kMatrixBytes = int64_t{32} << 20;
 
-// Scratch from torch's allocator, which is what makes this capturable in a CUDA graph.
+// Scratch memory from torch's allocator, so that a CUDA graph can capture this.
 inline Tensor scratch_bytes(const Tensor& like, int64_t bytes) {
   return torch::stable::new_empty(like, {bytes}, ScalarType::Byte);
 }

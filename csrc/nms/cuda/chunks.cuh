@@ -1,31 +1,34 @@
 // Greedy suppression of ordered rows on CUDA, with memory linear in the number of boxes. The rows of each image are
-// taken in chunks of 1024, two launches per chunk: `compare` finds, with many blocks, which of the chunk's boxes a box
-// kept from earlier chunks suppresses, and which pairs inside the chunk suppress each other, as a bit matrix; `unwind`
-// walks down the matrix with one block per image and appends what stays. The number of launches depends on shapes
-// alone, and an image that is done leaves its launches at once: no host synchronisation.
+// processed in chunks of 1024, with two launches per chunk. `compare` uses many blocks; it finds which boxes of the
+// chunk are suppressed by boxes kept from earlier chunks, and which pairs inside the chunk suppress each other, as a
+// bit matrix. `settle_chunk` uses one block per image; it goes down the matrix and appends the boxes that are kept. The
+// number of launches depends on shapes alone, and the blocks of an image that is complete return at once, so the host
+// never waits.
 #pragma once
-#include "nms_problem.cuh"
-#include "nms_settle.cuh"
+#include "problem.cuh"
+#include "settle.cuh"
 
 namespace pyrcnn::nms {
 
 constexpr int kChunk = 1024, kWords = kChunk / 32;
 constexpr int kCompareThreads = 256, kCompareWarps = kCompareThreads / 32;
-constexpr int64_t kMaxSplits = 64;  // blocks that share the kept boxes of one image
+constexpr int64_t kMaxSplits = 64;  // parts into which the kept boxes of an image are split, one block each
 
-template <typename C> struct Workspace {
-  Box<C>* kept;          // [images of a batch, capacity]: boxes kept so far; unused when one chunk holds all rows
-  int64_t* kept_groups;  // likewise
+// For a batch of images; `slot` is an image of the batch. kept, kept_groups and suppressed are null if one chunk holds
+// all rows.
+template <typename C> struct ChunkWorkspace {
+  Box<C>* kept;          // [slots, capacity]: boxes kept so far
+  int64_t* kept_groups;  // [slots, capacity]
   int64_t capacity;
-  uint32_t* suppressed;  // [images of a batch, kWords]: bits of the chunk's boxes; zero between chunks; or unused too
-  uint32_t* matrix;      // [images of a batch, words, chunk]: bit j % 32 of word j / 32 of row i: i suppresses j > i;
-                         // but in a row's own word (j / 32 = i / 32): j < i suppresses i
+  uint32_t* suppressed;  // [slots, kWords]: bits of the chunk's boxes; zero between chunks
+  uint32_t* matrix;      // [slots, words, chunk]: bit j % 32 of word j / 32 of row i says that i would suppress j > i,
+                         // but in a row's own word (j / 32 = i / 32) that j < i would suppress i
   int chunk, words;      // rows per chunk, a multiple of 32, and words of 32 rows
 };
 
-// One warp, 32 x 32 pairs: rows 32 r + b against columns 32 v + lane.
+// Compares the rows 32 r + b of the chunk with its rows 32 v + lane. All threads of one warp call this.
 template <typename T>
-__device__ void compare_within(const Problem<T>& p, const Workspace<compute_t<T>>& w, int64_t image, int64_t slot,
+__device__ void compare_within(const Problem<T>& p, const ChunkWorkspace<compute_t<T>>& w, int64_t image, int64_t slot,
                                int64_t begin, int count, int r, int v) {
   using C = compute_t<T>;
   const int lane = int(threadIdx.x % 32), i = 32 * r + lane, j = 32 * v + lane;
@@ -34,7 +37,7 @@ __device__ void compare_within(const Problem<T>& p, const Workspace<compute_t<T>
                 row_j = p.row_at(image, begin + (j < count ? j : 0));
   const Box<C> box_i = p.box(image, row_i), box_j = p.box(image, row_j);
   const long long group_i = p.group(image, row_i), group_j = p.group(image, row_j);
-  const Pair<C> suppresses(p.iou_threshold);
+  const PairTest<C> suppresses(p.iou_threshold);
   uint32_t mine = 0;
   for (int b = 0; b < 32 && 32 * r + b < count; ++b) {
     const Box<C> box_b{__shfl_sync(kFullWarp, box_i.x1, b), __shfl_sync(kFullWarp, box_i.y1, b),
@@ -51,10 +54,11 @@ __device__ void compare_within(const Problem<T>& p, const Workspace<compute_t<T>
   w.matrix[(slot * w.words + v) * w.chunk + i] = mine;
 }
 
-// One block: 256 of the chunk's boxes against every `splits`-th run of 256 kept boxes.
+// Compares 256 boxes of the chunk with one of `splits` parts of the kept boxes: every `splits`-th run of 256. All
+// threads of one block call this.
 template <typename T>
-__device__ void compare_with_kept(const Problem<T>& p, const Workspace<compute_t<T>>& w, int64_t image, int64_t slot,
-                                  int64_t begin, int count, int part, int64_t split, int64_t splits) {
+__device__ void compare_with_kept(const Problem<T>& p, const ChunkWorkspace<compute_t<T>>& w, int64_t image,
+                                  int64_t slot, int64_t begin, int count, int part, int64_t split, int64_t splits) {
   using C = compute_t<T>;
   __shared__ Box<C> boxes[kCompareThreads];
   __shared__ int64_t groups[kCompareThreads];
@@ -62,7 +66,7 @@ __device__ void compare_with_kept(const Problem<T>& p, const Workspace<compute_t
   const int64_t row = p.row_at(image, begin + (j < count ? j : 0));
   const Box<C> box = p.box(image, row);
   const int64_t group = p.group(image, row), kept = p.counts[image];
-  const Pair<C> suppresses(p.iou_threshold);
+  const PairTest<C> suppresses(p.iou_threshold);
   bool done = j >= count, hit = false;
   for (int64_t start = split * kCompareThreads; start < kept; start += splits * kCompareThreads) {
     const int64_t left = kept - start;
@@ -80,29 +84,29 @@ __device__ void compare_with_kept(const Problem<T>& p, const Workspace<compute_t
   if (threadIdx.x % 32 == 0 && word != 0) atomicOr(w.suppressed + slot * kWords + j / 32, word);
 }
 
-// grid (blocks for the pairs inside the chunk, then parts x splits for the kept boxes; images of the batch)
+// grid: (blocks for the pairs inside the chunk, then parts x splits blocks for the kept boxes; images of the batch)
 template <typename T>
-__global__ void __launch_bounds__(kCompareThreads)
-    compare(const Problem<T> p, const Workspace<compute_t<T>> w, int64_t first_image, int64_t begin, int64_t splits) {
+__global__ void __launch_bounds__(kCompareThreads) compare(const Problem<T> p, const ChunkWorkspace<compute_t<T>> w,
+                                                           int64_t first_image, int64_t begin, int64_t splits) {
   const int64_t slot = blockIdx.y, image = first_image + slot;
   const int64_t left = p.competitors[image] - begin;
   if (left <= 0 || p.counts[image] >= p.max_output) return;
   const int count = left < w.chunk ? int(left) : w.chunk;
   const int inner = int(ceil_div(w.words * w.words, kCompareWarps)), block = int(blockIdx.x);
   if (block < inner) {
-    const int tile = block * kCompareWarps + int(threadIdx.x / 32);
-    if (tile < w.words * w.words) compare_within(p, w, image, slot, begin, count, tile / w.words, tile % w.words);
+    const int square = block * kCompareWarps + int(threadIdx.x / 32);
+    if (square < w.words * w.words) compare_within(p, w, image, slot, begin, count, square / w.words, square % w.words);
   } else {
     const int64_t index = block - inner;
     compare_with_kept(p, w, image, slot, begin, count, int(index / splits), index % splits, splits);
   }
 }
 
-// One block per image; warp v answers for the chunk's boxes 32 v ... 32 v + 31. In step r warp r settles its boxes by
-// itself, then every later warp strikes out what those that stay suppress.
+// One block per image. Warp v owns the chunk's boxes 32 v ... 32 v + 31. In step r warp r settles its boxes, then every
+// later warp removes the boxes that those kept suppress.
 template <typename T>
 __global__ void __launch_bounds__(kChunk)
-    unwind(const Problem<T> p, const Workspace<compute_t<T>> w, int64_t first_image, int64_t begin) {
+    settle_chunk(const Problem<T> p, const ChunkWorkspace<compute_t<T>> w, int64_t first_image, int64_t begin) {
   __shared__ uint32_t stays[kWords];
   __shared__ int room;  // how many more boxes the image may keep
   const int64_t slot = blockIdx.x, image = first_image + slot, kept = p.counts[image];
@@ -122,7 +126,7 @@ __global__ void __launch_bounds__(kChunk)
   if (i == 0) room = p.max_output - kept < kChunk ? int(p.max_output - kept) : kChunk;
   __syncthreads();
   for (int r = 0; r < words; ++r) {
-    const uint32_t mine = ahead;  // word v of row 32 r + lane; garbage where v < r
+    const uint32_t mine = ahead;  // word v of row 32 r + lane; undefined if v < r
     if (v > r && v < words && r + 1 < words) ahead = column[32 * (r + 1) + lane];
     if (v == r) {
       const int more = room;
@@ -148,9 +152,10 @@ __global__ void __launch_bounds__(kChunk)
   if (i == kChunk - 1) p.counts[image] = kept + before + __popc(word);
 }
 
+// Sets p.indices and p.counts, given p.order and p.competitors.
 template <typename T> void suppress(const OnDevice& on, const Tensor& like, const Problem<T>& p) {
   using C = compute_t<T>;
-  Workspace<C> w{};
+  ChunkWorkspace<C> w{};
   w.chunk = p.rows < kChunk ? int(ceil_div(p.rows, 32) * 32) : kChunk;
   w.words = w.chunk / 32;
   const int64_t matrix_bytes = int64_t(w.words) * w.chunk * 4;
@@ -178,7 +183,7 @@ template <typename T> void suppress(const OnDevice& on, const Tensor& like, cons
       const int64_t splits = runs < kMaxSplits ? runs : kMaxSplits;
       const dim3 grid(unsigned(inner + parts * splits), unsigned(images));
       launch(on, &compare<T>, grid, kCompareThreads, p, w, first, begin, splits);
-      launch(on, &unwind<T>, unsigned(images), kChunk, p, w, first, begin);
+      launch(on, &settle_chunk<T>, unsigned(images), kChunk, p, w, first, begin);
     }
   }
 }
