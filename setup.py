@@ -1,19 +1,21 @@
-"""Finds the torch to compile against and lets CMake build the two native libraries."""
+"""Collects the headers to compile against and lets CMake build the two native libraries."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
-import sys
 import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
+from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
+INCLUDE = re.compile(r'^\s*#\s*include\s*[<"](.+?)[>"]', re.M)
 
 
 def find_torch() -> Path | None:
@@ -36,41 +38,85 @@ def tested_torch() -> str:
     return re.search(r"^torch==\S+", (ROOT / "constraints.txt").read_text(), re.M).group()
 
 
+def copy_headers(folders: list[Path], to: Path) -> None:
+    """Copy into ``to`` what ``csrc`` includes from ``folders``, directly and indirectly (about 80 files).
+
+    pip builds in a temporary environment with a path of its own each time. Compiling against copies keeps that path out
+    of the compiler's flags, and a file that did not change keeps its time, so a second build compiles nothing.
+    """
+    sources = [path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".h", ".cpp", ".cu", ".cuh"}]
+    names = {name for path in sources for name in INCLUDE.findall(path.read_text())}
+    found: set[Path] = set()
+    while names:
+        name = names.pop()
+        header = next((path for folder in folders if (path := folder / name).is_file()), None)
+        if header is None or Path(name) in found:  # the compiler's own headers and those of csrc are not in folders
+            continue
+        found.add(Path(name))
+        text = header.read_text(errors="replace")
+        for included in INCLUDE.findall(text):  # relative to the including file, or to a folder of headers
+            names |= {included, os.path.normpath(Path(name).parent / included)}
+        copy = to / name
+        if not copy.is_file() or copy.read_text(errors="replace") != text:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(header, copy)
+    for path in to.rglob("*"):
+        if path.is_file() and path.relative_to(to) not in found:
+            path.unlink()
+
+
+class CleanBuild(build):
+    """setuptools never removes a file from build/lib*, so modules that no longer exist would get into wheels."""
+
+    def run(self) -> None:
+        shutil.rmtree(self.build_lib, ignore_errors=True)
+        super().run()
+
+
 class CMakeBuild(build_ext):
     """Configure, build, then install both libraries beside the package (and into the source tree when editable)."""
 
     def build_extension(self, ext: Extension) -> None:
         import pybind11
 
-        torch_home = find_torch()
+        torch_home, python_include = find_torch(), Path(sysconfig.get_path("include"))
         if torch_home is None:
             raise SystemExit(
-                "pyrcnn needs torch >= 2.10 to compile against; pip install torch first, or set PYRCNN_TORCH"
+                "torch must be installed (2.10 or later) to build pyrcnn; or set PYRCNN_TORCH to its folder"
             )
-        build = ROOT / "build" / f"cmake-{sysconfig.get_config_var('SOABI')}"
+        if not (python_include / "Python.h").is_file():
+            raise SystemExit(f"Python.h must be in {python_include} to build pyrcnn; install python3-dev")
+        folder = ROOT / "build" / f"cmake-{sysconfig.get_config_var('SOABI')}"
         homes = [Path(self.get_ext_fullpath(ext.name)).parent.resolve()]
         if self.editable_mode:
             homes.append(ROOT / "pyrcnn")
+        # With build isolation, both programs come first on PATH; otherwise they may lie in an environment that is not
+        # activated.
+        path = os.pathsep.join([os.environ.get("PATH", ""), sysconfig.get_path("scripts")])
 
         def cmake(*arguments: object) -> None:
-            subprocess.run(["cmake", *map(str, arguments)], check=True)
+            command = [shutil.which("cmake", path=path) or "cmake", *map(str, arguments)]
+            subprocess.run(command, check=True, env={**os.environ, "PATH": path})
 
+        copy_headers([torch_home / "include", Path(pybind11.get_include())], folder / "headers")
+        # The cache keeps paths of the environment and options of the build before this one. Object files stay.
+        (folder / "CMakeCache.txt").unlink(missing_ok=True)
         cmake(
-            *("-S", ROOT, "-B", build, "-G", "Ninja"),
-            f"-DTORCH_HOME={torch_home}",
-            f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
-            f"-DPython_EXECUTABLE={sys.executable}",
+            *("-S", ROOT, "-B", folder, "-G", "Ninja"),
+            f"-DPYRCNN_HEADERS={folder / 'headers'}",
+            f"-DPYTHON_INCLUDE={python_include}",
+            f"-DMODULE_SUFFIX={sysconfig.get_config_var('EXT_SUFFIX')}",
             f"-DCMAKE_BUILD_TYPE={os.environ.get('CMAKE_BUILD_TYPE', 'Release')}",
             *os.environ.get("CMAKE_ARGS", "").split(),
         )
-        cmake("--build", build)
+        cmake("--build", folder)
         for home in homes:
-            cmake("--install", build, "--prefix", home)
+            cmake("--install", folder, "--prefix", home)
 
 
 setup(
     packages=find_packages(include=["pyrcnn*"]),
     ext_modules=[Extension("pyrcnn._C", sources=[])],
-    cmdclass={"build_ext": CMakeBuild},
+    cmdclass={"build": CleanBuild, "build_ext": CMakeBuild},
     setup_requires=[] if find_torch() else [tested_torch()],
 )
