@@ -16,11 +16,12 @@ from pathlib import Path
 
 
 def output(*command: object) -> str:
+    """Return what a command prints."""
     return subprocess.check_output([str(part) for part in command], text=True)
 
 
 def write_stand_ins(folder: Path) -> list[str]:
-    """Write a library for every one that those in ``folder`` need and that is missing; returns their names."""
+    """Write a library for every one that those in ``folder`` need and that is missing; return their names."""
     needed, versions, undefined = set(), {}, set()
     for library in folder.glob("*.so*"):
         needed |= set(re.findall(r"NEEDED.*\[(.+?)\]", output("readelf", "-d", library)))
@@ -42,21 +43,17 @@ def write_stand_ins(folder: Path) -> list[str]:
     for library in folder.glob("*.so*"):
         listing = output("nm", "-D", "--defined-only", library).splitlines()
         defined |= {line.split()[-1].partition("@")[0] for line in listing}
-    # Symbols without a version do not say which library has them, and the loader does not ask.
-    for name in {symbol for symbol in undefined if "@" not in symbol} - defined:
-        symbols[min(missing)][""].add(name)
+    # A symbol without a version does not say which library has it, and the loader does not ask: one has them all.
+    for name in {symbol for symbol in undefined - defined if re.match(r"cu|nccl|nv", symbol)}:
+        if "@" not in name:
+            symbols[min(missing)][""].add(name)
     with tempfile.TemporaryDirectory() as work:
         for soname in sorted(missing):
             names = [name for group in symbols[soname].values() for name in sorted(group)]
             source, script = Path(work, "source.c"), Path(work, "versions")
             source.write_text("\n".join(f"int {name}(void) {{ return 100; }}" for name in names) + "\n")
-            groups = {version: group for version, group in symbols[soname].items() if version}
-            script.write_text(
-                "".join(
-                    f"{version} {{ {' '.join(f'{n};' for n in sorted(group))} }};\n"
-                    for version, group in groups.items()
-                )
-            )
+            groups = {version: sorted(group) for version, group in symbols[soname].items() if version}
+            script.write_text("".join(f"{version} {{ {'; '.join(group)}; }};\n" for version, group in groups.items()))
             versioned = [f"-Wl,--version-script={script}"] if groups else []
             command = ["cc", "-shared", "-fPIC", "-w", "-fno-builtin", f"-Wl,-soname,{soname}", *versioned]
             subprocess.run([*command, "-o", folder / soname, source], check=True)
@@ -65,5 +62,6 @@ def write_stand_ins(folder: Path) -> list[str]:
 
 if __name__ == "__main__":
     spec = importlib.util.find_spec("torch")
-    assert spec is not None and spec.origin is not None
+    if spec is None or spec.origin is None:
+        raise SystemExit("torch must be installed")
     print("stand-ins for", ", ".join(write_stand_ins(Path(spec.origin).parent / "lib")))
