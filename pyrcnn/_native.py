@@ -37,7 +37,7 @@ def _why_not_loaded(error: ImportError) -> str:
 try:
     _C = importlib.import_module("pyrcnn._C")
 except ImportError as error:
-    raise ImportError(_why_not_loaded(error)) from error
+    raise ImportError(_why_not_loaded(error)) from (None if isinstance(error, ModuleNotFoundError) else error)
 
 _CUDA_LIBRARY = HERE / "_C_cuda.so"
 _cuda_loaded = False
