@@ -1,4 +1,4 @@
-"""Collects the headers to compile against and lets CMake build the two native libraries."""
+"""Collects the headers to compile against, and runs CMake to build the two native libraries."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ INCLUDE = re.compile(r'^\s*#\s*include\s*[<"](.+?)[>"]', re.M)
 
 
 def find_torch() -> Path | None:
-    """The torch to compile against: $PYRCNN_TORCH, else an importable one, else the target environment's.
+    """Return the torch to compile against: $PYRCNN_TORCH, else an importable one, else the target environment's.
 
-    The last makes ``pip install .`` use the torch that is already installed, inside pip's build isolation too: there
-    ``import torch`` finds nothing, but ``sysconfig`` still knows the environment that pip installs into.
+    pip builds in an isolated environment, in which ``import torch`` finds nothing. ``sysconfig`` still knows the
+    environment that pip installs into, so ``pip install .`` compiles against the torch that is installed there.
     """
     spec = importlib.util.find_spec("torch")
     homes = [os.environ.get("PYRCNN_TORCH"), spec and spec.origin and Path(spec.origin).parent]
@@ -34,15 +34,15 @@ def find_torch() -> Path | None:
 
 
 def tested_torch() -> str:
-    """The exact requirement of constraints.txt: ``-c`` does not reach pip's isolated build environments."""
+    """Return the requirement of constraints.txt: ``-c`` does not apply to pip's isolated build environments."""
     return re.search(r"^torch==\S+", (ROOT / "constraints.txt").read_text(), re.M).group()
 
 
 def copy_headers(folders: list[Path], to: Path) -> None:
-    """Copy into ``to`` what ``csrc`` includes from ``folders``, directly and indirectly (about 80 files).
+    """Copy the headers that ``csrc`` includes from ``folders``, directly or indirectly, into ``to`` (about 80 files).
 
-    pip builds in a temporary environment with a path of its own each time. Compiling against copies keeps that path out
-    of the compiler's flags, and a file that did not change keeps its time, so a second build compiles nothing.
+    pip builds in a temporary environment whose path changes. Compiling against copies keeps this path out of the
+    compiler's flags, and a header that is the same keeps its time, so a second build compiles nothing.
     """
     sources = [path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".h", ".cpp", ".cu", ".cuh"}]
     names = {name for path in sources for name in INCLUDE.findall(path.read_text())}
@@ -66,7 +66,7 @@ def copy_headers(folders: list[Path], to: Path) -> None:
 
 
 class CleanBuild(build):
-    """setuptools never removes a file from build/lib*, so modules that no longer exist would get into wheels."""
+    """Empty build/lib* first: setuptools does not, and wheels would contain modules that no longer exist."""
 
     def run(self) -> None:
         shutil.rmtree(self.build_lib, ignore_errors=True)
@@ -90,7 +90,7 @@ class CMakeBuild(build_ext):
         homes = [Path(self.get_ext_fullpath(ext.name)).parent.resolve()]
         if self.editable_mode:
             homes.append(ROOT / "pyrcnn")
-        # With build isolation, both programs come first on PATH; otherwise they may lie in an environment that is not
+        # pip puts cmake and ninja first on PATH. Without build isolation, they may be in an environment that is not
         # activated.
         path = os.pathsep.join([os.environ.get("PATH", ""), sysconfig.get_path("scripts")])
 
@@ -99,7 +99,7 @@ class CMakeBuild(build_ext):
             subprocess.run(command, check=True, env={**os.environ, "PATH": path})
 
         copy_headers([torch_home / "include", Path(pybind11.get_include())], folder / "headers")
-        # The cache keeps paths of the environment and options of the build before this one. Object files stay.
+        # The cache holds paths and options of the last build, which may not exist or hold any more. Objects stay.
         (folder / "CMakeCache.txt").unlink(missing_ok=True)
         cmake(
             *("-S", ROOT, "-B", folder, "-G", "Ninja"),

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Compile all host code with clang, with the flags of the build below ``build/``, and fail on an error or a warning.
 
 Without optimization and without output, but past the syntax: clang checks that a function may use an instruction set
@@ -21,7 +20,7 @@ GCC_ONLY = re.compile(r"-Wno-psabi|-O\d|-MD|-MT|-MF|-o|-c")
 
 
 def find_clang() -> str:
-    """$CLANG, or the first on PATH; installed from the distribution where there is none."""
+    """Return $CLANG or the first clang on PATH; install the distribution's if there is none."""
     names = [os.environ.get("CLANG", "clang++"), *(f"clang++-{version}" for version in range(30, 13, -1))]
     if not any(map(shutil.which, names)):
         subprocess.run(["apt-get", "update", "-qq"], check=True)
@@ -30,7 +29,7 @@ def find_clang() -> str:
 
 
 def main(database: Path) -> int:
-    """Compile every C++ file of a compilation database; 0 when clang accepts all."""
+    """Compile every C++ file of a compilation database; return 0 if clang accepts all."""
     clang = find_clang()
     print(subprocess.check_output([clang, "--version"], text=True).splitlines()[0])
     units = [
