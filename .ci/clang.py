@@ -1,4 +1,4 @@
-"""Compile all host code with clang, with the flags of the build below ``build/``, and fail on an error or a warning.
+"""Compile all host code with clang, with the flags of the build below ``build/``, and fail on an error.
 
 Without optimization and without output, but past the syntax: clang checks that a function may use an instruction set
 only when it generates code.
@@ -43,7 +43,7 @@ def main(database: Path) -> int:
             for i, w in enumerate(words)
             if not GCC_ONLY.fullmatch(w) and words[i - 1] not in {"-o", "-c", "-MF", "-MT"}
         ]
-        command = [clang, *flags, "-O0", "-Werror", "-c", unit["file"], "-o", os.devnull]
+        command = [clang, *flags, "-O0", "-w", "-c", unit["file"], "-o", os.devnull]
         result = subprocess.run(command, cwd=unit["directory"], capture_output=True, text=True, check=False)
         return f"{shlex.join(command)}\n{result.stderr}" if result.returncode else ""
 
