@@ -74,7 +74,22 @@ class CleanBuild(build):
 
 
 class CMakeBuild(build_ext):
-    """Configure, build, then install both libraries beside the package (and into the source tree when editable)."""
+    """Configure, build, then install both libraries beside the package (and into the source folder when in place)."""
+
+    def copy_extensions_to_source(self) -> None:
+        """Install both libraries into the source folder: for ``pip install -e`` and ``build_ext --inplace``."""
+        self.cmake("--install", self.folder, "--prefix", ROOT / "pyrcnn")
+
+    @property
+    def folder(self) -> Path:
+        return ROOT / "build" / f"cmake-{sysconfig.get_config_var('SOABI')}"
+
+    def cmake(self, *arguments: object) -> None:
+        # pip puts cmake and ninja first on PATH. Without build isolation, they may be in an environment that is not
+        # activated.
+        path = os.pathsep.join([os.environ.get("PATH", ""), sysconfig.get_path("scripts")])
+        command = [shutil.which("cmake", path=path) or "cmake", *map(str, arguments)]
+        subprocess.run(command, check=True, env={**os.environ, "PATH": path})
 
     def build_extension(self, ext: Extension) -> None:
         import pybind11
@@ -86,32 +101,19 @@ class CMakeBuild(build_ext):
             )
         if not (python_include / "Python.h").is_file():
             raise SystemExit(f"Python.h must be in {python_include} to build pyrcnn; install python3-dev")
-        folder = ROOT / "build" / f"cmake-{sysconfig.get_config_var('SOABI')}"
-        homes = [Path(self.get_ext_fullpath(ext.name)).parent.resolve()]
-        if self.editable_mode:
-            homes.append(ROOT / "pyrcnn")
-        # pip puts cmake and ninja first on PATH. Without build isolation, they may be in an environment that is not
-        # activated.
-        path = os.pathsep.join([os.environ.get("PATH", ""), sysconfig.get_path("scripts")])
-
-        def cmake(*arguments: object) -> None:
-            command = [shutil.which("cmake", path=path) or "cmake", *map(str, arguments)]
-            subprocess.run(command, check=True, env={**os.environ, "PATH": path})
-
-        copy_headers([torch_home / "include", Path(pybind11.get_include())], folder / "headers")
+        copy_headers([torch_home / "include", Path(pybind11.get_include())], self.folder / "headers")
         # The cache holds paths and options of the last build, which may not exist or hold any more. Objects stay.
-        (folder / "CMakeCache.txt").unlink(missing_ok=True)
-        cmake(
-            *("-S", ROOT, "-B", folder, "-G", "Ninja"),
-            f"-DPYRCNN_HEADERS={folder / 'headers'}",
+        (self.folder / "CMakeCache.txt").unlink(missing_ok=True)
+        self.cmake(
+            *("-S", ROOT, "-B", self.folder, "-G", "Ninja"),
+            f"-DPYRCNN_HEADERS={self.folder / 'headers'}",
             f"-DPYTHON_INCLUDE={python_include}",
             f"-DMODULE_SUFFIX={sysconfig.get_config_var('EXT_SUFFIX')}",
             f"-DCMAKE_BUILD_TYPE={os.environ.get('CMAKE_BUILD_TYPE', 'Release')}",
             *os.environ.get("CMAKE_ARGS", "").split(),
         )
-        cmake("--build", folder)
-        for home in homes:
-            cmake("--install", folder, "--prefix", home)
+        self.cmake("--build", self.folder)
+        self.cmake("--install", self.folder, "--prefix", Path(self.get_ext_fullpath(ext.name)).parent.resolve())
 
 
 setup(

@@ -60,14 +60,18 @@ def test_importing_refuses_an_unknown_capability() -> None:
 
 def test_a_source_folder_without_library_names_the_package_that_it_hides(tmp_path: Path) -> None:
     shutil.copytree(PACKAGE, tmp_path / "pyrcnn", ignore=shutil.ignore_patterns("*.so", "assets", "__pycache__"))
-    run = run_python("import pyrcnn", tmp_path, PYTHONPATH=str(PACKAGE.parent))
+    # -S: an editable installation would find its library from every folder.
+    path = os.pathsep.join([str(PACKAGE.parent), *sys.path])
+    command = [sys.executable, "-S", "-c", "import pyrcnn"]
+    run = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, text=True, capture_output=True, cwd=tmp_path)
     message = run.stderr.strip().splitlines()[-1]
     assert f"imported from {tmp_path / 'pyrcnn'}" in message
     assert f"hides the installed {PACKAGE}" in message
     assert message.endswith("pip install -e .")
 
 
-def run_python(code: str, folder: Path = PACKAGE.parent, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code]
     return subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, text=True, capture_output=True, cwd=folder
+        command, env={**os.environ, **environment}, text=True, capture_output=True, cwd=PACKAGE.parent
     )
