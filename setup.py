@@ -76,21 +76,6 @@ class CleanBuild(build):
 class CMakeBuild(build_ext):
     """Configure, build, then install both libraries beside the package (and into the source folder when in place)."""
 
-    def copy_extensions_to_source(self) -> None:
-        """Install both libraries into the source folder: for ``pip install -e`` and ``build_ext --inplace``."""
-        self.cmake("--install", self.folder, "--prefix", ROOT / "pyrcnn")
-
-    @property
-    def folder(self) -> Path:
-        return ROOT / "build" / f"cmake-{sysconfig.get_config_var('SOABI')}"
-
-    def cmake(self, *arguments: object) -> None:
-        # pip puts cmake and ninja first on PATH. Without build isolation, they may be in an environment that is not
-        # activated.
-        path = os.pathsep.join([os.environ.get("PATH", ""), sysconfig.get_path("scripts")])
-        command = [shutil.which("cmake", path=path) or "cmake", *map(str, arguments)]
-        subprocess.run(command, check=True, env={**os.environ, "PATH": path})
-
     def build_extension(self, ext: Extension) -> None:
         import pybind11
 
@@ -114,6 +99,21 @@ class CMakeBuild(build_ext):
         )
         self.cmake("--build", self.folder)
         self.cmake("--install", self.folder, "--prefix", Path(self.get_ext_fullpath(ext.name)).parent.resolve())
+
+    def copy_extensions_to_source(self) -> None:
+        """Install both libraries into the source folder: for ``pip install -e`` and ``build_ext --inplace``."""
+        self.cmake("--install", self.folder, "--prefix", ROOT / "pyrcnn")
+
+    @property
+    def folder(self) -> Path:
+        return ROOT / "build" / f"cmake-{sysconfig.get_config_var('SOABI')}"
+
+    def cmake(self, *arguments: object) -> None:
+        # pip puts cmake and ninja first on PATH. Without build isolation, they may be in an environment that is not
+        # activated.
+        path = os.pathsep.join([os.environ.get("PATH", ""), sysconfig.get_path("scripts")])
+        command = [shutil.which("cmake", path=path) or "cmake", *map(str, arguments)]
+        subprocess.run(command, check=True, env={**os.environ, "PATH": path})
 
 
 setup(
