@@ -1,4 +1,4 @@
-"""The house rules, as tests: what review would otherwise have to remember."""
+"""Test the rules of the code that no other tool checks."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ roi_detections match_boxes crop_and_resize heatmap_peaks decode_centers match_ke
 # In optimized networks on CUDA, cuDNN runs these convolutions.
 CPU_ALONE = {"_conv_chains", "_winograd_conv2d"}
 
-# A folder that a reader can survey. The exceptions hold one file per operator, test subject or benchmark.
-SURVEYABLE = 15
+# The most source files on one level of a folder. The exceptions have one file per operator, test subject or benchmark.
+MOST_FILES = 15
 FILE_PER_SUBJECT = {"pyrcnn/ops", "tests/ops", "tests/models", "benchmarks"}
 
 TORCH = re.compile(r"(torch|ATen|c10)/")
 MERGED_BY_LINKER = {"vector", "algorithm", "string", "memory", "functional"}
-MATH = {"cmath", "cstdint", "cstring", "cuda_bf16.h", "cuda_fp16.h"}  # what a formula may need
+MATH = {"cmath", "cstdint", "cstring", "cuda_bf16.h", "cuda_fp16.h"}  # the system headers of common/math
 
 
 def ids(path: Path) -> str:
@@ -51,7 +51,7 @@ def ids(path: Path) -> str:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=ids)
-def test_a_file_is_read_in_one_sitting(path: Path) -> None:
+def test_a_file_has_at_most_400_lines(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400
 
 
@@ -60,9 +60,9 @@ def folders() -> list[Path]:
 
 
 @pytest.mark.parametrize("folder", folders(), ids=ids)
-def test_a_folder_can_be_surveyed(folder: Path) -> None:
+def test_a_folder_has_few_files(folder: Path) -> None:
     files = [path for path in SOURCES if path.parent == folder]
-    assert len(files) <= SURVEYABLE or ids(folder) in FILE_PER_SUBJECT
+    assert len(files) <= MOST_FILES or ids(folder) in FILE_PER_SUBJECT
 
 
 def includes(path: Path) -> list[str]:
@@ -84,7 +84,7 @@ def test_native_floors(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in NATIVE if "csrc/common/" in p.as_posix()], ids=ids)
 def test_floors_of_common(path: Path) -> None:
-    """``math`` knows numbers, ``simd`` also instruction sets; neither knows torch, and ``cpu`` and ``cuda`` differ."""
+    """``math`` and ``simd`` do not include torch; no folder includes one above it; ``cpu`` and ``cuda`` are separate."""
     room, names = ids(path).split("/")[2], includes(path)
     rooms = {name.split("/")[1] for name in names if name.startswith("common/") and name.count("/") > 1}
     if room == "math":
@@ -183,7 +183,7 @@ def decides_by_backbone(node: ast.AST) -> bool:
     "path", [p for p in SOURCES if re.match(r"(pyrcnn/(?!models/)|benchmarks/).*\.py$", ids(p))], ids=ids
 )
 def test_models_alone_know_their_families(path: Path) -> None:
-    """Code outside ``models`` asks a model's methods and does not decide by its class or by its backbone's name."""
+    """Code outside ``models`` calls a model's methods and does not decide by its class or its backbone's name."""
     nodes = list(ast.walk(ast.parse(path.read_text())))
     found = [node for node in nodes if decides_by_family(node)]
     if ids(path) not in LAYER_TABLES:
@@ -192,7 +192,7 @@ def test_models_alone_know_their_families(path: Path) -> None:
 
 
 def text_files() -> list[Path]:
-    """The text files of the project, without what a build or a tool wrote."""
+    """Return the text files of the project, without those that a build or a tool wrote."""
     parts = ("pyrcnn", "csrc", "tests", "benchmarks", "docs", ".ci")
     files = [*ROOT.glob("*"), *(path for part in parts for path in (ROOT / part).rglob("*"))]
     kinds = {".py", ".md", ".toml", ".txt", ".yml", ".yaml", ".cpp", ".cu", ".cuh", ".h", ".sh"}

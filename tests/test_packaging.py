@@ -1,4 +1,4 @@
-"""One build loads in every torch from 2.10 on: the libraries use nothing but torch's stable C interface."""
+"""One build loads under every torch from 2.10 on, because the libraries use only torch's stable C interface."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STABLE = re.compile(r"aoti_torch_\w+|torch_\w+|_?Py\w*|cuda\w*|__cuda\w*")
 def test_undefined_symbols_are_stable(library: Path) -> None:
     listing = subprocess.check_output(["nm", "-D", "--undefined-only", library], text=True)
     symbols = [line.split()[-1].partition("@")[0] for line in listing.splitlines()]
-    # Mangled names (_Z…) may come from libstdc++ only; torch's own C++ (at::, c10::, torch::) has no stable ABI.
+    # C++ names (_Z…) may only come from libstdc++: torch's C++ (at::, c10::, torch::) has no stable ABI.
     unstable = [s for s in symbols if re.match(r"_ZN?K?(2at|3c10|5torch|5caffe)", s)]
     assert not unstable
     assert any(STABLE.fullmatch(s) for s in symbols)
