@@ -85,7 +85,7 @@ def test_native_floors(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in NATIVE if "csrc/common/" in p.as_posix()], ids=ids)
 def test_floors_of_common(path: Path) -> None:
-    """No folder includes a higher one; ``math`` and ``simd`` do not include torch, nor ``cpu`` and ``cuda`` each other."""
+    """No folder includes a higher one, and neither ``math`` nor ``simd`` includes torch."""
     room, names = ids(path).split("/")[2], includes(path)
     rooms = {name.split("/")[1] for name in names if name.startswith("common/") and name.count("/") > 1}
     if room == "math":
