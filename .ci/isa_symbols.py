@@ -1,4 +1,4 @@
-"""Fail if an object compiled for one instruction set leaves a symbol that the linker may merge into another's.
+"""Fail if an object that was compiled for one instruction set has a symbol that the linker may merge with another's.
 
 A weak function (an inline function or template instantiation that was not inlined) compiled with AVX-512 could become
 the one copy that the portable path calls, and crash on a machine without AVX-512. Symbols inside namespace isa_* are
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def main(build: Path) -> int:
-    """Look at every kernel object below ``build``; 0 when all are clean."""
+    """Check every kernel object below ``build``; return 0 if all are clean."""
     objects = [o for o in build.rglob("*.o") if any(p.startswith("kernels_") for p in o.parts)]
     if not objects:
         print(f"no kernel objects below {build}")

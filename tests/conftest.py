@@ -12,23 +12,23 @@ import torch
 import pyrcnn
 
 WORKER = "PYTEST_XDIST_WORKER" in os.environ
-if WORKER:  # one thread each: threads of several workers on the same cores wait for each other
+if WORKER:  # one thread each: threads of several workers on the same cores would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
-if "PYRCNN_EMULATION" in os.environ:  # CPU tensors go to CUDA kernels compiled for the host: tests/emulation
+if "PYRCNN_EMULATION" in os.environ:  # operators on CPU tensors run CUDA kernels compiled for the host
     torch.ops.load_library(os.environ["PYRCNN_EMULATION"])
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Share the whole suite among up to four cores where pytest-xdist is installed; ``-n 0`` keeps it together."""
+    """Run the whole suite in up to four processes if pytest-xdist is installed; ``-n 0`` runs it in one."""
     whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS and not config.option.collectonly
     if whole and not WORKER and getattr(config.option, "numprocesses", 0) is None and not config.option.usepdb:
         config.option.numprocesses = min(4, os.cpu_count() or 1)
 
 
 def devices() -> list[str]:
-    """The devices to test: PYRCNN_TEST_DEVICE pins one, else the CPU and, where there is one, the GPU."""
+    """Return the devices to test: $PYRCNN_TEST_DEVICE, else the CPU and, if there is one, the GPU."""
     pinned = os.environ.get("PYRCNN_TEST_DEVICE")
     return [pinned] if pinned else ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
 
@@ -49,9 +49,9 @@ def generator() -> torch.Generator:
 
 
 def python(code: str, *arguments: object) -> tuple[list[str], Path]:
-    """The command, and the folder to run it in, for ``code`` in a process of its own that uses the pyrcnn under test.
+    """Return the command that runs ``code`` with the pyrcnn under test, and the folder to run it in.
 
-    In the source folder Python would find the package that holds no compiled library before the installed one.
+    In the source folder, Python would import the package there first, which may have no compiled library.
     """
     path = f"import sys; sys.path.append({str(Path(__file__).parent.parent)!r})\n"
     return [sys.executable, "-c", path + code, *map(str, arguments)], Path(pyrcnn.__file__).parent.parent

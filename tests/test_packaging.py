@@ -1,4 +1,4 @@
-"""One build loads in every torch from 2.10 on: the libraries use nothing but torch's stable C interface."""
+"""One build loads under every torch from 2.10 on, because the libraries use only torch's stable C interface."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STABLE = re.compile(r"aoti_torch_\w+|torch_\w+|_?Py\w*|cuda\w*|__cuda\w*")
 def test_undefined_symbols_are_stable(library: Path) -> None:
     listing = subprocess.check_output(["nm", "-D", "--undefined-only", library], text=True)
     symbols = [line.split()[-1].partition("@")[0] for line in listing.splitlines()]
-    # Mangled names (_Z…) may come from libstdc++ only; torch's own C++ (at::, c10::, torch::) has no stable ABI.
+    # C++ names (_Z…) may only come from libstdc++: torch's C++ (at::, c10::, torch::) has no stable ABI.
     unstable = [s for s in symbols if re.match(r"_ZN?K?(2at|3c10|5torch|5caffe)", s)]
     assert not unstable
     assert any(STABLE.fullmatch(s) for s in symbols)
@@ -45,10 +45,7 @@ def test_libraries_carry_no_path_of_the_build_machine(library: Path) -> None:
 def test_cpu_capability_can_be_forced(capability: str) -> None:
     order = ["default", "avx2", "avx512"]
     best = pyrcnn.build_info()["cpu_best"]
-    code = "import pyrcnn; print(pyrcnn.build_info()['cpu_capability'])"
-    run = subprocess.run(
-        [sys.executable, "-c", code], env=_environment(capability), text=True, capture_output=True, cwd=PACKAGE.parent
-    )
+    run = run_python("import pyrcnn; print(pyrcnn.build_info()['cpu_capability'])", PYRCNN_CPU_CAPABILITY=capability)
     if order.index(capability) <= order.index(best):
         assert run.stdout.strip() == capability
     else:
@@ -56,16 +53,25 @@ def test_cpu_capability_can_be_forced(capability: str) -> None:
         assert f"up to {best}" in run.stderr
 
 
-def test_a_bad_capability_is_told_at_import() -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", "import pyrcnn"],
-        env=_environment("sse9"),
-        text=True,
-        capture_output=True,
-        cwd=PACKAGE.parent,
-    )
+def test_importing_refuses_an_unknown_capability() -> None:
+    run = run_python("import pyrcnn", PYRCNN_CPU_CAPABILITY="sse9")
     assert "PYRCNN_CPU_CAPABILITY must be default, avx2 or avx512, got sse9" in run.stderr
 
 
-def _environment(capability: str) -> dict[str, str]:
-    return {**os.environ, "PYRCNN_CPU_CAPABILITY": capability}
+def test_a_source_folder_without_library_names_the_package_that_it_hides(tmp_path: Path) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "pyrcnn", ignore=shutil.ignore_patterns("*.so", "assets", "__pycache__"))
+    # -S: an editable installation would find its library from every folder.
+    path = os.pathsep.join([str(PACKAGE.parent), *sys.path])
+    command = [sys.executable, "-S", "-c", "import pyrcnn"]
+    run = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, text=True, capture_output=True, cwd=tmp_path)
+    message = run.stderr.strip().splitlines()[-1]
+    assert f"imported from {tmp_path / 'pyrcnn'}" in message
+    assert f"hides the installed {PACKAGE}" in message
+    assert message.endswith("pip install -e .")
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(
+        command, env={**os.environ, **environment}, text=True, capture_output=True, cwd=PACKAGE.parent
+    )

@@ -1,9 +1,9 @@
-"""The CUDA kernels on a CPU: their sources compiled for the host, where the threads of a block take turns.
+"""Run the CUDA kernels on a CPU: their sources are compiled for the host, and the threads of a block take turns.
 
-``python -m tests.emulation [pytest's arguments]`` builds them and runs tests with CPU tensors going to the CUDA
-kernels, not the CPU's. What a GPU does at once happens here in some order; ``--order backward`` or ``--order 7``
-(a seed) gives others, and no result may depend on it. A barrier that not all threads reach, a launch beyond CUDA's
-limits, and undefined arithmetic end the run. It says nothing of speed, of caches, or of races within one instruction.
+``python -m tests.emulation [pytest's arguments]`` builds them and runs tests in which CPU tensors go to the CUDA
+kernels. Threads that run at once on a GPU run here in an order: forward, or as ``--order backward`` or ``--order 7``
+(a seed) says. No result may depend on it. The run fails if not all threads reach a barrier, if a launch exceeds CUDA's
+limits, and on undefined arithmetic. It does not test speed, caches, or races within one instruction.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def build(folder: Path, operators: tuple[str, ...] = OPERATORS, sanitize: str = 
 
     def compile_one(source: Path) -> Path:
         to = folder / f"{source.stem}.o"
-        checked = [] if source.parent == HERE else [sanitize, "-fno-sanitize=vptr"]  # not what switches stacks
+        # grid.cpp switches stacks, which the sanitizer does not follow.
+        checked = [] if source.parent == HERE else [sanitize, "-fno-sanitize=vptr"]
         subprocess.run([compiler, *FLAGS, *checked, *include, "-x", "c++", "-c", source, "-o", to], check=True)
         return to
 

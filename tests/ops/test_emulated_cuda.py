@@ -1,4 +1,4 @@
-"""The CUDA kernels without a GPU: the contract and its edges, by their sources compiled for the host."""
+"""Test the CUDA kernels without a GPU: compile their sources for the host, and run the contract tests on them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def expected() -> Results:
 def test_sizes_at_which_kernels_change(
     library: Path, expected: Results, tmp_path: Path, order: str, together: bool
 ) -> None:
-    """Also where a device cannot run a grid's blocks at the same time, so that one launch becomes several."""
+    """``together`` is false for a device that cannot run all blocks of a grid at once: there are more launches then."""
     code = "import runpy\nrunpy.run_module('tests.emulation.sizes', run_name='__main__')"
     command, folder = python(code, tmp_path / "results.pt")
     environment = {**os.environ, "PYRCNN_EMULATION": str(library), "PYRCNN_EMULATION_ORDER": order}
