@@ -157,3 +157,8 @@ def freeze_lower(stages: Iterable[nn.Module], trainable: int | None) -> None:
 def float32(x: Tensor) -> Tensor:
     """Half-precision maps in float32, others as they are: losses and box arithmetic never run in half."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def rows(values: Tensor, indices: Tensor) -> Tensor:
+    """``values`` [N, K, X] at ``indices`` [N, D]: [N, D, X]."""
+    return values.gather(1, indices[..., None].expand(-1, -1, values.shape[-1]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -19,34 +18,10 @@ from ..labels import check_truth
 from ..layers import freeze_lower
 from ..outputs import PaddedDetections
 from ..preprocess import fit_sides, fit_square
-from .roi_head import RoIConfig, RoIHead
-from .rpn import RPN, RPNConfig
+from .config import FasterRCNNConfig
+from .roi_head import RoIHead
+from .rpn import RPN
 from .targets import PaddedTargets, pad_targets, roi_losses, sample_proposals
-
-
-@dataclass(frozen=True)
-class FasterRCNNConfig:
-    """Everything that defines a Faster R-CNN; plain values only, so that a weights file can carry it."""
-
-    backbone: str = "resnet50"  # a name of BACKBONES
-    num_classes: int = 90  # without background
-    norm: str = "frozen"  # the backbone's batch norms: "frozen" (statistics and scales fixed) or "batch"
-    norm_eps: float = 1e-5
-    norm_momentum: float = 0.1
-    stride_in_1x1: bool = False  # ResNet: MSRA's stride placement instead of torchvision's
-    same_pool: bool = False  # ResNet: the stem pools with TensorFlow's padding
-    top: bool = True  # MobileNetV2: with its last 1×1 convolution, 320 to 1280 channels
-    fpn_channels: int = 256  # 0: no pyramid, the last feature map alone
-    fpn_norm: bool = False  # batch norm in the pyramid
-    fpn_extra: bool = True  # one coarser level, for proposals only, by subsampling the last
-    min_size: int = 800  # pictures' shorter side in network pixels …
-    max_size: int = 1333  # … unless the longer one would exceed this
-    resize: str = "torchvision"  # a name of preprocess.RESIZES, or "square": fitted into max_size × max_size
-    size_divisor: int = 32  # pictures are padded until their sides are multiples of this
-    normalization: str = "imagenet"  # a name of preprocess.NORMALIZATIONS
-    trainable_layers: int | None = None  # train only this many of the backbone's upper stages
-    rpn: RPNConfig = field(default_factory=RPNConfig)
-    roi: RoIConfig = field(default_factory=RoIConfig)
 
 
 def make_backbone(config: FasterRCNNConfig) -> tuple[Any, nn.Module | None]:

@@ -7,7 +7,7 @@ Functions of tensors, batched over images, of fixed shapes and without host sync
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,8 @@ from torch import Tensor
 
 from ...ops import encode_boxes, match_boxes
 from ...structures import Targets
-
-if TYPE_CHECKING:
-    from .roi_head import RoIConfig
-    from .rpn import RPNConfig
+from ..layers import rows
+from .config import RoIConfig, RPNConfig
 
 IGNORED = -1  # neither object nor background
 
@@ -78,11 +76,6 @@ def inside_image(boxes: Tensor, sizes: Tensor) -> Tensor:
     """Which boxes [M, 4] lie wholly in images of ``sizes`` [N, 2] (h, w): [N, M] bool."""
     limits = sizes.flip(-1)[:, None]  # [N, 1, 2] as x, y
     return ((boxes[:, :2] >= 0) & (boxes[:, 2:] <= limits)).all(-1)
-
-
-def rows(values: Tensor, indices: Tensor) -> Tensor:
-    """``values`` [N, M, D] at ``indices`` [N, S]: [N, S, D]."""
-    return values.gather(1, indices[..., None].expand(-1, -1, values.shape[-1]))
 
 
 def match(
