@@ -1,0 +1,110 @@
+"""What engines share that run networks outside torch: one program for all input sizes, results allocated by torch."""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+
+from ...errors import require
+from ...models.detector import Detector
+from ...models.layers import upsample_nearest
+from ..fx_graph import copy_to_meta, remove_unused_, result_shapes
+from ..quiet import without_warnings
+from .base import Engine, Options, Run
+
+MAX_SHAPES = 256  # input shapes whose results' shapes are remembered
+
+
+def fix_scales_(graph: fx.GraphModule, example: Sequence[int]) -> None:
+    """Let maps that are upsampled to the size of another map be upsampled by two.
+
+    Raises :class:`pyrcnn.InputError` if these differ for an input like ``example``.
+    """
+    shapes = result_shapes(graph, example, torch.float32)
+    for node in graph.graph.nodes:
+        if node.target is not F.interpolate or "size" not in node.kwargs:
+            continue
+        before, after = shapes[node.args[0].name], shapes[node.name]
+        doubled = [*before[:2], 2 * before[2], 2 * before[3]]
+        require(after == doubled and node.kwargs.get("mode") == "nearest",
+                f"model must upsample feature maps by two, got {before[2:]} to {after[2:]}")  # fmt: skip
+        node.target, node.args, node.kwargs = upsample_nearest, node.args[:1], {}
+    remove_unused_(graph)
+
+
+class ResultShapes:
+    """The structure of a network's results, and their shapes for each shape of its input."""
+
+    def __init__(self, graph: fx.GraphModule):
+        self.graph = copy_to_meta(graph)
+        self.known: OrderedDict[tuple[int, ...], tuple[list[torch.Size], Any]] = OrderedDict()
+        self.lock = threading.Lock()
+
+    def __call__(self, shape: tuple[int, ...]) -> tuple[list[torch.Size], Any]:
+        """The shapes of the results, flat, and the structure to unflatten them with."""
+        with self.lock:
+            if shape not in self.known:
+                leaves, structure = pytree.tree_flatten(self.graph(torch.empty(shape, device="meta")))
+                self.known[shape] = [leaf.shape for leaf in leaves], structure
+                if len(self.known) > MAX_SHAPES:
+                    self.known.popitem(last=False)
+            return self.known[shape]
+
+
+class PortableEngine(Engine):
+    """Converts a network once, from an example with small odd sizes, into a program that serves every size.
+
+    Convolution and pooling do not depend on the size of their input. Padding and upsampling do, but behave the same for
+    all inputs whose sides are multiples of :meth:`~pyrcnn.models.detector.Detector.size_multiple`. The example's sides
+    are odd multiples, the case in which fewest feature maps have even sides.
+    """
+
+    only_multiples = True
+
+    def __init__(self, options: Options):
+        super().__init__(options)
+        self.pixels_layout = torch.contiguous_format
+
+    @classmethod
+    def refusal(cls, model: Detector, options: Options) -> str | None:
+        """Also refuses other devices than the CPU, and size multiples at which feature maps have odd sides."""
+        if options.device.type != "cpu":
+            return f"engine {cls.name} needs a model on the CPU, got one on {options.device}"
+        multiple = model.size_multiple()
+        if multiple % 32:
+            return f"engine {cls.name} needs image sides that are multiples of 32, got a model with multiples of {multiple}"
+        return super().refusal(model, options)
+
+    @property
+    def network_dtype(self) -> torch.dtype:
+        """Inputs, results and weights are float32; the runtime converts them if it computes in another dtype."""
+        return torch.float32
+
+    def example_size(self, model: Detector) -> tuple[int, int]:
+        """Odd multiples."""
+        return 3 * model.size_multiple(), 5 * model.size_multiple()
+
+    def build(self, graph: fx.GraphModule, example: tuple[int, ...]) -> Run:
+        """A callable for inputs of any batch size."""
+        example = (2, *example[1:])  # torch.export would take a batch size of 1 for a constant
+        fix_scales_(graph, example)
+        shapes = ResultShapes(graph)
+        with without_warnings(), torch.no_grad():
+            program = self.convert(graph, torch.zeros(example), shapes(example)[0])
+        return self.runner(program, shapes)
+
+    @abstractmethod
+    def convert(self, graph: fx.GraphModule, example: Tensor, results: list[torch.Size]) -> Any:
+        """The runtime's program for ``graph``; ``results``: the shapes of its results for ``example``."""
+
+    @abstractmethod
+    def runner(self, program: Any, shapes: ResultShapes) -> Run:
+        """A callable that runs ``program``."""
