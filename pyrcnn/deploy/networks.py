@@ -16,7 +16,7 @@ from .fx_graph import get_layer, only_user, remove_unused_, result_shapes, trace
 
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
-Build = Callable[[fx.GraphModule, tuple[int, ...]], Callable[[Tensor], Any]]
+Build = Callable[[str, fx.GraphModule, tuple[int, ...]], Callable[[Tensor], Any]]
 
 
 def check_model(model: Any, dtype: torch.dtype | None, size: Any) -> None:
@@ -30,10 +30,9 @@ def check_model(model: Any, dtype: torch.dtype | None, size: Any) -> None:
 
 def _flatten_channels_last_(graph: fx.GraphModule, example: tuple[int, ...], dtype: torch.dtype) -> None:
     """Let linear layers after ``flatten`` read regions in the order of channels_last, which saves a copy of these."""
-    shapes = result_shapes(graph, example, dtype)
-    for node in list(graph.graph.nodes):
-        if node.op != "call_method" or node.target != "flatten" or node.args[1:] != (1,):
-            continue
+    nodes = [n for n in graph.graph.nodes if n.op == "call_method" and n.target == "flatten" and n.args[1:] == (1,)]
+    shapes = result_shapes(graph, example, dtype) if nodes else {}
+    for node in nodes:
         linear = get_layer(graph, only_user(node), nn.Linear)
         _, channels, *cells = shapes[node.args[0].name]
         if linear is not None and cells not in ([], [1, 1]):
@@ -75,11 +74,11 @@ def replace_networks(
         channels_last: memory format of the weights, and of regions before linear layers.
         fold: multiply batch norms into convolutions.
         size: (height, width) of the network input for the examples that ``build`` gets; None: the configuration's.
-        build: called with a graph and the shape of a typical input; None: the graphs are the networks.
+        build: called with a network's name, its graph and the shape of a typical input; None: networks are the graphs.
     """
     dtype = dtype or model.dtype
     replacements: dict[str, Callable[[Tensor], Any]] = {}
     for name, network in model.networks(size).items():
         graph = _make_graph(network.module, network.example, dtype, channels_last, fold)
-        replacements[name] = graph if build is None else build(graph, network.example)
+        replacements[name] = graph if build is None else build(name, graph, network.example)
     return model.with_networks(replacements, dtype=dtype)

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyrcnn import InputError
-from pyrcnn.ops import conv_chain as ops
-from pyrcnn.ops.conv_chain import NO_LIMITS, chain_weight, conv_chains
+from pyrcnn.deploy.engines.native.ops import conv_chain as ops
+from pyrcnn.deploy.engines.native.ops.conv_chain import NO_LIMITS, chain_weight, conv_chains
 from tests.ops.checks import strided, whatever_the_threads
 from tests.reference import conv_chain as reference
 
@@ -103,7 +103,7 @@ def sample(chain: Chain) -> dict[str, Any]:
 
 def run(made: dict[str, Any], chain: Chain, x: Tensor | None = None, other: Tensor | None = None) -> Tensor:
     stages = [made[name] for name in ("expand", "filters", "project", "last")]
-    weights = [stage and chain_weight(*stage[:2], depthwise=i == 1) for i, stage in enumerate(stages)]
+    weights = [stage and chain_weight(*stage[:2]) for stage in stages]
     limits = [x for stage in stages for x in (stage[2:] if stage else NO_LIMITS[:2])]
     x = made["x"] if x is None else x
     maps = [x] if other is None else [x, other]

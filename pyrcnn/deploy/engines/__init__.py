@@ -27,7 +27,8 @@ class Fastest(NamedTuple):
     engine: str
 
 
-# What "auto" uses: the first row that applies and whose engine is installed and can run the model. Milliseconds, batch 1.
+# What "auto" uses: the first row that applies and whose engine is installed and can run the model.
+# Times are milliseconds per call for one image.
 FASTEST = (
     # AMD Zen 5, AVX512_BF16, two threads, native and OpenVINO: centernet_resnet50_v1_fpn_512 71.6 and 64.4,
     # centernet_mobilenet_v2_fpn_512 16.2 and 11.2.
@@ -38,7 +39,10 @@ FASTEST = (
 
 
 def choose_engine(name: str, model: Detector, options: Options) -> type[Engine]:
-    """The engine called ``name``, or the fastest for "auto"; raises :class:`pyrcnn.InputError` if it cannot run ``model``."""
+    """The engine called ``name``, or the fastest for "auto".
+
+    Raises :class:`pyrcnn.InputError` if that engine cannot run ``model``.
+    """
     require(name == "auto" or name in ENGINES, f"engine must be auto, {', '.join(ENGINES)}, got {name!r}")
     if name != "auto":
         ENGINES[name].check(model, options)

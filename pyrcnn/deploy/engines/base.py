@@ -43,7 +43,8 @@ class Engine(ABC):
 
     def __init__(self, options: Options):
         self.options = options
-        self.pixels_layout = torch.channels_last if options.channels_last else torch.contiguous_format
+        self.channels_last = options.channels_last  # of weights and regions when build gets the networks
+        self.pixels_layout = torch.channels_last if self.channels_last else torch.contiguous_format
 
     @classmethod
     def missing(cls) -> list[str]:

@@ -29,7 +29,7 @@ class CompiledPerShape(nn.Module):
             if key not in self.compiled:
                 if len(self.compiled) == MAX_SHAPES:
                     return self.graph(x)
-                # The copy shares the layers and has code of its own: torch.compile limits the shapes for one piece of code.
+                # The copy shares the layers, but has code of its own: torch.compile limits shapes per piece of code.
                 copy = fx.GraphModule(self.graph, self.graph.graph)
                 self.compiled[key] = torch.compile(copy, dynamic=False, options=self.options)
         return self.compiled[key](x)

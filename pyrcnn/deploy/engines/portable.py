@@ -71,6 +71,7 @@ class PortableEngine(Engine):
 
     def __init__(self, options: Options):
         super().__init__(options)
+        self.channels_last = False
         self.pixels_layout = torch.contiguous_format
 
     @classmethod
@@ -80,7 +81,7 @@ class PortableEngine(Engine):
             return f"engine {cls.name} needs a model on the CPU, got one on {options.device}"
         multiple = model.size_multiple()
         if multiple % 32:
-            return f"engine {cls.name} needs image sides that are multiples of 32, got a model with multiples of {multiple}"
+            return f"engine {cls.name} needs a model whose image sides are multiples of 32, got multiples of {multiple}"
         return super().refusal(model, options)
 
     @property

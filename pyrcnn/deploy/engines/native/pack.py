@@ -34,7 +34,7 @@ class PackedConv2d(nn.Module):
         self.activation, self.numbers = activation
         self.dtype = conv.weight.dtype  # float32 where a network of lower precision ends
         weight = conv.weight.detach().contiguous(memory_format=torch.channels_last)
-        # The order is fastest for inputs of this size and right for all. Not a parameter: it must not be moved or saved.
+        # Fastest for inputs of this size, right for all. Not a parameter: it must not be moved, converted or saved.
         self.weight = torch.ops.mkldnn._reorder_convolution_weight(
             weight, self.padding, self.stride, self.dilation, self.groups, list(size)
         )
