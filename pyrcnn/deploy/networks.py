@@ -61,6 +61,7 @@ def replace_networks(
     model: Detector,
     dtype: torch.dtype | None = None,
     *,
+    weight_dtype: torch.dtype | None = None,
     channels_last: bool = False,
     fold: bool = True,
     size: tuple[int, int] | None = None,
@@ -70,7 +71,8 @@ def replace_networks(
 
     Args:
         model: is left unchanged.
-        dtype: of the weights and of the networks' inputs; None: the model's.
+        dtype: of the networks' inputs; None: the model's.
+        weight_dtype: of the weights in the graphs; None: ``dtype``.
         channels_last: memory format of the weights, and of regions before linear layers.
         fold: multiply batch norms into convolutions.
         size: (height, width) of the network input for the examples that ``build`` gets; None: the configuration's.
@@ -79,6 +81,6 @@ def replace_networks(
     dtype = dtype or model.dtype
     replacements: dict[str, Callable[[Tensor], Any]] = {}
     for name, network in model.networks(size).items():
-        graph = _make_graph(network.module, network.example, dtype, channels_last, fold)
+        graph = _make_graph(network.module, network.example, weight_dtype or dtype, channels_last, fold)
         replacements[name] = graph if build is None else build(name, graph, network.example)
     return model.with_networks(replacements, dtype=dtype)

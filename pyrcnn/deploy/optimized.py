@@ -50,7 +50,6 @@ class Optimized(nn.Module):
         self.config, self.classes, self.category_ids = model.config, model.classes, model.category_ids
         self.engine = engine.name
         self.layout = engine.pixels_layout
-        self._dtype = engine.options.dtype
         self._multiple = model.size_multiple() if engine.only_multiples else 1
         self.run: Any = partial(call, model.predict_padded)
         if self.device.type == "cuda":
@@ -65,8 +64,8 @@ class Optimized(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The dtype that convolutions compute in. The pixels may have another: see :meth:`preprocess`."""
-        return self._dtype
+        """The dtype that convolutions compute in, and of the pixels."""
+        return self.model.dtype
 
     def forward(self, images: Sequence[Any], targets: None = None) -> list[Detections]:
         """Images → list of :class:`Detections`, each in its image's own pixels."""
@@ -78,7 +77,7 @@ class Optimized(nn.Module):
 
     @torch.no_grad()
     def preprocess(self, images: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
-        """As the model's: pixels [N, 3, H, W] in the networks' input dtype and layout, sizes [N, 2], scales [N, 2]."""
+        """As the model's: pixels [N, 3, H, W] in the networks' dtype and memory format, sizes [N, 2], scales [N, 2]."""
         pixels, sizes, scales = self.model.preprocess(images)
         return self._network_input(pixels), sizes, scales
 
@@ -130,7 +129,7 @@ class Optimized(nn.Module):
         require(height % self._multiple == 0 and width % self._multiple == 0,
                 f"pixels must have sides that are multiples of {self._multiple} for engine {self.engine}, "
                 f"got {height} x {width}")  # fmt: skip
-        return pixels.to(self.device, self.model.dtype).contiguous(memory_format=self.layout)
+        return pixels.to(self.device, self.dtype).contiguous(memory_format=self.layout)
 
     def _context(self) -> AbstractContextManager[Any]:
         if self.device.type == "cuda":
@@ -227,7 +226,8 @@ def optimize(
     runner = choose_engine(engine, detector, options)(options)
     faster = replace_networks(
         detector,
-        runner.network_dtype,
+        options.dtype,
+        weight_dtype=runner.weight_dtype,
         channels_last=runner.channels_last,
         fold=fold,
         size=runner.example_size(detector),

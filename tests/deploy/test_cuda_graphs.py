@@ -1,4 +1,4 @@
-"""Which sizes are captured, kept and given up; with captures that need no GPU, and on one with real graphs."""
+"""Which sizes are captured, kept and dropped: with captures that need no GPU, and on a GPU with real graphs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pyrcnn import InputError, deploy
-from pyrcnn.deploy.cuda_graphs import REMEMBERED, CudaCaptures, Replayed, numerics, written
+from pyrcnn.deploy.cuda_graphs import REMEMBERED, CudaCaptures, Replayed, copy_into_, numerics
 from pyrcnn.models.outputs import PaddedDetections
 from tests.deploy.recorded import Recording, recorded, run_unseen
 from tests.deploy.small import images, small
@@ -40,7 +40,7 @@ class Recorder:
             assert len(x) == size
             self.log.append(("replay", size))
             results = PaddedDetections(x + 1, x, x, x)
-            return results if out is None else written(results, out)
+            return results if out is None else copy_into_(out, results)
 
         return replay
 

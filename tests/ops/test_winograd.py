@@ -1,4 +1,4 @@
-"""Winograd's convolutions are convolutions."""
+"""Winograd's algorithm computes a 3x3 convolution."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SIZES = [(1, 16, 16, 4, 4), (1, 16, 32, 1, 1), (2, 32, 16, 5, 3), (1, 48, 80, 9,
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("low", [float("-inf"), 0.0], ids=["linear", "relu6"])
-def test_it_is_the_convolution(size: tuple[int, ...], low: float) -> None:
+def test_it_equals_the_convolution(size: tuple[int, ...], low: float) -> None:
     s = sample(*size)
     high = 6.0 if low == 0 else float("inf")
     weight = winograd_weight(s["weight"])
@@ -50,13 +50,13 @@ def test_it_is_the_convolution(size: tuple[int, ...], low: float) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 64, 256, 12, 12), (2, 32, 32, 60, 60)], ids=str)
-def test_threads_change_nothing(size: tuple[int, ...]) -> None:
+def test_it_is_the_same_with_any_number_of_threads(size: tuple[int, ...]) -> None:
     s = sample(*size)
     weight = winograd_weight(s["weight"])
     whatever_the_threads(lambda: winograd_conv2d(s["x"], weight, s["bias"], s["other"], 0.0), 1, 2, 3)
 
 
-def test_nothing_and_not_a_number() -> None:
+def test_empty_maps_and_nan() -> None:
     s = sample(1, 16, 16, 12, 12)
     weight = winograd_weight(s["weight"])
     for shape in ((0, 16, 8, 8), (2, 16, 0, 8), (1, 16, 8, 0)):
@@ -67,7 +67,7 @@ def test_nothing_and_not_a_number() -> None:
     assert not got[:, :, 4:, 4:].isnan().any()
 
 
-def test_it_traces() -> None:
+def test_the_fake_kernel_matches() -> None:
     s = sample(2, 16, 32, 6, 7)
     weight = winograd_weight(s["weight"])
     op = torch.ops.pyrcnn._winograd_conv2d.default

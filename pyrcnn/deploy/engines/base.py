@@ -34,7 +34,8 @@ class Engine(ABC):
     """Runs networks on one device in one dtype.
 
     Engines do not know detectors: the detector calls what :meth:`build` returns in the place of its networks, from any
-    number of Python threads. Results must be tensors that no later call writes to.
+    number of Python threads. Inputs and results have ``options.dtype``, results of
+    :class:`~pyrcnn.models.layers.Float32Layer` float32. No later call may write to a result.
     """
 
     name: ClassVar[str]
@@ -67,8 +68,8 @@ class Engine(ABC):
         require(refusal is None, str(refusal))
 
     @property
-    def network_dtype(self) -> torch.dtype:
-        """The dtype of the networks' weights and inputs when :meth:`build` gets them."""
+    def weight_dtype(self) -> torch.dtype:
+        """The dtype of the networks' weights when :meth:`build` gets them."""
         return self.options.dtype
 
     def example_size(self, model: Detector) -> tuple[int, int]:

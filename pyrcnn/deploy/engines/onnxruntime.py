@@ -10,7 +10,7 @@ from torch.utils import _pytree as pytree
 
 from ...models.detector import Detector
 from .base import Options, Run
-from .portable import PortableEngine, ResultShapes
+from .portable import PortableEngine, Results
 
 INPUT = "x"
 
@@ -28,11 +28,11 @@ class OnnxRuntime(PortableEngine):
             return f"dtype must be torch.float32 for engine onnxruntime, got {options.dtype}"
         return super().refusal(model, options)
 
-    def convert(self, graph: fx.GraphModule, example: Tensor, results: list[torch.Size]) -> Any:
+    def convert(self, graph: fx.GraphModule, example: Tensor, dtypes: list[torch.dtype]) -> Any:
         """A session for inputs of any size."""
         import onnxruntime
 
-        names = [f"result{i}" for i in range(len(results))]
+        names = [f"result{i}" for i in range(len(dtypes))]
         program = torch.onnx.export(graph, (example,), input_names=[INPUT], output_names=names, dynamo=True,
                                     dynamic_shapes=({0: torch.export.Dim.AUTO},), verbose=False)  # fmt: skip
         assert program is not None
@@ -47,20 +47,19 @@ class OnnxRuntime(PortableEngine):
         options.inter_op_num_threads = 1
         return onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
 
-    def runner(self, program: Any, shapes: ResultShapes) -> Run:
+    def runner(self, program: Any, results: Results) -> Run:
         """Runs the session, which several threads may share. Tensors share their memory with it."""
         names = [output.name for output in program.get_outputs()]
 
         def run(x: Tensor) -> Any:
-            x = x.detach().float().contiguous()
-            found, structure = shapes(tuple(x.shape))
-            results = [torch.empty(shape) for shape in found]
+            x = x.detach().contiguous()
+            tensors, structure = results.allocate(tuple(x.shape))
             if x.numel() > 0:
                 binding = program.io_binding()
                 binding.bind_input(INPUT, "cpu", 0, "float32", list(x.shape), x.data_ptr())
-                for name, result in zip(names, results, strict=True):
+                for name, result in zip(names, tensors, strict=True):
                     binding.bind_output(name, "cpu", 0, "float32", list(result.shape), result.data_ptr())
                 program.run_with_iobinding(binding)
-            return pytree.tree_unflatten(results, structure)
+            return pytree.tree_unflatten(tensors, structure)
 
         return run

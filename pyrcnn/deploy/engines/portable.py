@@ -40,23 +40,28 @@ def fix_scales_(graph: fx.GraphModule, example: Sequence[int]) -> None:
     remove_unused_(graph)
 
 
-class ResultShapes:
-    """The structure of a network's results, and their shapes for each shape of its input."""
+class Results:
+    """Allocates the results of a network; remembers their shapes for :data:`MAX_SHAPES` shapes of its input."""
 
-    def __init__(self, graph: fx.GraphModule):
-        self.graph = copy_to_meta(graph)
-        self.known: OrderedDict[tuple[int, ...], tuple[list[torch.Size], Any]] = OrderedDict()
+    def __init__(self, graph: fx.GraphModule, dtype: torch.dtype):
+        self.graph, self.dtype = copy_to_meta(graph).to(dtype), dtype
+        self.known: OrderedDict[tuple[int, ...], tuple[list[Tensor], Any]] = OrderedDict()
         self.lock = threading.Lock()
 
-    def __call__(self, shape: tuple[int, ...]) -> tuple[list[torch.Size], Any]:
-        """The shapes of the results, flat, and the structure to unflatten them with."""
+    def like(self, shape: tuple[int, ...]) -> tuple[list[Tensor], Any]:
+        """The results for an input of this ``shape`` as tensors on the meta device, and how to unflatten them."""
         with self.lock:
             if shape not in self.known:
-                leaves, structure = pytree.tree_flatten(self.graph(torch.empty(shape, device="meta")))
-                self.known[shape] = [leaf.shape for leaf in leaves], structure
+                result = self.graph(torch.empty(shape, device="meta", dtype=self.dtype))
+                self.known[shape] = pytree.tree_flatten(result)
                 if len(self.known) > MAX_SHAPES:
                     self.known.popitem(last=False)
             return self.known[shape]
+
+    def allocate(self, shape: tuple[int, ...]) -> tuple[list[Tensor], Any]:
+        """New tensors for the results, in NCHW, and how to unflatten them."""
+        like, structure = self.like(shape)
+        return [torch.empty(x.shape, dtype=x.dtype) for x in like], structure
 
 
 class PortableEngine(Engine):
@@ -85,8 +90,8 @@ class PortableEngine(Engine):
         return super().refusal(model, options)
 
     @property
-    def network_dtype(self) -> torch.dtype:
-        """Inputs, results and weights are float32; the runtime converts them if it computes in another dtype."""
+    def weight_dtype(self) -> torch.dtype:
+        """float32: the runtime converts weights."""
         return torch.float32
 
     def example_size(self, model: Detector) -> tuple[int, int]:
@@ -97,15 +102,15 @@ class PortableEngine(Engine):
         """A callable for inputs of any batch size."""
         example = (2, *example[1:])  # torch.export would take a batch size of 1 for a constant
         fix_scales_(graph, example)
-        shapes = ResultShapes(graph)
+        results = Results(graph, self.options.dtype)
         with without_warnings(), torch.no_grad():
-            program = self.convert(graph, torch.zeros(example), shapes(example)[0])
-        return self.runner(program, shapes)
+            program = self.convert(graph, torch.zeros(example), [x.dtype for x in results.like(example)[0]])
+        return self.runner(program, results)
 
     @abstractmethod
-    def convert(self, graph: fx.GraphModule, example: Tensor, results: list[torch.Size]) -> Any:
-        """The runtime's program for ``graph``; ``results``: the shapes of its results for ``example``."""
+    def convert(self, graph: fx.GraphModule, example: Tensor, dtypes: list[torch.dtype]) -> Any:
+        """The runtime's program for ``graph``; ``dtypes``: of its results."""
 
     @abstractmethod
-    def runner(self, program: Any, shapes: ResultShapes) -> Run:
+    def runner(self, program: Any, results: Results) -> Run:
         """A callable that runs ``program``."""
