@@ -1,9 +1,52 @@
 """pyrcnn: compiled detection operators for PyTorch, and Faster R-CNN and CenterNet built on them."""
 
-from . import ops
-from ._native import build_info
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from .errors import InputError
-from .structures import Detections, Targets
+
+if TYPE_CHECKING:
+    from . import ops
+    from ._native import build_info
+    from .checkpoints.opening import load_model
+    from .structures import Detections, Targets
 
 __version__ = "0.1.0"
-__all__ = ["Detections", "InputError", "Targets", "__version__", "build_info", "ops"]
+__all__ = ["Detections", "InputError", "Targets", "__version__", "build_info", "load_model", "ops"]
+
+_HOMES = {  # imported when they are first used
+    "Detections": ".structures",
+    "Targets": ".structures",
+    "build_info": "._native",
+    "load_model": ".checkpoints.opening",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ops":
+        return import_module(".ops", __name__)
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOMES[name], __name__), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _is_command() -> bool:
+    """Whether this process was started as ``pyrcnn …`` or ``python -m pyrcnn …``."""
+    program = getattr(sys.modules.get("__main__"), "__file__", None) or ""
+    return os.path.basename(program) in ("pyrcnn", "pyrcnn.exe") or sys.orig_argv[1:3] == ["-m", "pyrcnn"]
+
+
+# Importing pyrcnn registers torch.ops.pyrcnn, because programs that torch.export saved need it. That imports torch, which
+# takes a second. The command line does not wait for it: `pyrcnn --help` needs no torch, and commands import pyrcnn.ops.
+# A wrong answer of _is_command costs that second or, in a program of that name, defers it to the first use of pyrcnn.
+if not _is_command():
+    from . import ops
