@@ -42,11 +42,12 @@ def __dir__() -> list[str]:
 def _is_command() -> bool:
     """Whether this process was started as ``pyrcnn …`` or ``python -m pyrcnn …``."""
     program = getattr(sys.modules.get("__main__"), "__file__", None) or ""
-    return os.path.basename(program) in ("pyrcnn", "pyrcnn.exe") or sys.orig_argv[1:3] == ["-m", "pyrcnn"]
+    module = sys.argv[:1] == ["-m"] and ("-m", "pyrcnn") in zip(sys.orig_argv, sys.orig_argv[1:], strict=False)
+    return os.path.basename(program) in ("pyrcnn", "pyrcnn.exe") or module
 
 
-# Importing pyrcnn registers torch.ops.pyrcnn, because programs that torch.export saved need it. That imports torch, which
-# takes a second. The command line does not wait for it: `pyrcnn --help` needs no torch, and commands import pyrcnn.ops.
-# A wrong answer of _is_command costs that second or, in a program of that name, defers it to the first use of pyrcnn.
+# `import pyrcnn` registers torch.ops.pyrcnn, because programs that torch.export saved need it. This imports torch and
+# takes a second. The command line defers it: `pyrcnn --help` needs no torch, and its commands import pyrcnn.ops. If
+# _is_command is wrong, the command starts a second later, or another program of that name registers at the first use.
 if not _is_command():
     from . import ops

@@ -1,4 +1,4 @@
-"""The ``pyrcnn`` command: parses arguments. Each command imports its module when it runs, so that ``--help`` is quick."""
+"""The ``pyrcnn`` command: parses arguments. Commands import their module when they run, so that ``--help`` is fast."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def detect(
     engine: Engine = None,
     json: Json = False,
 ) -> None:
-    """Detect objects in images: print them, and write an annotated copy of each image."""
+    """Detect objects in images, and write annotated copies."""
     from .commands import detect as command
 
     asked = command.Options(out, score, format, draw, plain, engine, threads, json)
@@ -105,7 +105,7 @@ def evaluate(
     engine: Engine = None,
     json: Json = False,
 ) -> None:
-    """Print COCO's average precision of a results file or of a model."""
+    """Print COCO's average precision of a model or results file."""
     from .commands import evaluate as command
 
     command.run(
@@ -165,7 +165,7 @@ def export(
     dtype: Dtype = None,
     device: Device = "cpu",
 ) -> None:
-    """Write a model for serving: a PyTorch program, an AOTInductor package, or an ONNX network."""
+    """Export a model as a PyTorch program, AOTInductor or ONNX."""
     from .commands import export as command
 
     command.run(out, model, weights, format, size, batch, dtype, device)
@@ -185,7 +185,7 @@ def benchmark(
     threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Measure a model's latency on this machine, from images to detections."""
+    """Measure a model's latency, from images to detections."""
     from .commands import benchmark as command
 
     command.run(model, weights, device, batch, size, repeat, optimize, dtype, engine, threads, json)
@@ -196,7 +196,7 @@ def models(
     urls: Annotated[bool, typer.Option("--urls", help="List the addresses of the published weights instead.")] = False,
     json: Json = False,
 ) -> None:
-    """List the models: size, published accuracy and speed, available weights."""
+    """List the models: size, accuracy, speed, weights."""
     from .commands import models as command
 
     (command.urls if urls else command.run)(json)

@@ -29,8 +29,9 @@ Results = list[dict[str, Any]]
 
 
 def coco(model_or_detections: Any, dataset: CocoDataset | str | Path, *, keypoints: bool = False,
-         sigmas: Sequence[float] | None = None, batch_size: int | None = None, plain: bool = False,
-         engine: str | None = None, progress: Callable[[int, int], None] | None = None) -> dict[str, float]:  # fmt: skip
+         sigmas: Sequence[float] | None = None, batch_size: int = inference.BATCH, plain: bool = False,
+         engine: str | None = None,
+         progress: Callable[[int, int], None] | None = None) -> dict[str, float]:  # fmt: skip
     """COCO's numbers: 12 for boxes (``AP AP50 … ARl``), 10 for ``keypoints``; -1 where there is no ground truth.
 
     ``model_or_detections``: a model, a list of :class:`~pyrcnn.Detections` in the data set's order (boxes in pixels of
@@ -63,13 +64,13 @@ def _as_results(detections: list[Detections], dataset: CocoDataset) -> Results:
     return [r for record, found in pairs for r in to_results(found, record.image_id, dataset.category_ids)]
 
 
-def predict(model: nn.Module, dataset: CocoDataset, *, batch_size: int | None = None, plain: bool = False,
+def predict(model: nn.Module, dataset: CocoDataset, *, batch_size: int = inference.BATCH, plain: bool = False,
             engine: str | None = None, progress: Callable[[int, int], None] | None = None) -> Results:  # fmt: skip
     """What ``model`` finds in every picture of ``dataset``, as COCO result dictionaries; its mode is left as it was.
 
-    From a few images on a copy of ``model`` made by :func:`pyrcnn.deploy.optimize` runs (``engine`` is passed on), unless
-    ``plain``. ``batch_size`` is the largest number of consecutive images of one size per call (None: 1 on the CPU, 4 on
-    CUDA). ``progress(done, all)`` is called after each image.
+    From four images on, the copy of ``model`` that :func:`pyrcnn.deploy.optimize` makes is run (``engine`` is passed to
+    it), unless ``plain``. ``batch_size`` is the largest number of consecutive images of one size per call.
+    ``progress(done, all)`` is called after each image.
     """
     categories = _category_ids(model, dataset)
     results: Results = []

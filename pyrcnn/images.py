@@ -95,7 +95,10 @@ def _opened(path: str | os.PathLike[str]) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ImageError(path, f"the image is too large ({error})") from None
     except (OSError, SyntaxError, ValueError) as error:
-        raise ImageError(path, f"the file cannot be opened ({getattr(error, 'strerror', None) or error})") from None
+        refused = getattr(error, "strerror", None)  # by the system; otherwise by a decoder
+        raise ImageError(
+            path, f"the file {'cannot be opened' if refused else 'is damaged'} ({refused or error})"
+        ) from None
 
 
 def _decoded(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:

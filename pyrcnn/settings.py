@@ -11,7 +11,7 @@ from .errors import require
 
 
 def parse(settings: Iterable[str], *configs: Any) -> list[dict[str, Any]]:
-    """Changes for each of ``configs`` from texts like ``roi.samples=256``. The first that has the field gets the change.
+    """Changes for each of ``configs`` from texts like ``roi.samples=256``. The first with the field gets the change.
 
     A value is a Python literal or a string. It must have the type of the field's present value; an integer is accepted
     for a float, and ``None`` for any type. A dotted name sets a field of a nested configuration: ``{"roi": {…}}``.

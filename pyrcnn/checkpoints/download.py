@@ -53,8 +53,8 @@ def mirrored(url: str) -> str:
 def fetch(url: str, folder: Path, progress: Progress = lambda done, total: None) -> Path:
     """The file of ``url`` in ``folder``, downloaded by the first call; later calls need no network.
 
-    The SHA-256 is stored in ``NAME.sha256`` and checked at every call. An interrupted download leaves ``NAME.part``; the
-    next call resumes it if the server's file is unchanged. Several processes may request one file at the same time.
+    The SHA-256 is stored in ``NAME.sha256`` and checked at every call. An interrupted download leaves ``NAME.part``;
+    the next call resumes it if the server's file is unchanged. Several processes may request one file at a time.
     Raises :class:`pyrcnn.InputError` in one line that names the file or the address.
     """
     name = urlsplit(url).path.rpartition("/")[2]

@@ -32,6 +32,7 @@ def load_backbone(model: nn.Module, file: str | os.PathLike[str]) -> Report:
     own = model.state_dict()
     layers = [name for name in state if name.startswith("backbone.") and name in own]
     require(bool(layers), f"model: {type(model).__name__} has no backbone with the layers of {path}")
-    trunk = os.path.commonprefix(layers).rpartition(".")[0] + "."
+    shared = [parts[0] for parts in zip(*(name.split(".") for name in layers), strict=False) if len(set(parts)) == 1]
+    trunk = ".".join(shared) + "."
     only = (trunk, *(part for part in LATER if any(name.startswith(part) for name in state)))
     return assign(model, state, path, only=only)

@@ -15,8 +15,8 @@ from . import detectron2, pickles, tensorflow, torchvision, zoo
 from .report import Report, assign
 from .suggest import skeleton, suggest_preset
 
-# One module per format: ``matches(entries)`` tells whether a source has it, ``read(model, entries)`` returns its tensors
-# by the model's names. The first that matches is used. Pickled files arrive as the dict that they hold.
+# One module per format: ``matches(entries)`` tells whether a source has the format, ``read(model, entries)`` returns
+# its tensors by the model's names. The first that matches is used. Pickled files arrive as the dict that they hold.
 READERS = (saved, tensorflow, detectron2, torchvision)
 CLASS_BIASES = {"head.heatmap.0.out.bias": 0, "roi.predictor.cls_score.bias": 1}  # bias → its outputs beyond classes
 

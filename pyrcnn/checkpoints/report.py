@@ -51,7 +51,7 @@ def listed(names: tuple[str, ...] | list[str]) -> str:
 
 
 def renamed(source: Mapping[str, Any], rules: Sequence[tuple[re.Pattern[str], str]]) -> dict[str, Any]:
-    """``source`` with each name replaced by the first of ``rules`` (pattern of the whole name, replacement) to match."""
+    """``source`` with names replaced by the first of ``rules`` (pattern of the whole name, replacement) to match."""
     found = {}
     for name, value in source.items():
         matches = ((pattern.fullmatch(name), form) for pattern, form in rules)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -40,7 +39,7 @@ def suggest_preset(read: Callable[[nn.Module], Mapping[str, Tensor]]) -> str:
     fits: dict[tuple[Any, ...], list[str]] = {}
     for name, config in models.PRESETS.items():
         # presets that differ in the input size alone have the same weights: they share a skeleton
-        sizeless = replace(config, input_size=512) if hasattr(config, "input_size") else config
+        sizeless = models.changed(config, input_size=512) if hasattr(config, "input_size") else config
         candidate = skeleton(sizeless)
         try:
             report = assign(candidate, read(candidate), name, new_heads=True)

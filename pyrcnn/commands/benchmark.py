@@ -51,7 +51,7 @@ def _times(contenders: dict[str, Any], batch: int, size: tuple[int, int], repeat
                 if torch.cuda.is_available():
                     torch.cuda.synchronize()
                 taken[label].append(1e3 * (time.perf_counter() - began))
-    result = {}
+    result: dict[str, float] = {}
     for label, times in taken.items():
         times = sorted(times[WARM_UP:])
         found = {"median": times[len(times) // 2], "fastest": times[0], "slowest": times[-1]}

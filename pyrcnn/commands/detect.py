@@ -19,7 +19,10 @@ from ..structures import Detections
 from . import terminal
 from .common import open_model, use_threads
 
-FORMATS = {"jpg": {"quality": 90}, "png": {"compress_level": 1}}  # Pillow's options: smaller files cost 60 ms an image
+FORMATS: dict[str, dict[str, Any]] = {
+    "jpg": {"quality": 90},
+    "png": {"compress_level": 1},
+}  # Pillow's options: smaller files cost 60 ms an image
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def bar(what: str, total: int, quiet: bool = False) -> Iterator[Advance]:
 
 @contextmanager
 def download_bar(url: str) -> Iterator[Callable[[int, int | None], None]]:
-    """A function ``progress(done, total)`` in bytes: a bar on a terminal, elsewhere one line when the download starts."""
+    """A function ``progress(done, total)`` in bytes: a bar on a terminal, elsewhere one line at the start."""
     if not sys.stderr.isatty():
         yield _announcement(url)
         return

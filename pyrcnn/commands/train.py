@@ -19,7 +19,8 @@ Source = tuple[Path, Path]  # the folder of the images, the annotation file
 
 
 def run(name: str, train_on: Source, validate_on: Source | None, recipe: str, changes: Sequence[str],
-        weights: str | None, backbone: Path | None, out: Path, resume: bool, device: str, cache: bool) -> None:  # fmt: skip
+        weights: str | None, backbone: Path | None, out: Path, resume: bool, device: str,
+        cache: bool) -> None:  # fmt: skip
     """Train and print the files that were written. The class count is the data set's unless it is set."""
     check_name(name)
     require(recipe in training.RECIPES, f"--recipe must be one of {', '.join(training.RECIPES)}, got {recipe!r}")

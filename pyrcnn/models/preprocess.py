@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -122,7 +122,8 @@ def fit_sides(
     """Resize each image by its shorter side, normalise it, and pad all with zeros at the bottom and right to one size.
 
     ``resize`` is a name of ``RESIZES``, ``convention`` one of ``NORMALIZATIONS``; both sides become multiples of
-    ``multiple``. Returns pixels [N, 3, H, W], sizes [N, 2] of the images without padding, scales [N, 2] (y, x), new per old.
+    ``multiple``. Returns pixels [N, 3, H, W], sizes [N, 2] (h, w) of the images without padding, scales [N, 2] (y, x),
+    new per old.
     """
     require(resize in RESIZES, f"resize must be one of {list(RESIZES)}, got {resize!r}")
     n = normalization(convention)
