@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import nn
 
+from . import inference
 from .data import CocoDataset
 from .errors import InputError, require
 from .structures import Detections
@@ -28,20 +29,22 @@ Results = list[dict[str, Any]]
 
 
 def coco(model_or_detections: Any, dataset: CocoDataset | str | Path, *, keypoints: bool = False,
-         sigmas: Sequence[float] | None = None, batch_size: int = 1,
+         sigmas: Sequence[float] | None = None, batch_size: int = inference.BATCH, plain: bool = False,
+         engine: str | None = None,
          progress: Callable[[int, int], None] | None = None) -> dict[str, float]:  # fmt: skip
     """COCO's numbers: 12 for boxes (``AP AP50 … ARl``), 10 for ``keypoints``; -1 where there is no ground truth.
 
     ``model_or_detections``: a model, a list of :class:`~pyrcnn.Detections` in the data set's order (boxes in pixels of
     the pictures), a list of COCO result dictionaries, or the path of a results file. ``dataset``: a data set, or the
     path of an annotation file when no model has to run. Labels are written as the model's ``category_ids``, or the data
-    set's when it has none. ``sigmas`` are the keypoints' tolerances (None: COCO's 17). ``progress(done, of)`` is
-    called after each batch of pictures.
+    set's when it has none. ``sigmas`` are the keypoints' tolerances (None: COCO's 17). ``batch_size``, ``plain``,
+    ``engine`` and ``progress`` are those of :func:`predict`.
     """
     if isinstance(model_or_detections, (str, Path)):
         results = _read(model_or_detections, "detections", list)
     elif isinstance(model_or_detections, nn.Module):
-        results = predict(model_or_detections, _pictures(dataset), batch_size=batch_size, progress=progress)
+        results = predict(model_or_detections, _pictures(dataset), batch_size=batch_size, plain=plain, engine=engine,
+                          progress=progress)  # fmt: skip
     else:
         results = list(model_or_detections)
         if results and isinstance(results[0], Detections):
@@ -61,21 +64,25 @@ def _as_results(detections: list[Detections], dataset: CocoDataset) -> Results:
     return [r for record, found in pairs for r in to_results(found, record.image_id, dataset.category_ids)]
 
 
-def predict(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 1,
-            progress: Callable[[int, int], None] | None = None) -> Results:  # fmt: skip
+def predict(model: nn.Module, dataset: CocoDataset, *, batch_size: int = inference.BATCH, plain: bool = False,
+            engine: str | None = None, progress: Callable[[int, int], None] | None = None) -> Results:  # fmt: skip
     """What ``model`` finds in every picture of ``dataset``, as COCO result dictionaries; its mode is left as it was.
 
-    ``batch_size`` pictures go through the model at a time; ``progress(done, all)`` is called after each batch.
+    From four images on, the copy of ``model`` that :func:`pyrcnn.deploy.optimize` makes is run (``engine`` is passed to
+    it), unless ``plain``. ``batch_size`` is the largest number of consecutive images of one size per call.
+    ``progress(done, all)`` is called after each image.
     """
     categories = _category_ids(model, dataset)
     results: Results = []
     with _evaluating(model):
-        for begin in range(0, len(dataset), batch_size):
-            numbers = range(begin, min(begin + batch_size, len(dataset)))
-            for i, found in zip(numbers, model([dataset.picture(i) for i in numbers]), strict=True):
-                results += to_results(found, dataset.records[i].image_id, categories)
+        fast = inference.faster(model, len(dataset), plain=plain, engine=engine)
+        numbers = range(len(dataset))
+        for i, _, found in inference.detect(fast, numbers, dataset.picture, batch_size):
+            if isinstance(found, InputError):
+                raise found
+            results += to_results(found, dataset.records[i].image_id, categories)
             if progress is not None:
-                progress(numbers[-1] + 1, len(dataset))
+                progress(i + 1, len(dataset))
     return results
 
 

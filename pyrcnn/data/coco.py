@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import InputError, require
+from ..images import ImageError, read
 from ..structures import Targets
-from . import pictures
 from .records import THREADS, Record, RecordReader, joint_names
 from .report import Report
 
@@ -65,9 +65,9 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
     def _read(self, index: int) -> Tensor:
         record = self.records[index]
         try:
-            return pictures.read(record.path, record.oriented)
-        except pictures.PictureError as error:
-            raise InputError(f"picture {record.path} could be read before and cannot now: {error}") from None
+            return read(record.path, record.oriented).contiguous()
+        except ImageError as error:
+            raise InputError(f"image {record.path} can no longer be read: {error.reason}") from None
 
     def relabelled(self, category_ids: Sequence[int], classes: Sequence[str] | None = None) -> CocoDataset:
         """The same pictures with labels counted in another model's ``category_ids`` (which must hold all of ours)."""

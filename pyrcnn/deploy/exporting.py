@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..checkpoints.atomic import replacing
+from ..atomic import replacing
 from ..errors import require
 from ..models import metadata
 from .networks import check_model, replace_networks
