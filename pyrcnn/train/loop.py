@@ -153,7 +153,7 @@ class Run:
             raise FloatingPointError(f"training diverged before step {self.step} ({', '.join(bad)}): {hint}")
 
     def _evaluate(self) -> tuple[dict[str, float], bool]:
-        """Score the (averaged) weights, save them if they are the best, and return (scores, whether they are the best)."""
+        """Score the (averaged) weights and save them if they are the best. Return (scores, whether they are)."""
         assert self.val_data is not None
         if self.average:
             self.average.swap(self.model)

@@ -180,12 +180,11 @@ def test_logarithms_are_accurate_to_the_last_bits(value: float, device) -> None:
 
 
 def test_anchors_are_not_copied_for_every_class(device) -> None:
-    from pyrcnn.ops._pairing import pair
 
     rows, anchors = torch.zeros(5, 7, 4, device=device), torch.zeros(5, 1, 4, device=device)
-    assert pair("deltas", rows, anchors)[1:] == (anchors, 7)
+    assert broadcast_anchors("deltas", rows, anchors)[1:] == (anchors, 7)
     rows, anchors = torch.zeros(2, 5, 4, device=device), torch.zeros(5, 4, device=device)
-    assert pair("deltas", rows, anchors)[1:] == (anchors, 1)
+    assert broadcast_anchors("deltas", rows, anchors)[1:] == (anchors, 1)
 
 
 @pytest.mark.parametrize("format_", [torch.contiguous_format, torch.channels_last])
