@@ -180,6 +180,7 @@ def test_logarithms_are_accurate_to_the_last_bits(value: float, device) -> None:
 
 
 def test_anchors_are_not_copied_for_every_class(device) -> None:
+    from pyrcnn.ops._pairing import broadcast_anchors
 
     rows, anchors = torch.zeros(5, 7, 4, device=device), torch.zeros(5, 1, 4, device=device)
     assert broadcast_anchors("deltas", rows, anchors)[1:] == (anchors, 7)
