@@ -138,7 +138,7 @@ CASES = [
             ("integer-dtype", change(dtype=torch.int32), "dtype"),
         ),
         hostile=hostile_pictures,
-        # arithmetic is in float32 whatever the pictures' dtype
+        # arithmetic is in float32 for every dtype of the images
         tolerance={**TOLERANCE, torch.float64: TOLERANCE[torch.float32]},
     ),
 ]

@@ -1,4 +1,4 @@
-"""Past 2^31 elements: what lies behind them is read and written as if it were alone. The inputs are zero elsewhere."""
+"""Tensors with more than 2^31 elements: the images behind them give the same results as alone. All else is zero."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.ops.test_nms import clustered
 from tests.reference import nms as reference
 
 GIANT = 2**31
-BEHIND = 3  # images behind the 2^31st element
+BEHIND = 3  # images behind element 2^31
 on_each_device = pytest.mark.parametrize(
     "device",
     [
@@ -34,7 +34,7 @@ on_each_device = pytest.mark.parametrize(
 
 
 def behind(images: int, part: Tensor, fill: float = 0.0) -> Tensor:
-    """``part``, the last of so many images."""
+    """Return ``images`` images of which ``part`` is the last."""
     whole = part.new_full((images, *part.shape[1:]), fill) if fill else part.new_zeros((images, *part.shape[1:]))
     whole[-len(part) :] = part
     return whole
@@ -99,7 +99,7 @@ def test_match_boxes(device: torch.device, generator: torch.Generator) -> None:
 
 
 @on_each_device
-def test_preprocess_from_and_to_a_giant_picture(device: torch.device, generator: torch.Generator) -> None:
+def test_preprocess_from_and_to_a_huge_image(device: torch.device, generator: torch.Generator) -> None:
     side = 27_000
     picture = torch.zeros(3, side, side, dtype=torch.uint8, device=device)
     picture[:, ::1000, ::1000] = torch.randint(0, 256, (3, 27, 27), generator=generator, dtype=torch.uint8).to(device)
@@ -113,7 +113,7 @@ def test_preprocess_from_and_to_a_giant_picture(device: torch.device, generator:
 
 @on_each_device
 def test_nms_of_400_000_boxes(device: torch.device, generator: torch.Generator) -> None:
-    """torchvision's bit matrix would take 20 GB, and its indices end near 393,000 boxes. Memory here is linear."""
+    """Memory must be linear: torchvision's bit matrix would take 20 GB, and its indices overflow near 393,000 boxes."""
     few, scores = (t.round() if t.ndim == 2 else t for t in clustered(generator, 200))
     copies = 2000
     shift = torch.arange(copies)[:, None, None] * torch.tensor([4096.0, 0, 4096, 0])

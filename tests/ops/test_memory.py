@@ -1,4 +1,4 @@
-"""Large results lie in memory that is kept for the next call: never shared by two live tensors, ordinary otherwise."""
+"""Large results use memory from a cache: live tensors never share it, and they behave as any other tensor."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CHANNELS_LAST = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 
 
 def pooled(count: int = 600, layout: str = "nchw") -> Tensor:
-    """[count, 64, 7, 7]: 7.5 MB at 600."""
+    """Return [count, 64, 7, 7]: 7.5 MB for 600."""
     rois = torch.tensor([[0, 4.0, 4, 200, 150]]).repeat(count, 1)
     rois[:, 1] += torch.arange(count) * 0.1
     return ops.roi_align(MAP.contiguous(memory_format=CHANNELS_LAST[layout]), rois, 7, 0.25, 2)
@@ -30,7 +30,7 @@ def test_live_results_have_memory_of_their_own(layout: str) -> None:
     assert first.data_ptr() != second.data_ptr()
     view = first[3]
     del first
-    third = pooled(layout=layout)  # the view still holds the first one's memory
+    third = pooled(layout=layout)  # the view still uses the first one's memory
     third.zero_()
     assert torch.equal(view, expected[3])
     assert torch.equal(second, expected)
@@ -38,7 +38,7 @@ def test_live_results_have_memory_of_their_own(layout: str) -> None:
     assert second.is_contiguous(memory_format=CHANNELS_LAST[layout])
 
 
-def test_what_was_in_the_memory_before_does_not_show() -> None:
+def test_old_contents_of_the_memory_do_not_show() -> None:
     expected = pooled().clone()
     for count in (600, 560, 610):
         pooled(count).fill_(torch.nan)
@@ -56,7 +56,7 @@ def test_results_are_ordinary_tensors() -> None:
     assert torch.equal(torch.from_numpy(out.numpy()), out)
 
 
-def test_threads_take_and_give_back_at_once() -> None:
+def test_threads_allocate_and_free_concurrently() -> None:
     expected, wrong = pooled().clone(), []
 
     def work() -> None:
@@ -71,7 +71,7 @@ def test_threads_take_and_give_back_at_once() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_process_computes_too() -> None:
+def test_a_forked_process_computes() -> None:
     expected = pooled().clone()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # OpenMP's threads do not survive a fork

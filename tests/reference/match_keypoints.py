@@ -1,4 +1,4 @@
-"""Joints of detections, one at a time (Zhou et al. 2019, section 4, with the rules of TensorFlow's CenterNet)."""
+"""CenterNet's keypoints, one at a time (Zhou et al. 2019, section 4, with the rules of TensorFlow's CenterNet)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .heatmap_peaks import peaks_of
 
 
 def sigma_of(height: float, width: float, overlap: float = 0.7) -> float:
-    """The target Gaussian's deviation; the quadratics are divided by 2 rather than 2a, as the original does."""
+    """Return the target Gaussian's sigma; the quadratics are divided by 2 instead of 2a, as in the original code."""
 
     def root(a: float, b: float, c: float) -> float:
         return (-b + math.sqrt(b * b - 4 * a * c)) / 2

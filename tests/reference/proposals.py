@@ -1,4 +1,4 @@
-"""Region proposals and RoI detections, box by box, from the papers' description."""
+"""The postprocessing of an RPN and of a RoI head, box by box, from the papers' description."""
 
 from __future__ import annotations
 
