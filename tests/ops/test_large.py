@@ -101,12 +101,12 @@ def test_match_boxes(device: torch.device, generator: torch.Generator) -> None:
 @on_each_device
 def test_preprocess_from_and_to_a_huge_image(device: torch.device, generator: torch.Generator) -> None:
     side = 27_000
-    picture = torch.zeros(3, side, side, dtype=torch.uint8, device=device)
-    picture[:, ::1000, ::1000] = torch.randint(0, 256, (3, 27, 27), generator=generator, dtype=torch.uint8).to(device)
-    assert picture.numel() > GIANT
+    image = torch.zeros(3, side, side, dtype=torch.uint8, device=device)
+    image[:, ::1000, ::1000] = torch.randint(0, 256, (3, 27, 27), generator=generator, dtype=torch.uint8).to(device)
+    assert image.numel() > GIANT
     zero, one = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    small = ops.preprocess([picture], (27, 27), zero, one, legacy=True)
-    torch.testing.assert_close(small[0], picture[:, ::1000, ::1000] / 255)
+    small = ops.preprocess([image], (27, 27), zero, one, legacy=True)
+    torch.testing.assert_close(small[0], image[:, ::1000, ::1000] / 255)
     large = ops.preprocess([(small[0] * 255).round().byte()], (side, side), zero, one, legacy=True, dtype=torch.float16)
     torch.testing.assert_close(large[0, :, ::1000, ::1000].float(), small[0], atol=2e-3, rtol=0)
 

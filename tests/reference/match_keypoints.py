@@ -46,13 +46,13 @@ def match_keypoints(
     max_distance: float = 0.3,
     unmatched_score: float = 0.1,
 ) -> tuple[Tensor, Tensor]:
-    images, joints = heatmap.shape[:2]
+    images, count = heatmap.shape[:2]
     keypoints, scores = (
-        heatmap.new_zeros(images, ys.shape[1], joints, 2),
-        heatmap.new_zeros(images, ys.shape[1], joints),
+        heatmap.new_zeros(images, ys.shape[1], count, 2),
+        heatmap.new_zeros(images, ys.shape[1], count),
     )
     for n in range(images):
-        for j in range(joints):
+        for j in range(count):
             found = sorted((-s, y, x) for s, y, x in peaks_of(heatmap[n, j], kernel, sigmoid, tolerance))[:candidates]
             pair = 2 * j if offset.shape[1] > 2 else 0
             points = [
