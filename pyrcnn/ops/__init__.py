@@ -54,7 +54,7 @@ from .losses import complete_box_iou_loss, distance_box_iou_loss, generalized_bo
 from .misc import FrozenBatchNorm2d
 
 # isort: split
-# for optimized networks only: imported to register fake kernels, not exported
+# for optimized networks alone: imported so that its operator is complete, not exported
 from . import conv_chain as _conv_chain  # noqa: F401
 from . import tile_conv as _tile_conv  # noqa: F401
 from . import winograd as _winograd  # noqa: F401
