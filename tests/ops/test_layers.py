@@ -112,5 +112,5 @@ def test_names_are_also_where_torchvision_has_them() -> None:
 def test_empty_feature_maps_raise() -> None:
     pool = ops.MultiScaleRoIAlign(["0"], 7, 2)
     for empty in (torch.rand(1, 3, 0, 4), torch.rand(1, 3, 4, 0)):
-        with pytest.raises(InputError, match="x must hold maps that are not empty"):
+        with pytest.raises(InputError, match="x must hold feature maps that are not empty"):
             pool({"0": empty}, [torch.rand(2, 4)], [(64, 64)])
