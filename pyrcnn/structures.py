@@ -89,7 +89,7 @@ class Targets:
 
     def to(self, *args: Any, **kwargs: Any) -> Targets:
         """Return the targets on another device; the arguments are those of ``Tensor.to``."""
-        return Targets(*(_moved(getattr(self, f.name), args, kwargs) for f in fields(self)))
+        return Targets(*(_move(getattr(self, f.name), args, kwargs) for f in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Detections:
 
     def to(self, *args: Any, **kwargs: Any) -> Detections:
         """Return the detections on another device; the arguments are those of ``Tensor.to``."""
-        return Detections(*(_moved(v, args, kwargs) for v in self._values()))
+        return Detections(*(_move(v, args, kwargs) for v in self._values()))
 
     def numpy(self) -> dict[str, np.ndarray]:
         """Return a dict of NumPy arrays: ``boxes``, ``scores``, ``labels``, and ``keypoints`` if there are any."""
@@ -144,5 +144,5 @@ class Detections:
         }
 
 
-def _moved(value: Tensor | None, args: Any, kwargs: Any) -> Any:
+def _move(value: Tensor | None, args: Any, kwargs: Any) -> Any:
     return None if value is None else value.to(*args, **kwargs)

@@ -99,7 +99,7 @@ def test_grey_palette_and_transparent_images_become_rgb(tmp_path: Path) -> None:
         assert data.coco(tmp_path / "p", tmp_path / "a.json")[0][0].shape == (3, 30, 40)
 
 
-def painted() -> tuple[torch.Tensor, Targets]:
+def painted_image() -> tuple[torch.Tensor, Targets]:
     """Return an image with a bright rectangle on black, its box, and three keypoints, one at its upper left corner."""
     image = torch.zeros(3, 60, 80, dtype=torch.uint8)
     image[:, 20:40, 30:50] = 255
@@ -118,7 +118,7 @@ TRANSFORMS = (
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=repr)
 def test_boxes_follow_the_pixels(transform: data.Transform) -> None:
     for seed in range(5):
-        image, targets = painted()
+        image, targets = painted_image()
         before = image.clone()
         changed, moved = transform(image, targets, torch.Generator().manual_seed(seed))
         assert torch.equal(image, before)
@@ -134,7 +134,7 @@ def test_boxes_follow_the_pixels(transform: data.Transform) -> None:
 
 
 def test_crops_remove_boxes_that_are_hardly_visible() -> None:
-    image, targets = painted()
+    image, targets = painted_image()
     cut, moved = data.ScaleJitter(4, 4)(image, targets, torch.Generator().manual_seed(3))
     assert cut.shape == image.shape
     assert len(moved) in (0, 1)
@@ -142,7 +142,7 @@ def test_crops_remove_boxes_that_are_hardly_visible() -> None:
 
 
 def test_colours_change_and_boxes_do_not() -> None:
-    image, targets = painted()
+    image, targets = painted_image()
     image = torch.randint(0, 256, image.shape, dtype=torch.uint8)
     same, _ = data.ColorJitter(0, 0, 0)(image, targets, torch.Generator())
     assert (same.int() - image.int()).abs().max() <= 1

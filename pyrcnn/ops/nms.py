@@ -127,14 +127,14 @@ def _check(boxes: Tensor, scores: Tensor, batched: bool) -> None:
     require(scores.dtype == boxes.dtype, f"scores must have the dtype of boxes, {boxes.dtype}, got {scores.dtype}")
 
 
-def _as_many_as_are_kept(boxes: Tensor) -> Tensor:
+def _indices_of_unknown_number(boxes: Tensor) -> Tensor:
     return boxes.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
 
 
 @torch.library.register_fake("pyrcnn::nms")
 def _(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     _check(boxes, scores, batched=False)
-    return _as_many_as_are_kept(boxes)
+    return _indices_of_unknown_number(boxes)
 
 
 @torch.library.register_fake("pyrcnn::batched_nms")
@@ -143,7 +143,7 @@ def _(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tens
     require(
         idxs.shape == scores.shape, f"idxs must have the shape of scores, {list(scores.shape)}, got {list(idxs.shape)}"
     )
-    return _as_many_as_are_kept(boxes)
+    return _indices_of_unknown_number(boxes)
 
 
 @torch.library.register_fake("pyrcnn::nms_padded")

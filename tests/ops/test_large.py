@@ -11,7 +11,7 @@ from torch import Tensor
 from pyrcnn import ops
 from tests.cases.proposals import roi_inputs, rpn_inputs
 from tests.ops.checks import identical
-from tests.ops.test_nms import clustered
+from tests.ops.test_nms import clustered_boxes
 from tests.reference import nms as reference
 
 GIANT = 2**31
@@ -47,7 +47,7 @@ def last(result: Any) -> list[Tensor]:
 @on_each_device
 def test_nms_padded(device: torch.device, generator: torch.Generator) -> None:
     rows = 1024
-    some = [clustered(generator, rows) for _ in range(BEHIND)]
+    some = [clustered_boxes(generator, rows) for _ in range(BEHIND)]
     boxes = torch.stack([b for b, _ in some]).to(device, torch.float16)
     scores = torch.stack([s for _, s in some]).to(device, torch.float16)
     images = GIANT // (4 * rows) + 8
@@ -89,8 +89,8 @@ def test_roi_detections(device: torch.device, generator: torch.Generator) -> Non
 
 @on_each_device
 def test_match_boxes(device: torch.device, generator: torch.Generator) -> None:
-    truths = clustered(generator, 40)[0].to(device, torch.float16)
-    few = clustered(generator, 1000)[0].to(device, torch.float16)
+    truths = clustered_boxes(generator, 40)[0].to(device, torch.float16)
+    few = clustered_boxes(generator, 1000)[0].to(device, torch.float16)
     anchors = behind(GIANT // 4 + 1000, few)
     assert anchors.numel() > GIANT
     for many, alone in zip(ops.match_boxes(anchors, truths, 0.7, 0.3, True),
@@ -114,7 +114,7 @@ def test_preprocess_from_and_to_a_huge_image(device: torch.device, generator: to
 @on_each_device
 def test_nms_of_400_000_boxes(device: torch.device, generator: torch.Generator) -> None:
     """Memory must be linear: torchvision's bit matrix would take 20 GB, and its indices overflow near 393,000 boxes."""
-    few, scores = (t.round() if t.ndim == 2 else t for t in clustered(generator, 200))
+    few, scores = (t.round() if t.ndim == 2 else t for t in clustered_boxes(generator, 200))
     copies = 2000
     shift = torch.arange(copies)[:, None, None] * torch.tensor([4096.0, 0, 4096, 0])
     expected = (reference.nms(few, scores, 0.7)[:, None] + torch.arange(copies) * len(few)).flatten()

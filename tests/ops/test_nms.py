@@ -21,7 +21,7 @@ from tests.reference import nms as reference
 ISAS = ("default", "avx2", "avx512")
 
 
-def scattered(generator: torch.Generator, count: int) -> Tensor:
+def scattered_boxes(generator: torch.Generator, count: int) -> Tensor:
     """Return boxes of many sizes, most of which are kept."""
     middle, sizes = torch.rand(count, 2, generator=generator), torch.rand(count, 2, generator=generator)
     sizes = 4 * torch.exp(3 * sizes)
@@ -33,7 +33,9 @@ def upcast(t: Tensor) -> Tensor:
     return t.cpu() if t.dtype == torch.float64 else t.cpu().float()
 
 
-def clustered(generator: torch.Generator, count: int, size: float = 60.0, spread: float = 0.1) -> tuple[Tensor, Tensor]:
+def clustered_boxes(
+    generator: torch.Generator, count: int, size: float = 60.0, spread: float = 0.1
+) -> tuple[Tensor, Tensor]:
     """Return boxes as from an RPN: about 20 around each object."""
     centers = torch.rand(count // 20 + 1, 2, generator=generator) * 1000
     objects = torch.randint(0, len(centers), (count,), generator=generator)
@@ -44,17 +46,19 @@ def clustered(generator: torch.Generator, count: int, size: float = 60.0, spread
 
 
 FAMILIES = {
-    "clustered": lambda g, n: clustered(g, n)[0],
-    "scattered": scattered,
-    "overflowing_sums": lambda g, n: scattered(g, n) * 2e35,
+    "clustered": lambda g, n: clustered_boxes(g, n)[0],
+    "scattered": scattered_boxes,
+    "overflowing_sums": lambda g, n: scattered_boxes(g, n) * 2e35,
     "inverted": lambda g, n: torch.rand(n, 4, generator=g) * 100,
     "grid": lambda g, n: torch.randint(0, 6, (n, 4), generator=g).float(),
-    "degenerate": lambda g, n: clustered(g, n)[0] * torch.tensor([1.0, 1, 1, 0]) + torch.tensor([0.0, 5, 0, 5]),
-    "subnormal_areas": lambda g, n: clustered(g, n)[0] * 1e-22,
-    "subnormal_coordinates": lambda g, n: clustered(g, n)[0] * 1e-43,
-    "overflowing_areas": lambda g, n: clustered(g, n)[0] * 1e17,
-    "huge_coordinates": lambda g, n: clustered(g, n)[0] * 1e35,
-    "hostile": lambda g, n: torch.cat([hostile_rows(g, torch.device("cpu"), torch.float32)[0], clustered(g, n)[0]])[:n],
+    "degenerate": lambda g, n: clustered_boxes(g, n)[0] * torch.tensor([1.0, 1, 1, 0]) + torch.tensor([0.0, 5, 0, 5]),
+    "subnormal_areas": lambda g, n: clustered_boxes(g, n)[0] * 1e-22,
+    "subnormal_coordinates": lambda g, n: clustered_boxes(g, n)[0] * 1e-43,
+    "overflowing_areas": lambda g, n: clustered_boxes(g, n)[0] * 1e17,
+    "huge_coordinates": lambda g, n: clustered_boxes(g, n)[0] * 1e35,
+    "hostile": lambda g, n: torch.cat(
+        [hostile_rows(g, torch.device("cpu"), torch.float32)[0], clustered_boxes(g, n)[0]]
+    )[:n],
 }
 
 
@@ -115,7 +119,7 @@ def test_many_boxes_give_the_same_as_few(family: str, dtype: torch.dtype, device
 
 def test_a_hundred_thousand_boxes(device, generator) -> None:
     """Distant objects do not interact, so the result for many is the repeated result for few."""
-    few, scores = clustered(generator, 200)
+    few, scores = clustered_boxes(generator, 200)
     kept = reference.nms(few, scores, 0.7)
     copies = 500
     shift = torch.arange(copies)[:, None, None] * torch.tensor([4096.0, 0, 4096, 0])
@@ -131,7 +135,7 @@ def test_a_hundred_thousand_boxes(device, generator) -> None:
 @pytest.mark.parametrize("width", [640, 20_000, 100_000, 10_000_000])
 def test_batched_is_nms_per_class_in_images_of_any_size(width: int, device, generator) -> None:
     """The usual method shifts the coordinates of each class, which loses their last bits in large images."""
-    boxes, scores = clustered(generator, 3000)
+    boxes, scores = clustered_boxes(generator, 3000)
     boxes, scores = (boxes + torch.rand(3000, 1, generator=generator) * width).to(device), scores.to(device)
     idxs = torch.randint(0, 40, (3000,), generator=generator).to(device)
     kept = torch.cat([rows[nms(boxes[rows], scores[rows], 0.6)] for c in range(40) for rows in (idxs == c).nonzero().T])
@@ -141,7 +145,7 @@ def test_batched_is_nms_per_class_in_images_of_any_size(width: int, device, gene
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.uint8, torch.float32, torch.float16])
 def test_categories_of_any_dtype(dtype: torch.dtype, device, generator) -> None:
-    boxes, scores = (t.to(device) for t in clustered(generator, 200))
+    boxes, scores = (t.to(device) for t in clustered_boxes(generator, 200))
     idxs = torch.randint(0, 9, (200,), generator=generator).to(device)
     assert torch.equal(batched_nms(boxes, scores, idxs.to(dtype), 0.5), batched_nms(boxes, scores, idxs, 0.5))
 
@@ -164,7 +168,7 @@ def test_devices_must_agree() -> None:
 
 
 def test_groups_do_not_change_the_order_or_the_stop(device, generator) -> None:
-    boxes, scores = (t.to(device) for t in clustered(generator, 600))
+    boxes, scores = (t.to(device) for t in clustered_boxes(generator, 600))
     groups = torch.randint(-3, 300, (600,), generator=generator).to(device) * (2**55 + 1)
     full = batched_nms(boxes, scores, groups, 0.4)
     for limit in (1, 5, 100, len(full), len(full) + 50):
@@ -185,7 +189,7 @@ def test_scores_at_the_score_threshold_are_left_out(device) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_autocast_gives_boxes_and_scores_one_dtype(dtype: torch.dtype, device, generator) -> None:
-    boxes, scores = (t.to(device) for t in clustered(generator, 100))
+    boxes, scores = (t.to(device) for t in clustered_boxes(generator, 100))
     scores = scores.to(dtype)
     with torch.autocast(device.type, dtype):
         kept = nms(boxes, scores, 0.5)
@@ -196,7 +200,7 @@ def test_autocast_gives_boxes_and_scores_one_dtype(dtype: torch.dtype, device, g
 
 
 def test_kept_indices_are_an_input_of_the_next_op_in_a_graph(device, generator) -> None:
-    boxes, scores = (t.to(device) for t in clustered(generator, 100))
+    boxes, scores = (t.to(device) for t in clustered_boxes(generator, 100))
 
     def twice(boxes: Tensor, scores: Tensor) -> Tensor:
         kept = nms(boxes, scores, 0.7)
@@ -213,14 +217,14 @@ def digest(seed: int) -> str:
     collected = hashlib.sha256()
     for dtype in FLOATS:
         for count in (5, 40, 700):
-            boxes, scores = clustered(generator, count)
+            boxes, scores = clustered_boxes(generator, count)
             idxs = torch.randint(0, 5, (count,), generator=generator)
             boxes, scores = boxes.to(dtype), scores.to(dtype)
             for threshold in (0.5, 0.7, 1e-6):
                 padded = nms_padded(boxes[None], scores[None], threshold, 30, idxs[None])
                 for kept in (nms(boxes, scores, threshold), batched_nms(boxes, scores, idxs, threshold), *padded):
                     collected.update(kept.numpy().tobytes())
-        many = tuple(t.to(dtype) for t in clustered(generator, 2500))
+        many = tuple(t.to(dtype) for t in clustered_boxes(generator, 2500))
         for boxes, scores in (many, hostile_rows(generator, torch.device("cpu"), dtype)):
             collected.update(nms(boxes, scores, 0.5).numpy().tobytes())
     return collected.hexdigest()

@@ -33,7 +33,7 @@ def decode_boxes(
     height, width = (math.inf, math.inf) if size is None else size
     low = -math.inf if size is None else 0.0
 
-    def clipped(delta: Sequence[float], anchor: Sequence[float]) -> list[float]:
+    def clip_box(delta: Sequence[float], anchor: Sequence[float]) -> list[float]:
         box = decode(delta, anchor, weights, clip)
         return [min(max(x, low), high) for x, high in zip(box, (width, height, width, height), strict=True)]
 
