@@ -37,7 +37,7 @@ def decode_boxes(
         box = decode(delta, anchor, weights, clip)
         return [min(max(x, low), high) for x, high in zip(box, (width, height, width, height), strict=True)]
 
-    return by_rows(clipped, deltas, anchors)
+    return by_rows(clip_box, deltas, anchors)
 
 
 def encode_boxes(boxes: Tensor, anchors: Tensor, weights: Sequence[float] = (1, 1, 1, 1)) -> Tensor:
