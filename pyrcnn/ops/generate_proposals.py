@@ -38,8 +38,9 @@ def generate_proposals(
     suppressed greedily at IoU > ``nms_threshold``; levels do not suppress each other. Of all levels, the
     ``post_nms_top_n`` boxes with the highest scores remain (equal scores in the order of the levels).
 
-    This is torchvision's ``filter_proposals``, with suppression exactly per level. Logits that are
-    not finite are dropped before the selection, boxes after decoding. Nothing synchronizes with the host, and nothing has a gradient.
+    This is torchvision's ``filter_proposals``, with suppression exactly per level. Logits that are not
+    finite are dropped before the selection, boxes after decoding. Nothing synchronizes with the host, and nothing has a
+    gradient.
 
     Args:
         objectness: per level, logits [N, A, H, W]; float32, float64, float16 or bfloat16, NCHW or NHWC.
