@@ -1,44 +1,49 @@
-"""The ``pyrcnn`` command. Each command imports what it needs when it runs, so that ``--help`` is quick."""
+"""The ``pyrcnn`` command: parses arguments. Commands import their module when they run, so that ``--help`` is fast."""
 
 from __future__ import annotations
 
-import json as jsonlib
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from .errors import InputError, require
+from . import __version__
+from .errors import InputError
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich would double the time of --help, and read brackets in the texts as markup
     help="Faster R-CNN and CenterNet: detect, evaluate, train.",
 )
 
-Images = Annotated[list[Path] | None, typer.Argument(help="Pictures, or folders of them. None: the embedded picture.")]
+Images = Annotated[list[Path] | None, typer.Argument(help="Images, or folders of images. Default: a bundled image.")]
 Model = Annotated[str | None, typer.Option("--model", help="A name that `pyrcnn models` lists.")]
 Weights = Annotated[
-    Path | None, typer.Option("--weights", help="A file, or zoo: the published ones; none: the embedded.")
+    str, typer.Option("--weights", help="Weights file, or 'zoo' to download the published weights.", metavar="FILE")
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON value on standard output, nothing else.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output, nothing else.")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="Of the network: float32, bfloat16, float16 or auto.")]
-Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value, of the model or the training.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value, a setting of the model or the training.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads to compute with.")]
+Engine = Annotated[str | None, typer.Option("--engine", help="What runs the networks; see deploy.optimize.")]
+Plain = Annotated[bool, typer.Option("--plain", help="Run the model as built, without deploy.optimize.")]
+BUNDLED = "bundled"
 
 
 def main() -> None:
-    """Run the command line; what is wrong with the input is one line, and exit code 2."""
+    """Run the command line. Bad input prints one line and exits with code 2."""
     try:
-        sys.exit(app(prog_name="pyrcnn", standalone_mode=len(sys.argv) == 1))  # alone it shows its help
+        sys.exit(app(prog_name="pyrcnn", standalone_mode=len(sys.argv) == 1))  # without arguments it shows its help
     except InputError as error:
         message = str(error)
     except typer.Abort:
         sys.exit(130)  # interrupted
     except Exception as error:
-        usage: Any = error  # of click; where that is depends on typer's version
+        usage: Any = error  # click's UsageError; where that class is depends on typer's version
         if not hasattr(usage, "format_message"):
             raise
         command = usage.ctx.command_path if getattr(usage, "ctx", None) else "pyrcnn"
@@ -47,156 +52,159 @@ def main() -> None:
     sys.exit(2)
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"pyrcnn {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Faster R-CNN and CenterNet: detect, evaluate, train."""
+
+
 @app.command()
 def detect(
     images: Images = None,
     model: Model = None,
-    weights: Weights = None,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the annotated pictures.")] = Path("pyrcnn-detections"),
-    score: Annotated[float, typer.Option("--score", min=0, max=1, help="Show what scores above this.")] = 0.3,
+    weights: Weights = BUNDLED,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the annotated copies.")] = Path("pyrcnn-detections"),
+    score: Annotated[float, typer.Option("--score", min=0, max=1, help="Show detections above this score.")] = 0.3,
+    format: Annotated[str, typer.Option("--format", help="Of the annotated copies: jpg or png.")] = "jpg",
+    draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Write annotated copies.")] = True,
     device: Device = "cpu",
+    threads: Threads = None,
+    plain: Plain = False,
+    engine: Engine = None,
     json: Json = False,
 ) -> None:
-    """Find objects in pictures: an annotated PNG each, and a table."""
-    from . import pipeline
+    """Detect objects in images, and write annotated copies."""
+    from .commands import detect as command
 
-    paths = pipeline.picture_files(images or [])
-    found = pipeline.detect(pipeline.open_model(model, weights, device), paths, out, score, quiet=json)
-    if json:
-        print(jsonlib.dumps([entry.as_json() for entry in found], indent=1))
-    else:
-        pipeline.print_detections(found)
+    asked = command.Options(out, score, format, draw, plain, engine, threads, json)
+    code = command.run(images or [], model, weights, device, asked)
+    if code:
+        raise typer.Exit(code)
 
 
 @app.command()
 def evaluate(
     annotations: Annotated[Path, typer.Option("--annotations", help="COCO annotation file.")],
     detections: Annotated[Path | None, typer.Option("--detections", help="COCO results file to score.")] = None,
-    images: Annotated[Path | None, typer.Option("--images", help="Folder of the pictures, to run a model on.")] = None,
+    images: Annotated[Path | None, typer.Option("--images", help="Folder of the images, to run a model on.")] = None,
     model: Model = None,
-    weights: Weights = None,
+    weights: Weights = BUNDLED,
     keypoints: Annotated[bool, typer.Option("--keypoints", help="Score keypoints instead of boxes.")] = False,
     device: Device = "cpu",
+    threads: Threads = None,
+    plain: Plain = False,
+    engine: Engine = None,
     json: Json = False,
 ) -> None:
-    """COCO's average precision, of a results file or of a model."""
-    from . import evaluate as scoring
-    from . import pipeline
+    """Print COCO's average precision of a model or results file."""
+    from .commands import evaluate as command
 
-    require((detections is None) != (images is None), "give either --detections, a results file, or --images, a folder")
-    if detections is not None:
-        scores = scoring.coco(detections, annotations, keypoints=keypoints)
-    else:
-        scores = pipeline.evaluate(pipeline.open_model(model, weights, device), images, annotations, keypoints, json)
-    if json:
-        print(jsonlib.dumps(scores))
-    else:
-        pipeline.print_pairs("COCO, keypoints" if keypoints else "COCO, boxes", scores)
+    command.run(
+        annotations, detections, images, model, weights, device, keypoints, plain, engine, threads, json
+    )  # fmt: skip
 
 
 @app.command()
 def train(
     model: Annotated[str, typer.Argument(help="A name that `pyrcnn models` lists.")],
-    images: Annotated[Path, typer.Option("--images", help="Folder of the pictures.")],
+    images: Annotated[Path, typer.Option("--images", help="Folder of the images.")],
     annotations: Annotated[Path, typer.Option("--annotations", help="COCO annotation file to learn from.")],
     val_annotations: Annotated[Path | None, typer.Option("--val-annotations", help="COCO file to score on.")] = None,
-    val_images: Annotated[Path | None, typer.Option("--val-images", help="Its pictures, if elsewhere.")] = None,
+    val_images: Annotated[Path | None, typer.Option("--val-images", help="Its images, if elsewhere.")] = None,
     recipe: Annotated[str, typer.Option("--recipe", help="Settings to start from.")] = "finetune",
     settings: Settings = None,
-    weights: Weights = None,
-    backbone: Annotated[Path | None, typer.Option("--backbone", help="torchvision's ImageNet MobileNetV2.")] = None,
+    weights: Annotated[
+        str | None, typer.Option("--weights", help="Weights to start from: a file, or 'zoo'.", metavar="FILE")
+    ] = None,
+    backbone: Annotated[Path | None, typer.Option("--backbone", help="ImageNet classifier to start from.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("runs/train"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
     device: Device = "cpu",
-    cache: Annotated[bool, typer.Option("--cache", help="Keep the decoded pictures in memory.")] = False,
+    cache: Annotated[bool, typer.Option("--cache", help="Keep the decoded images in memory.")] = False,
 ) -> None:
     """Train a model on a data set in COCO's format."""
-    from . import pipeline
+    from .commands import train as command
 
-    data = (images, annotations), (val_images or images, val_annotations) if val_annotations else None
-    run = {"out": str(out), "resume": resume, "device": device}
-    result = pipeline.train(model, data, recipe, settings or [], weights, backbone, run, cache)
-    print(f"{result.last_file}" + (f"\n{result.best_file}  AP {result.best:.3f}" if result.best_file else ""))
+    validation = (val_images or images, val_annotations) if val_annotations else None
+    command.run(
+        model, (images, annotations), validation, recipe, settings or [], weights, backbone, out, resume, device, cache
+    )  # fmt: skip
 
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="Weights of another program or of ours, or zoo: the published ones.")],
+    source: Annotated[str, typer.Argument(help="Weights of another program or of ours, or 'zoo'.")],
     out: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
     model: Annotated[str, typer.Option("--model", help="A name that `pyrcnn models` lists.")],
     settings: Settings = None,
     half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.")] = False,
 ) -> None:
-    """Turn another program's weights into a file of ours."""
-    from . import pipeline
+    """Convert another program's weights into a file of ours."""
+    from .commands import convert as command
 
-    print(pipeline.convert(source, out, model, settings or [], half))
+    command.run(source, out, model, settings or [], half)
 
 
 @app.command()
 def export(
-    out: Annotated[Path, typer.Argument(help="The file to write: .pt2, for onnx .onnx.")],
+    out: Annotated[Path, typer.Argument(help="The file to write: .pt2, or .onnx for onnx.")],
     model: Model = None,
-    weights: Weights = None,
+    weights: Weights = BUNDLED,
     format: Annotated[str, typer.Option("--format", help="torch, aoti or onnx (the network alone).")] = "torch",
     size: Annotated[tuple[int, int] | None, typer.Option("--size", help="Height and width of the input.")] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures at a time.")] = 1,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images per call.")] = 1,
     dtype: Dtype = None,
     device: Device = "cpu",
 ) -> None:
-    """Write a model for serving: a PyTorch program, an AOTInductor package, or an ONNX network."""
-    from . import pipeline
+    """Export a model as a PyTorch program, AOTInductor or ONNX."""
+    from .commands import export as command
 
-    print(pipeline.export(out, model, weights, format, size, batch, dtype, device))
+    command.run(out, model, weights, format, size, batch, dtype, device)
 
 
 @app.command()
 def benchmark(
     model: Model = None,
-    weights: Weights = None,
+    weights: Weights = BUNDLED,
     device: Device = "cpu",
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Pictures at a time.")] = 1,
-    size: Annotated[tuple[int, int], typer.Option("--size", help="Height and width of the pictures.")] = (480, 640),
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images per call.")] = 1,
+    size: Annotated[tuple[int, int], typer.Option("--size", help="Height and width of the images.")] = (480, 640),
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Timed calls.")] = 20,
     optimize: Annotated[bool, typer.Option("--optimize", help="Time the optimized model too.")] = False,
     dtype: Dtype = None,
+    engine: Engine = None,
+    threads: Threads = None,
     json: Json = False,
 ) -> None:
-    """Time a model on this machine, from pictures to detections."""
-    from . import pipeline
+    """Measure a model's latency, from images to detections."""
+    from .commands import benchmark as command
 
-    times = pipeline.benchmark(model, weights, device, batch, size, repeat, optimize or dtype is not None, dtype)
-    if json:
-        print(jsonlib.dumps(times))
-    else:
-        pipeline.print_pairs("milliseconds per call", times)
+    command.run(model, weights, device, batch, size, repeat, optimize, dtype, engine, threads, json)
 
 
 @app.command()
 def models(
-    urls: Annotated[bool, typer.Option("--urls", help="Where their published weights lie, instead.")] = False,
+    urls: Annotated[bool, typer.Option("--urls", help="List the addresses of the published weights instead.")] = False,
     json: Json = False,
 ) -> None:
-    """The models that can be built: size, published accuracy and speed, weights."""
-    from . import pipeline
+    """List the models: size, accuracy, speed, weights."""
+    from .commands import models as command
 
-    if urls:
-        pipeline.print_urls(json)
-        return
-    listing = pipeline.list_models()
-    if json:
-        print(jsonlib.dumps(listing))
-    else:
-        pipeline.print_models(listing)
+    (command.urls if urls else command.run)(json)
 
 
 @app.command()
 def info(json: Json = False) -> None:
-    """What was built and what runs: put it into bug reports."""
-    from . import __version__, build_info, pipeline
+    """Print what was built and what runs, for bug reports."""
+    from .commands import info as command
 
-    facts: dict[str, Any] = {"pyrcnn": __version__, **build_info()}
-    if json:
-        print(jsonlib.dumps(facts, default=str))
-    else:
-        pipeline.print_pairs("pyrcnn", facts)
+    command.run(json)

@@ -16,6 +16,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import nn
 
+from . import inference
 from .data import CocoDataset
 from .errors import InputError, require
 from .structures import Detections
@@ -28,7 +29,8 @@ Results = list[dict[str, Any]]
 
 
 def coco(model_or_detections: Any, dataset: CocoDataset | str | Path, *, keypoints: bool = False,
-         sigmas: Sequence[float] | None = None, batch_size: int = 1,
+         sigmas: Sequence[float] | None = None, batch_size: int = inference.BATCH, plain: bool = False,
+         engine: str | None = None,
          progress: Callable[[int, int], None] | None = None) -> dict[str, float]:  # fmt: skip
     """Return COCO's 12 numbers for boxes (``AP AP50 … ARl``) or 10 for keypoints; -1 where there is no ground truth.
 
@@ -39,8 +41,7 @@ def coco(model_or_detections: Any, dataset: CocoDataset | str | Path, *, keypoin
             dictionaries or a file. Labels become the model's ``category_ids``, or the data set's if it has none.
         keypoints: score keypoints instead of boxes.
         sigmas: the tolerance of each keypoint; None for COCO's 17.
-        batch_size: how many images the model gets at a time.
-        progress: ``progress(done, total)`` is called after each batch.
+        batch_size, plain, engine, progress: as in :func:`predict`, if a model is given.
 
     Raises:
         pyrcnn.InputError: if a file cannot be read, or results and annotations do not belong together.
@@ -50,7 +51,8 @@ def coco(model_or_detections: Any, dataset: CocoDataset | str | Path, *, keypoin
     if isinstance(model_or_detections, (str, Path)):
         results = _read(model_or_detections, "detections", list)
     elif isinstance(model_or_detections, nn.Module):
-        results = predict(model_or_detections, _checked_dataset(dataset), batch_size=batch_size, progress=progress)
+        results = predict(model_or_detections, _checked_dataset(dataset), batch_size=batch_size, plain=plain,
+                          engine=engine, progress=progress)  # fmt: skip
     else:
         results = list(model_or_detections)
         if results and isinstance(results[0], Detections):
@@ -70,27 +72,32 @@ def _as_results(detections: list[Detections], dataset: CocoDataset) -> Results:
     return [r for record, found in per_image for r in to_results(found, record.image_id, dataset.category_ids)]
 
 
-def predict(model: nn.Module, dataset: CocoDataset, *, batch_size: int = 1,
-            progress: Callable[[int, int], None] | None = None) -> Results:  # fmt: skip
+def predict(model: nn.Module, dataset: CocoDataset, *, batch_size: int = inference.BATCH, plain: bool = False,
+            engine: str | None = None, progress: Callable[[int, int], None] | None = None) -> Results:  # fmt: skip
     """Return what ``model`` detects in every image of ``dataset``, as COCO result dictionaries.
 
-    The model runs in eval mode; its mode is restored afterwards.
+    The model runs in eval mode; its mode is restored afterwards. From four images on, a faster copy of it runs, made by
+    :func:`pyrcnn.deploy.optimize`.
 
     Args:
         model: a detector.
         dataset: the images, from :func:`pyrcnn.data.coco`.
-        batch_size: how many images the model gets at a time.
-        progress: ``progress(done, total)`` is called after each batch.
+        batch_size: the largest number of consecutive images of one size that the model gets at a time.
+        plain: run ``model`` itself.
+        engine: the engine of the faster copy; None for the default of ``optimize``.
+        progress: ``progress(done, total)`` is called after each image.
     """
     categories = _category_ids(model, dataset)
     results: Results = []
     with _evaluating(model):
-        for begin in range(0, len(dataset), batch_size):
-            numbers = range(begin, min(begin + batch_size, len(dataset)))
-            for i, found in zip(numbers, model([dataset.image(i) for i in numbers]), strict=True):
-                results += to_results(found, dataset.records[i].image_id, categories)
+        fast = inference.faster(model, len(dataset), plain=plain, engine=engine)
+        numbers = range(len(dataset))
+        for i, _, found in inference.detect(fast, numbers, dataset.image, batch_size):
+            if isinstance(found, InputError):
+                raise found
+            results += to_results(found, dataset.records[i].image_id, categories)
             if progress is not None:
-                progress(numbers[-1] + 1, len(dataset))
+                progress(i + 1, len(dataset))
     return results
 
 

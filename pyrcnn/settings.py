@@ -1,4 +1,4 @@
-"""``--set key=value`` on the command line: text to the fields of configuration dataclasses."""
+"""Parses ``--set key=value`` of the command line into changes of configuration dataclasses."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from .errors import require
 
 
 def parse(settings: Iterable[str], *configs: Any) -> list[dict[str, Any]]:
-    """Changes for each of ``configs`` from texts like ``roi.samples=256``; the first that has the field takes it.
+    """Changes for each of ``configs`` from texts like ``roi.samples=256``. The first with the field gets the change.
 
-    A value is a Python literal or else a string, and must be of the type of the field's present value (an integer may
-    stand for a float, ``None`` for anything). A dotted name reaches into a nested configuration: ``{"roi": {…}}``.
+    A value is a Python literal or a string. It must have the type of the field's present value; an integer is accepted
+    for a float, and ``None`` for any type. A dotted name sets a field of a nested configuration: ``{"roi": {…}}``.
+    Raises :class:`pyrcnn.InputError` for an unknown field or a value of another type.
     """
     changes: list[dict[str, Any]] = [{} for _ in configs]
     for setting in settings:
         key, equals, text = setting.partition("=")
-        require(bool(equals), f"--set takes key=value, got {setting!r}")
+        require(bool(equals), f"--set must be key=value, got {setting!r}")
         owner = next((i for i, c in enumerate(configs) if key.split(".")[0] in _names(c)), None)
         known = ", ".join(name for c in configs for name in _names(c))
-        require(owner is not None, f"--set {key}: there is no such setting; settings: {known}")
+        require(owner is not None, f"--set {key}: no such setting; settings: {known}")
         _put(configs[owner], changes[owner], key.split("."), _value(text), key)  # type: ignore[index]
     return changes
 
@@ -32,7 +33,7 @@ def _names(config: Any) -> list[str]:
 
 
 def _types(config: Any) -> dict[str, str]:
-    return {f.name: str(f.type) for f in fields(config)}  # as written: an int may stand as the default of a float
+    return {f.name: str(f.type) for f in fields(config)}  # as annotated: the default of a float field may be an int
 
 
 def _value(text: str) -> Any:
@@ -44,10 +45,10 @@ def _value(text: str) -> Any:
 
 def _put(config: Any, changes: dict[str, Any], path: list[str], value: Any, key: str) -> None:
     name, *rest = path
-    require(name in _names(config), f"--set {key}: {name} is none of {', '.join(_names(config))}")
+    require(name in _names(config), f"--set {key}: {name} must be one of {', '.join(_names(config))}")
     present = getattr(config, name)
     if is_dataclass(present) and not isinstance(present, type):
-        require(bool(rest), f"--set {key}: name one of its fields, {', '.join(_names(present))}")
+        require(bool(rest), f"--set {key}: must name one of its fields, {', '.join(_names(present))}")
         _put(present, changes.setdefault(name, {}), rest, value, key)
         return
     require(not rest, f"--set {key}: {name} has no fields")

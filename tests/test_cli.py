@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from pyrcnn import InputError, checkpoints, cli, models, settings
+import pyrcnn
+from pyrcnn import InputError, checkpoints, cli, deploy, inference, models, settings
+from pyrcnn.checkpoints import bundled
 from pyrcnn.train import TrainConfig
 from tests.detector import dataset
 
@@ -32,19 +36,153 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     return int(exit.value.code or 0)
 
 
-def test_detect_writes_pictures_and_json(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
+def test_detect_writes_images_and_json(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
     dataset(tmp_path)
     arguments = ("detect", tmp_path / "pictures", "--weights", weights, "--out", tmp_path / "out", "--score", 0.0)
     assert run(monkeypatch, *arguments, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert [Path(f["image"]).name for f in found] == [f"{n}.jpg" for n in range(1, 7)]
+    assert [Path(f["annotated"]).name for f in found] == [f"{n}.jpg" for n in range(1, 7)]
     assert all(Image.open(f["annotated"]).size == (40, 30) for f in found)
     scores = [d["score"] for d in found[0]["detections"]]
     assert scores == sorted(scores, reverse=True)
     assert len(found[0]["detections"]) > 0
     assert set(found[0]["detections"][0]) == {"label", "category_id", "score", "box"}
-    assert run(monkeypatch, *arguments) == 0
-    assert "annotated picture" in capsys.readouterr().out
+    assert run(monkeypatch, *arguments, "--format", "png") == 0
+    printed = capsys.readouterr().out
+    assert f"annotated image: {tmp_path / 'out/6.png'}\n" in printed
+    assert Image.open(tmp_path / "out/6.png").format == "PNG"
+    nothing = ("detect", tmp_path / "pictures/1.jpg", "--weights", weights, "--out", tmp_path / "none")
+    assert run(monkeypatch, *nothing, "--no-draw", "--json") == 0
+    (entry,) = json.loads(capsys.readouterr().out)
+    assert entry["annotated"] is None
+    assert not (tmp_path / "none").exists()
+
+
+def test_detect_gives_the_plain_models_results(monkeypatch, capsys, tmp_path: Path) -> None:
+    """Optimized, read ahead and in batches: the same objects up to rounding."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    with Image.open(bundled.images()[0]) as image:
+        for n, size in enumerate([(640, 480), (320, 240), (320, 240), (300, 400), (640, 480)]):
+            image.resize(size).save(folder / f"{n}.png")
+    optimized = []
+    optimize = deploy.optimize
+    monkeypatch.setattr(deploy, "optimize", lambda model, *a, **k: optimized.append(k) or optimize(model, *a, **k))
+    threads = torch.get_num_threads()
+    results = []
+    for options in (("--plain",), ("--threads", threads)):
+        assert run(monkeypatch, "detect", folder, "--model", NAME, "--no-draw", "--json", *options) == 0
+        results.append(json.loads(capsys.readouterr().out))
+    assert len(optimized) == 1
+    for plain, fast in zip(*results, strict=True):
+        assert len(plain["detections"]) == len(fast["detections"]) > 0
+        for a, b in zip(plain["detections"], fast["detections"], strict=True):
+            assert a["label"] == b["label"]
+            assert a["score"] == pytest.approx(b["score"], abs=1e-3)
+            assert a["box"] == pytest.approx(b["box"], abs=0.05)
+    assert run(monkeypatch, "detect", "--model", NAME, "--no-draw") == 0  # one image is not worth it
+    assert len(optimized) == 1
+    assert run(monkeypatch, "detect", "--model", NAME, "--plain", "--engine", "native") == 2
+    assert "engine must be left out with plain" in capsys.readouterr().err
+
+
+def test_engine_reaches_optimize(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
+    dataset(tmp_path)
+    given = []
+    monkeypatch.setattr(deploy, "optimize", lambda model, *a, **options: given.append(options) or model)
+    data = ("--annotations", tmp_path / "annotations.json", "--images", tmp_path / "pictures")
+    for command in (
+        ("detect", tmp_path / "pictures/1.jpg", "--no-draw"),
+        ("evaluate", *data),
+        ("benchmark", "--repeat", 1, "--size", 64, 64),
+    ):
+        assert run(monkeypatch, *command, "--weights", weights, "--engine", "native") == 0
+    assert given == [{"engine": "native"}] * 3
+
+
+def test_results_are_printed_as_they_come(monkeypatch, tmp_path: Path, weights: str) -> None:
+    dataset(tmp_path)
+    seen: list[str] = []
+    monkeypatch.setattr(inference, "_run", recording(inference._run, seen))
+    monkeypatch.setattr("builtins.print", lambda *a, **k: seen.append(str(a[0]).partition(":")[0]))
+    assert run(monkeypatch, "detect", tmp_path / "pictures", "--weights", weights, "--no-draw", "--score", 1) == 0
+    folder = tmp_path / "pictures"
+    batches = [[1, 2, 3, 4], [5, 6]]
+    assert seen == [step for batch in batches for step in (
+        *(f"model {n}.jpg" for n in batch), *(str(folder / f"{n}.jpg") for n in batch))]  # fmt: skip
+
+
+def recording(function: Any, seen: list[str]) -> Any:
+    def wrapped(model: Any, images: Any) -> Any:
+        seen.extend(f"model {path.name}" for path, _ in images)
+        return function(model, images)
+
+    return wrapped
+
+
+def test_a_bad_file_does_not_stop_the_others(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
+    dataset(tmp_path)
+    folder, out = tmp_path / "pictures", tmp_path / "out"
+    (folder / "1.jpg").write_bytes((folder / "1.jpg").read_bytes()[:300])
+    (folder / "4.jpg").write_text("no image")
+    arguments = ("detect", folder, tmp_path / "none.jpg", "--weights", weights, "--out", out, "--json")
+    assert run(monkeypatch, *arguments) == 1
+    shown = capsys.readouterr()
+    assert [Path(f["image"]).name for f in json.loads(shown.out)] == ["2.jpg", "3.jpg", "5.jpg", "6.jpg"]
+    lines = shown.err.splitlines()
+    assert len(lines) == 3
+    for name, reason in (("none.jpg", ""), ("1.jpg", "is damaged"), ("4.jpg", "is not an image")):
+        assert any(name in line and reason in line for line in lines)
+    assert sorted(p.name for p in out.iterdir()) == ["2.jpg", "3.jpg", "5.jpg", "6.jpg"]
+
+
+def test_brackets_are_printed_literally(monkeypatch, capsys, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = models.build(NAME, num_classes=1, input_size=64)
+    model.classes = ["[bold]cell[/bold]"]
+    checkpoints.save(model, tmp_path / "m.safetensors")
+    image = tmp_path / "[red]a[1].png"
+    Image.new("RGB", (40, 30)).save(image)
+    assert run(monkeypatch, "detect", image, "--weights", tmp_path / "m.safetensors", "--no-draw", "--score", 0) == 0
+    printed = capsys.readouterr().out
+    assert f"{image}: 20 objects\n" in printed
+    assert "\n  [bold]cell[/bold]   0." in printed
+
+
+def test_models_prints_whole_names_in_80_columns(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(monkeypatch, "models") == 0
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == models.names()
+    assert header.split() == ["model", "params", "input", "mAP", "ms", "weights"]
+    assert all(len(line) <= 80 for line in lines if "bundled" not in line)
+
+
+def test_version(monkeypatch, capsys) -> None:
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"pyrcnn {pyrcnn.__version__}\n"
+
+
+@pytest.mark.parametrize("script", ["-m", "pyrcnn"])
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_imports_neither_torch_nor_rich(script: str, option: str, tmp_path: Path) -> None:
+    """Of the installed script, and of ``python -m pyrcnn``."""
+    package = Path(pyrcnn.__file__).parent.parent
+    file = tmp_path / "pyrcnn"
+    file.write_text(f"import sys\nsys.path[:1] = [{str(package)!r}]\nfrom pyrcnn.cli import main\nmain()\n")
+    arguments = ["-m", "pyrcnn"] if script == "-m" else [str(file)]
+    ran = subprocess.run(
+        [sys.executable, "-X", "importtime", *arguments, option],
+        cwd=package,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    assert "pyrcnn" in ran.stdout
+    imported = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
+    assert "pyrcnn.cli" in imported
+    assert not imported & {"torch", "numpy", "rich", "PIL"}
 
 
 def test_evaluate_gives_cocos_keys_in_order(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
@@ -114,9 +252,14 @@ def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path: Pa
     out = tmp_path / "out"
     for arguments, message in (
         (("detect", tmp_path / "none.jpg"), "no such file"),
-        (("detect", tmp_path / "pictures/2.jpg", broken), "broken.jpg"),
-        (("detect", tmp_path / "empty"), "holds no picture"),
+        (("detect", broken), "broken.jpg: the file is damaged"),
+        (("detect", tmp_path / "empty"), "holds no image"),
         (("detect", tmp_path / "pictures", "--weights", broken), "--model"),
+        (
+            ("detect", tmp_path / "pictures", "--weights", tmp_path / "no.pth"),
+            f"weights: no such file: {tmp_path}/no.pth",
+        ),
+        (("detect", tmp_path / "pictures", "--format", "gif"), "--format must be one of jpg, png, got 'gif'"),
         (("detect", tmp_path / "pictures", "--model", "nonsense"), "model must be one of"),
         (("detect", tmp_path / "pictures", "--device", "cuda"), "cuda"),
     ):
@@ -155,7 +298,7 @@ def test_settings_are_checked_against_their_fields() -> None:
         {"roi": {"samples": 256, "width": 512}, "min_size": 480},
         {"learning_rate": 1.0, "optimizer": "sgd", "bf16": True},
     ]
-    for bad, message in (("x=1", "no such setting"), ("roi=1", "one of its fields"), ("roi.x=1", "x is none of"),
+    for bad, message in (("x=1", "no such setting"), ("roi=1", "one of its fields"), ("roi.x=1", "x must be one of"),
                          ("min_size=big", "must be int"), ("epochs", "key=value"),
                          ("seed.x=1", "has no fields")):  # fmt: skip
         with pytest.raises(InputError, match=message):

@@ -1,4 +1,4 @@
-"""Files from the web into a cache: resumed when interrupted, whole or not there, checked whenever they are used."""
+"""Downloads files into a cache: resumes interrupted downloads and verifies files at each use."""
 
 from __future__ import annotations
 
@@ -15,45 +15,47 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit, urlunsplit
 
+from ..atomic import replacing
 from ..errors import InputError, require
-from .atomic import replacing
 
 CHUNK = 1 << 20
-ATTEMPTS = 4  # at one file, as long as each brings it further
+ATTEMPTS = 4  # in a row that bring no new bytes, before giving up
 TIMEOUT = 30.0  # seconds without a byte
-PAUSE = 0.5  # seconds before the second attempt, doubled after each that brought nothing
+PAUSE = 0.5  # seconds before the second attempt, doubled after each attempt without new bytes
 NAMED_HASH = re.compile(r"-([0-9a-f]{8,64})\.\w+$")  # torchvision's files carry the first digits of their SHA-256
 
 Progress = Callable[[int, int | None], None]  # bytes done, bytes in all where known
 
 
 class _Interrupted(Exception):
-    """The connection ended early; what came is kept."""
+    """The connection ended early; the bytes received are kept."""
 
 
 def cache_folder() -> Path:
-    """Where downloads lie: ``$PYRCNN_CACHE``, else ``$XDG_CACHE_HOME/pyrcnn``, else ``~/.cache/pyrcnn``."""
+    """The folder of downloads: ``$PYRCNN_CACHE``, else ``$XDG_CACHE_HOME/pyrcnn``, else ``~/.cache/pyrcnn``."""
     if chosen := os.environ.get("PYRCNN_CACHE"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pyrcnn"
 
 
 def mirrored(url: str) -> str:
-    """``url`` on the server that ``$PYRCNN_MIRROR`` names, if any: "https://mirror/zoo" keeps the path below it."""
+    """``url`` on the server that ``$PYRCNN_MIRROR`` names, if set; the path is appended to the mirror's."""
     mirror = os.environ.get("PYRCNN_MIRROR", "")
     if not mirror:
         return url
-    require(mirror.startswith(("http://", "https://")), f"PYRCNN_MIRROR must begin with http:// or https://: {mirror}")
+    require(
+        mirror.startswith(("http://", "https://")), f"PYRCNN_MIRROR must begin with http:// or https://, got {mirror}"
+    )
     server = urlsplit(mirror)
     return urlunsplit((server.scheme, server.netloc, server.path.rstrip("/") + urlsplit(url).path, "", ""))
 
 
 def fetch(url: str, folder: Path, progress: Progress = lambda done, total: None) -> Path:
-    """The file of ``url`` in ``folder``, downloaded unless it is there; later calls need no network.
+    """The file of ``url`` in ``folder``, downloaded by the first call; later calls need no network.
 
-    Its SHA-256 is kept beside it (``NAME.sha256``) and checked at every call. An interrupted download leaves
-    ``NAME.part``, which the next call goes on with if the server still has the same file. Two processes may ask for
-    one file at a time. Raises :class:`pyrcnn.InputError` in one line that names the file or the address.
+    The SHA-256 is stored in ``NAME.sha256`` and checked at every call. An interrupted download leaves ``NAME.part``;
+    the next call resumes it if the server's file is unchanged. Several processes may request one file at a time.
+    Raises :class:`pyrcnn.InputError` in one line that names the file or the address.
     """
     name = urlsplit(url).path.rpartition("/")[2]
     target, part = folder / name, folder / f"{name}.part"
@@ -61,9 +63,11 @@ def fetch(url: str, folder: Path, progress: Progress = lambda done, total: None)
         folder.mkdir(parents=True, exist_ok=True)
         while not target.exists():
             with open(part, "ab") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)  # one process writes; let go when the file is closed
+                fcntl.flock(file, fcntl.LOCK_EX)  # one process writes; closing the file unlocks it
                 try:
-                    if os.fstat(file.fileno()).st_nlink and not target.exists():  # no other finished or gave up
+                    if (
+                        os.fstat(file.fileno()).st_nlink and not target.exists()
+                    ):  # no other process has finished or given up
                         _download(mirrored(url), file, target, progress)
                 finally:
                     if part.exists() and part.stat().st_size == 0:
@@ -75,18 +79,18 @@ def fetch(url: str, folder: Path, progress: Progress = lambda done, total: None)
 
 
 def _check(target: Path) -> None:
-    """Compare the file with its record; one that was put there by hand is recorded."""
+    """Compare the file's SHA-256 with the stored one; store it for a file that was copied here by hand."""
     record, found = target.with_name(f"{target.name}.sha256"), _digest(target)
     if not record.exists():
         _matches_name(target.name, found)
         _record(record, found)
     if record.read_text().split()[:1] != [found]:
-        raise InputError(f"{target} is not what was downloaded: delete it to download it again")
+        raise InputError(f"{target} has changed since it was downloaded: delete it to download it again")
 
 
 def _record(record: Path, digest: str) -> None:
     with replacing(record) as temporary:
-        temporary.write_text(f"{digest}  {record.stem}\n")  # as sha256sum writes and checks it
+        temporary.write_text(f"{digest}  {record.stem}\n")  # the format of sha256sum
 
 
 def _matches_name(name: str, digest: str) -> None:
@@ -103,8 +107,8 @@ def _digest(path: Path) -> str:
 
 
 def _download(url: str, part: BinaryIO, target: Path, progress: Progress) -> None:
-    """Fill ``part``, in as many attempts as bring it further, and make it ``target``."""
-    tag = target.with_name(f"{target.name}.part.tag")  # which file of the server's was begun
+    """Fill ``part``, resuming it while attempts bring new bytes, and rename it to ``target``."""
+    tag = target.with_name(f"{target.name}.part.tag")  # identifies the version of the server's file
     before, failures = -1, 0
     while True:
         try:
@@ -116,7 +120,9 @@ def _download(url: str, part: BinaryIO, target: Path, progress: Progress) -> Non
             failures = 0 if size > before else failures + 1
             before = size
             if failures >= ATTEMPTS - 1:
-                raise InputError(f"{url} broke off after {size} bytes ({error}); the same command goes on") from None
+                raise InputError(
+                    f"{url} was interrupted after {size} bytes ({error}); repeat the command to resume"
+                ) from None
             time.sleep(PAUSE * 2**failures)
     part.flush()
     os.fsync(part.fileno())
@@ -132,20 +138,18 @@ def _download(url: str, part: BinaryIO, target: Path, progress: Progress) -> Non
 
 
 def _transfer(url: str, file: BinaryIO, tag: Path, progress: Progress) -> None:
-    """Append to ``file`` what it lacks of ``url``; from the beginning if the server has another file by now."""
+    """Append the missing bytes of ``url`` to ``file``; start again if the server's file has changed."""
     request = urllib.request.Request(url, headers={"User-Agent": "pyrcnn", "Accept-Encoding": "identity"})
     begin: int = file.seek(0, os.SEEK_END)
     total: int | None
     if begin and tag.exists():
         request.add_header("Range", f"bytes={begin}-")
-        request.add_header("If-Range", tag.read_text())  # the whole file, unless it is the one that was begun
+        request.add_header("If-Range", tag.read_text())  # the server sends the whole file if it has changed
     with _opened(request) as answer:
         headers = answer.headers
         if answer.status == 206:
             match = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", headers.get("Content-Range", ""))
-            require(
-                match is not None and int(match[1]) == begin, f"{url} answers with another range than was asked for"
-            )
+            require(match is not None and int(match[1]) == begin, f"{url} answers with another range than requested")
             total = int(match[2])  # type: ignore[index]
         else:
             begin = 0
@@ -153,7 +157,9 @@ def _transfer(url: str, file: BinaryIO, tag: Path, progress: Progress) -> None:
             length = headers.get("Content-Length")
             total = int(length) if length is not None and length.isdigit() else None
             etag = headers.get("ETag", "")
-            known = etag if etag.startswith('"') else headers.get("Last-Modified", "")  # weak tags are no use here
+            known = (
+                etag if etag.startswith('"') else headers.get("Last-Modified", "")
+            )  # weak tags do not identify bytes
             tag.write_text(known) if known else tag.unlink(missing_ok=True)
         done = begin
         progress(done, total)
@@ -165,17 +171,17 @@ def _transfer(url: str, file: BinaryIO, tag: Path, progress: Progress) -> None:
         except (http.client.HTTPException, ConnectionError, TimeoutError) as error:
             raise _Interrupted(str(error) or type(error).__name__) from None
     if total is not None and done < total:
-        raise _Interrupted(f"{total} were promised")
+        raise _Interrupted(f"{total} were announced")
     if total is not None and done > total:
         file.truncate(0)
-        raise InputError(f"{url} sent {done} bytes, {total} were promised")
+        raise InputError(f"{url} sent {done} bytes, announced {total}")
 
 
 def _opened(request: urllib.request.Request) -> Any:
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and request.has_header("Range"):  # what was begun is longer than what the server has
+        if error.code == 416 and request.has_header("Range"):  # the part is longer than the server's file
             headers = {name: value for name, value in request.header_items() if name not in ("Range", "If-range")}
             return _opened(urllib.request.Request(request.full_url, headers=headers))
         if error.code in (429, 500, 502, 503, 504):

@@ -1,4 +1,4 @@
-"""Files that PyTorch or Python pickled (``.pth``, ``.pkl``), opened without running anything that is in them."""
+"""Reads files that PyTorch or Python pickled (``.pth``, ``.pkl``) without executing code in them."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def matches(source: Any) -> bool:
 
 
 def read(file: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Every tensor and array in ``file`` under its name; what else is there (versions, optimisers) is left out.
+    """The tensors and arrays in ``file`` by name, without its other content (versions, optimizers).
 
-    Raises :class:`pyrcnn.InputError` naming the file where it is damaged, holds no tensors, or asks for more than
+    Raises :class:`pyrcnn.InputError` naming the file if it is damaged, holds no tensors, or holds other objects than
     arrays in plain containers.
     """
     path = Path(file)
@@ -62,10 +62,10 @@ def _head(file: str | os.PathLike[str]) -> bytes:
 
 
 def restricted(path: Path) -> Any:
-    """What a pickle holds, if it is numbers, strings, containers and numpy arrays of numbers.
+    """The content of a pickle of numbers, strings, containers and numpy arrays of numbers.
 
-    A pickle names the functions that rebuild it. None of them is called: arrays are recognised by their names and
-    rebuilt here from bytes, dtype and shape, and every other name is refused.
+    A pickle names the functions that rebuild it. None of them is called: numpy's are recognised by name and the arrays
+    rebuilt here from bytes, dtype and shape. Every other name is refused.
     """
 
     class Unpickler(pickle.Unpickler):

@@ -1,4 +1,4 @@
-"""Putting named tensors into a model, with a report of what was used and what did not fit."""
+"""Copies named tensors into a model, and reports what was used and what did not fit."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ _SHOWN = 8  # names listed in a message
 
 
 class Entries(dict[str, Tensor]):
-    """Tensors by the model's names, and ``notes``: what the user should know about these weights in this model."""
+    """Tensors by the model's names; ``notes`` name the settings in which weights and model differ."""
 
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of a checkpoint's entries. Names are the model's, ``unexpected`` ones the checkpoint's.
+    """How a checkpoint's entries were used. Names are the model's; ``unexpected`` names are the checkpoint's.
 
-    ``reshaped`` entries had another class count and keep the model's fresh values. ``notes`` tell where the weights
-    expect another configuration than the model's.
+    ``reshaped`` entries have another class count in the checkpoint and keep the model's values. ``notes`` name the
+    settings in which weights and model differ.
     """
 
     source: str
@@ -45,13 +45,13 @@ class Report:
 
 
 def listed(names: tuple[str, ...] | list[str]) -> str:
-    """The first few names and how many more there are."""
+    """The first names, and the number of the others."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
 
 
 def renamed(source: Mapping[str, Any], rules: Sequence[tuple[re.Pattern[str], str]]) -> dict[str, Any]:
-    """``source`` with the names that the first rule (pattern of the whole name, replacement) to match gives."""
+    """``source`` with names replaced by the first of ``rules`` (pattern of the whole name, replacement) to match."""
     found = {}
     for name, value in source.items():
         matches = ((pattern.fullmatch(name), form) for pattern, form in rules)
@@ -60,7 +60,7 @@ def renamed(source: Mapping[str, Any], rules: Sequence[tuple[re.Pattern[str], st
 
 
 def differences(config: Any, expected: Mapping[str, Any], whose: str) -> tuple[str, ...]:
-    """A note where fields of ``config`` ("rpn.anchors") are not what the weights were trained with."""
+    """A note if fields of ``config`` (such as "rpn.anchors") are not those that the weights were trained with."""
     other = []
     for path, value in expected.items():
         field = config
@@ -73,16 +73,16 @@ def differences(config: Any, expected: Mapping[str, Any], whose: str) -> tuple[s
 
 def assign(model: nn.Module, state: Mapping[str, Tensor], source: str, *, new_heads: bool = False,
            only: tuple[str, ...] = ()) -> Report:  # fmt: skip
-    """Copy ``state`` (the model's names) into ``model``; nothing is changed unless everything fits.
+    """Copy ``state`` (by the model's names) into ``model`` if everything fits; otherwise the model is unchanged.
 
-    ``new_heads`` lets entries that differ in their first dimension alone, the number of outputs, keep their values.
-    ``only``: the prefixes of the entries to fill, the others keep their values. Raises :class:`InputError` that names
-    what is missing, has another shape, or belongs to a part of the model that has no such layer.
+    With ``new_heads``, entries that differ only in their first dimension, the number of outputs, keep their values.
+    ``only``: the prefixes of the entries to fill; others keep their values. Raises :class:`InputError` naming entries
+    that are missing, have another shape, or belong to a part of the model that lacks the layer.
     """
     everything = model.state_dict()
     own = {name: value for name, value in everything.items() if name.startswith(only or "")}
     parts = tuple(f"{name}." for name, _ in model.named_children())
-    counters = {n for n in (*everything, *state) if n.endswith("num_batches_tracked")}  # of no use to anyone
+    counters = {n for n in (*everything, *state) if n.endswith("num_batches_tracked")}  # nothing reads them
     missing = [n for n in own if n not in state and n not in counters]
     unexpected = [n for n in state if n not in own and n not in counters]
     shared = [n for n in own if n in state]
@@ -96,7 +96,7 @@ def assign(model: nn.Module, state: Mapping[str, Tensor], source: str, *, new_he
         hint = "" if new_heads else " (another class count? new_heads=True keeps fresh heads)"
         raise InputError(f"source: {source} has other shapes: {listed(wrong)}{hint}")
     if surplus:
-        raise InputError(f"source: {source} has layers that the model has not: {listed(surplus)}")
+        raise InputError(f"source: {source} has layers that the model lacks: {listed(surplus)}")
     used = [n for n in shared if n not in reshaped]
     with torch.no_grad():
         for name in used:

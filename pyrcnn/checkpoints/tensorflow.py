@@ -110,7 +110,7 @@ class _Bundle:
             key = self._named.get(f"{layer.keras_name}/{variable}")
         if key is None or key not in self._bundle:
             return None
-        if key not in self._read:  # checked once, however often it is asked for
+        if key not in self._read:  # verify the checksum once
             self._read[key] = self._bundle[key]
         return self._read[key]
 
@@ -125,7 +125,7 @@ class _Bundle:
 
 
 def _tensor(array: Any) -> Tensor:
-    with warnings.catch_warnings():  # a memory map cannot be written to, and nobody does
+    with warnings.catch_warnings():  # torch warns about read-only memory maps; nothing writes to them
         warnings.filterwarnings("ignore", message=".*not writable.*")
         return torch.from_numpy(np.asarray(array))
 
@@ -156,7 +156,7 @@ def _translated(layer: nn.Module, find: Any) -> Iterator[tuple[str, Tensor]]:
 
 
 def opened(source: Any) -> _Arrays | _Bundle:
-    """A source that :func:`matches`, ready to be read for one model or several.
+    """A source for which :func:`matches` is true, opened for one or more calls of :func:`read`.
 
     Raises :class:`pyrcnn.InputError` for files that are missing, corrupt or truncated.
     """
@@ -168,7 +168,7 @@ def opened(source: Any) -> _Arrays | _Bundle:
     require(path.is_file(), f"source: no such file: {path}")
     with _unpacked(path) as folder:
         bundle = _bundle(folder, path)
-        bundle.map()  # what is mapped stays readable when the folder is gone
+        bundle.map()  # mapped files stay readable after the folder is deleted
         return bundle
 
 
@@ -180,9 +180,9 @@ def _bundle(path: Path, source: Path) -> _Bundle:
 
 
 def read(model: nn.Module, variables: _Arrays | _Bundle) -> dict[str, Tensor]:
-    """The tensors of an opened checkpoint by the model's names, memory-mapped; what is left over keeps its own name.
+    """The tensors of an opened checkpoint by the model's names, memory-mapped; others keep their own names.
 
-    Heads that the model has not are named as parts of its ``head``: they matter, unlike an optimizer's variables.
+    Heads that the model lacks get names in its ``head``, so that they are refused; an optimizer's variables are not.
     """
     family = type(model).__name__
     require(family in TABLES, f"source: TensorFlow checkpoints are not known for {family}")

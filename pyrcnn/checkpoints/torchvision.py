@@ -1,7 +1,7 @@
-"""Weights that torchvision published or trained: Faster R-CNN by its module names, and ImageNet classifiers.
+"""Reads torchvision's weights: Faster R-CNN by its module names, and ImageNet classifiers.
 
-The modules are torchvision's own but for the second stage, where ours have short names and the box layer has no rows
-for background. Files written before torchvision 0.13 name some layers as they were then; those are known too.
+Our modules have torchvision's names except in the second stage, whose names are shorter and whose box layer has no rows
+for background. The names of files written before torchvision 0.13 are read too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..models.backbones import MobileNetV2
 from ..models.backbones.mobilenet_v2 import torchvision_names
 from .report import Entries, differences, renamed
 
@@ -27,12 +26,12 @@ DETECTOR = [
         (r"roi_heads\.box_head\.(fc[67]\.\w+)", r"roi.head.\1"),
         (r"roi_heads\.box_head\.(\d+)\.0\.(\w+)", r"roi.head.convs.\1.conv.\2"),
         (r"roi_heads\.box_head\.(\d+)\.1\.(\w+)", r"roi.head.convs.\1.norm.\2"),
-        (r"roi_heads\.box_head\.\d+\.(weight|bias)", r"roi.head.fc6.\1"),  # the one behind the convolutions
+        (r"roi_heads\.box_head\.\d+\.(weight|bias)", r"roi.head.fc6.\1"),  # the layer after the convolutions
         (r"roi_heads\.box_predictor\.(\w+\.\w+)", r"roi.predictor.\1"),
     )
 ]
 IMAGENET = re.compile(r"(layer1\.0\.conv1|features\.0|features\.0\.0)\.weight")
-FULLY_CONNECTED = {"classifier.0": "fc6", "classifier.3": "fc7"}  # VGG's that the paper's detector starts from
+FULLY_CONNECTED = {"classifier.0": "fc6", "classifier.3": "fc7"}  # VGG's layers from which the paper's head starts
 CONVENTIONS = {
     "normalization": "imagenet",
     "stride_in_1x1": False,
@@ -56,7 +55,7 @@ def is_imagenet(source: Mapping[str, Any]) -> bool:
 
 
 def read(model: nn.Module, source: Mapping[str, Any]) -> Entries:
-    """The dict's tensors by the model's names; what is left over keeps torchvision's."""
+    """The dict's tensors by the model's names; tensors of no layer keep torchvision's names."""
     if is_imagenet(source):
         return backbone(model, source)
     state = Entries({name: torch.as_tensor(value) for name, value in renamed(source, DETECTOR).items()})
@@ -68,27 +67,28 @@ def read(model: nn.Module, source: Mapping[str, Any]) -> Entries:
     state.notes += differences(config, CONVENTIONS, "torchvision's weights")
     if "rpn.head.conv.weight" in source and getattr(config, "norm", "") == "frozen" and config.norm_eps != 0:  # type: ignore[union-attr]
         state.notes += (
-            "the layers have the names of an old torchvision, as in its published COCO_V1 weights: those were trained "
-            f"with norm_eps=0.0, the model has norm_eps={config.norm_eps}",  # type: ignore[union-attr]
+            "the layers have the names of torchvision before 0.13, as its published COCO_V1 weights do; these were "
+            f"trained with norm_eps=0.0, the model has norm_eps={config.norm_eps}",  # type: ignore[union-attr]
         )
     return state
 
 
 def backbone(model: nn.Module, source: Mapping[str, Any]) -> Entries:
-    """An ImageNet classifier's layers by the names that the model has for them; its last layers are left out.
+    """An ImageNet classifier's layers by the model's names, without its last layers.
 
-    A head that is ResNet's last stage or VGG's first fully connected layers is filled as well.
+    A head that is ResNet's last stage or VGG's first fully connected layers is included.
     """
     own = model.state_dict()
     mobilenet = {theirs: name for name, theirs in torchvision_names().items()}
-    trunk = next((name for name, module in model.named_modules() if isinstance(module, MobileNetV2)), None)
+    first = f".{mobilenet['features.0.0']}.weight"
+    trunk = next((name.removesuffix(first) for name in own if name.endswith(first)), None)  # where MobileNetV2 begins
     state = Entries()
     for theirs, value in source.items():
         layer, _, field = theirs.rpartition(".")
         name = f"backbone.body.{theirs}"
         if trunk is not None and layer in mobilenet:
             name = f"{trunk}.{mobilenet[layer]}.{field}"
-            if mobilenet[layer].startswith("last.") and name not in own:  # this model ends before it
+            if mobilenet[layer].startswith("last.") and name not in own:  # this model has no such layer
                 continue
         elif theirs.startswith("layer4.") and f"roi.head.{theirs}" in own:
             name = f"roi.head.{theirs}"

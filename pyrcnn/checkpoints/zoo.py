@@ -1,4 +1,4 @@
-"""What is published about the presets: weights and where they lie, accuracy, speed, licence, and proof of equality."""
+"""What is published for each preset: the weights' address, accuracy, speed, licence, and the test of equality."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 
 from ..errors import InputError, require
 from ..models.presets import NO_AREA
-from .download import cache_folder, fetch
+from .download import Progress, cache_folder, fetch
 
-ZOO = Path("zoo")  # what --weights says to mean the published file
+ZOO = "zoo"  # in place of a file: the published weights
 TENSORFLOW = "http://download.tensorflow.org/models/object_detection/tf2"
 TORCHVISION = "https://download.pytorch.org/models"
 DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/COCO-Detection"
@@ -23,9 +23,9 @@ DETECTRON2 = "https://dl.fbaipublicfiles.com/detectron2/COCO-Detection"
 class Published:
     """One preset's published weights and figures.
 
-    ``changes`` are the fields of the preset's configuration that these weights were trained with. ``ap``: COCO val2017
-    mAP in percent, boxes; ``keypoint_ap`` likewise; ``voc_ap``: mAP of Pascal VOC 2007's test; ``milliseconds`` per
-    picture on the publisher's machine. ``proof``: the fixture or test that shows the same numbers coming out.
+    ``changes``: the fields of the preset's configuration that these weights were trained with. ``ap``: mAP of boxes on
+    COCO val2017 in percent; ``keypoint_ap``: likewise for keypoints; ``voc_ap``: mAP on Pascal VOC 2007 test;
+    ``milliseconds``: per image on the publisher's machine. ``proof``: the fixture or test that compares the results.
     """
 
     url: str
@@ -130,22 +130,22 @@ PUBLISHED: dict[str, Published] = {
         milliseconds=139,
         changes=MappingProxyType({**_OF_DETECTRON2, "size_divisor": 1}),
     ),
-    # the paper's; its weights are Caffe's, which are not read here
+    # the paper's; no reader here for its Caffe weights
     "faster_rcnn_vgg16": Published("", "", None, "", milliseconds=198, voc_ap=73.2),
 }
 URLS = {name: entry.url for name, entry in PUBLISHED.items() if entry.url}
 
 
 def published(name: str | None) -> Published:
-    """The entry of a preset; :class:`InputError` where nothing is published for it."""
-    require(name is not None, "the zoo's weights need a model: name it with --model")
+    """The entry of a preset; :class:`InputError` if no weights are published for it."""
+    require(name is not None, f"weights '{ZOO}' needs the name of a model: name it with --model")
     if name not in URLS:
-        raise InputError(f"model {name} has no published weights; these have: {', '.join(URLS)}")
+        raise InputError(f"model {name} has no published weights; models that have: {', '.join(URLS)}")
     return PUBLISHED[name]  # type: ignore[index]
 
 
 def with_settings(name: str, source: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """``changes`` of the preset, and beneath them those its published weights need, if ``source`` is named as these."""
+    """``changes``, and those that the preset's published weights need if ``source`` has their file name."""
     file = os.path.basename(source) if isinstance(source, str | os.PathLike) else ""
     needed = PUBLISHED[name].changes if file and file == os.path.basename(URLS.get(name, "")) else {}
     merged = dict(needed)
@@ -155,32 +155,9 @@ def with_settings(name: str, source: Any, changes: Mapping[str, Any]) -> dict[st
     return merged
 
 
-def weights(name: str | None) -> Path:
-    """The preset's published weights in the cache (see ``download.cache_folder``), downloaded at the first call.
+def weights(name: str | None, progress: Progress = lambda done, total: None) -> Path:
+    """The preset's published weights in the cache (see ``download.cache_folder``), downloaded by the first call.
 
-    On a terminal a bar shows progress; elsewhere one line on standard error says what is fetched.
+    ``progress(done, total)`` is called with bytes while it downloads; ``total`` is None if the server does not tell.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    url = published(name).url
-    console = Console(stderr=True)
-    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TextColumn("left"), TimeRemainingColumn())
-    bar = Progress(TextColumn("{task.description}"), *columns, console=console, disable=not console.is_terminal)
-    task = bar.add_task(os.path.basename(url), total=None)
-    begun = False
-
-    def show(done: int, total: int | None) -> None:
-        nonlocal begun
-        if not begun:
-            begun = True
-            bar.start()
-            if not console.is_terminal:
-                size = f" ({total / 1e6:.0f} MB)" if total else ""
-                console.print(f"downloading {url}{size}", highlight=False, soft_wrap=True)
-        bar.update(task, completed=done, total=total)
-
-    try:
-        return fetch(url, cache_folder() / "weights", show)
-    finally:
-        bar.stop()
+    return fetch(published(name).url, cache_folder() / "weights", progress)

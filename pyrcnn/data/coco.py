@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from ..errors import InputError, require
+from ..images import ImageError, read
 from ..structures import Targets
-from . import pictures
 from .records import THREADS, Record, RecordReader, keypoint_names
 from .report import Report
 
@@ -81,11 +81,9 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
     def _read(self, index: int) -> Tensor:
         record = self.records[index]
         try:
-            return pictures.read(record.path, record.oriented)
-        except pictures.PictureError as error:
-            raise InputError(
-                f"image {record.path} was readable when the data set was opened and is not any more: {error}"
-            ) from None
+            return read(record.path, record.oriented).contiguous()
+        except ImageError as error:
+            raise InputError(f"image {record.path} can no longer be read: {error.reason}") from None
 
     def relabelled(self, category_ids: Sequence[int], classes: Sequence[str] | None = None) -> CocoDataset:
         """Deprecated name of :meth:`relabel`."""

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from . import pictures
+from ..images import ImageError
+from ..images import check as check_image
 from .report import Report
 
 THREADS = 8  # that check and decode images: Pillow releases the interpreter lock
@@ -57,8 +58,8 @@ class RecordReader:
 
         def probe(image: dict[str, Any]) -> Any:
             try:
-                return pictures.check(folder / image["file_name"], check)
-            except pictures.PictureError as error:
+                return check_image(folder / image["file_name"], check)
+            except ImageError as error:
                 return error
 
         with ThreadPoolExecutor(THREADS) as pool:
@@ -66,9 +67,9 @@ class RecordReader:
         records = []
         for (image_id, image), found in zip(images.items(), probes, strict=True):
             mine = by_image[image_id]
-            if isinstance(found, pictures.PictureError):
+            if isinstance(found, ImageError):
                 also = f" with its {len(mine)} annotations" if mine else ""
-                self.report.add(f"image {folder / image['file_name']}", str(found), f"image skipped{also}")
+                self.report.add(f"image {folder / image['file_name']}", found.reason, f"image skipped{also}")
                 continue
             size, oriented = self._size(image, *found)
             records.append(self._record(folder / image["file_name"], image_id, size, oriented, mine))

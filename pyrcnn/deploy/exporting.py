@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.atomic import replacing
+from ..atomic import replacing
 from ..errors import require
 from ..models import CenterNet, metadata
 from .network import check, input_size, prepared

@@ -1,84 +1,20 @@
-"""Pictures to network input: reading, resizing, padding and normalising, one named function per convention."""
+"""Images to network input: resizing, padding and normalising, one named function per convention."""
 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from .. import ops
-from ..errors import InputError, require
-
-# ---- reading ---------------------------------------------------------------------------------------------------------
-
-
-def load_image(picture: Any) -> Tensor:
-    """Any picture → [3, H, W] RGB, uint8 (0..255) or, where floats were given, float32 (0..1).
-
-    Accepts a tensor [3, H, W], a path, a PIL picture, or a numpy array HxW, HxWx1, HxWx3 or HxWx4. EXIF orientation is
-    applied; grey becomes three channels, an alpha channel is dropped. Raises :class:`pyrcnn.InputError`, which names
-    the file where there is one.
-    """
-    if isinstance(picture, Tensor):
-        return _checked(picture)
-    if isinstance(picture, str | os.PathLike):
-        picture = open_picture(picture)
-    if isinstance(picture, Image.Image):
-        return torch.from_numpy(_rgb_array(picture)).permute(2, 0, 1)
-    if isinstance(picture, np.ndarray):
-        return _checked(_from_array(picture))
-    raise InputError(f"images must hold tensors, paths, PIL pictures or numpy arrays, got {type(picture).__name__}")
-
-
-def load_images(pictures: Iterable[Any]) -> list[Tensor]:
-    """:func:`load_image` of each; a single path or picture is refused, because a list is meant."""
-    single = isinstance(pictures, str | os.PathLike | Image.Image) or getattr(pictures, "ndim", 4) < 4
-    require(not single, "images must be a list of pictures, got one picture: put it in a list")
-    return [load_image(picture) for picture in pictures]
-
-
-def open_picture(path: str | os.PathLike[str]) -> Image.Image:
-    """Decode the whole file now, so that what is wrong with it is said here and with its name."""
-    try:
-        with Image.open(path) as picture:
-            picture.load()
-            return picture
-    except FileNotFoundError:
-        raise InputError(f"images: no such file: {os.fspath(path)}") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"images: cannot read {os.fspath(path)}: {error}") from None
-
-
-def _rgb_array(picture: Image.Image) -> np.ndarray:
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I;16") or picture.mode == "I":  # Pillow would clip 16 bits at 255
-        grey = (np.asarray(picture).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=-1)
-    return np.array(picture.convert("RGB"))
-
-
-def _from_array(array: np.ndarray) -> Tensor:
-    if array.ndim == 2:
-        array = array[..., None]
-    require(array.ndim == 3 and array.shape[2] in (1, 3, 4), f"images must be HxWx3 arrays, got {list(array.shape)}")
-    array = np.broadcast_to(array, (*array.shape[:2], 3)) if array.shape[2] == 1 else array[..., :3]
-    # torch cannot promise to leave an array alone that must not be written to, and says so
-    return torch.from_numpy(np.require(array, requirements=["C", "W"])).permute(2, 0, 1)
-
-
-def _checked(image: Tensor) -> Tensor:
-    require(image.ndim == 3 and image.shape[0] == 3, f"images must be [3, H, W] tensors, got {list(image.shape)}")
-    require(image.shape[1] > 0 and image.shape[2] > 0, f"images must not be empty, got {list(image.shape)}")
-    floating = image.is_floating_point()
-    require(floating or image.dtype == torch.uint8, f"images must be uint8 or floating point, got {image.dtype}")
-    return image
+from ..errors import require
+from ..images import load_image as load_image  # callers import both from here
+from ..images import load_images as load_images
 
 
 def to_255(image: Tensor) -> Tensor:
@@ -100,11 +36,11 @@ def keep_aspect(height: int, width: int, size: int) -> tuple[int, int]:
 def fit_square(
     images: Sequence[Tensor], size: int, convention: str = "raw", dtype: torch.dtype = torch.float32
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """TF's keep-aspect resizer: each picture's longer side becomes ``size``, then black at the bottom and right.
+    """TensorFlow's keep-aspect resizer: the longer side becomes ``size``, with black padding at the bottom and right.
 
-    Sampled as TensorFlow 1 does (no half-pixel centres), in one native pass and equal to it to the bit. The padding is
-    normalised with the picture by ``convention``, a name of ``NORMALIZATIONS``. Returns pixels [N, 3, size, size],
-    sizes [N, 2] of the pictures in it, scales [N, 2] (y, x), new per old.
+    Samples as TensorFlow 1 does (no half-pixel centres), in one native pass with bit-identical results. The padding is
+    normalised with the image by ``convention``, a name of ``NORMALIZATIONS``. Returns pixels [N, 3, size, size],
+    sizes [N, 2] (h, w) of the images without padding, scales [N, 2] (y, x), new per old.
     """
     n = normalization(convention)
     sizes = [keep_aspect(image.shape[-2], image.shape[-1], size) for image in images]
@@ -138,7 +74,7 @@ def resize_half_pixel(image: Tensor, height: int, width: int) -> Tensor:
 def pillow_taps(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray]:
     """Pillow's bilinear filter along one side: per new pixel the old ones [new, K] and their weights in 2**-22.
 
-    The triangle that weighs the neighbours is as wide as a new pixel where the picture shrinks.
+    When the image shrinks, the triangle of weights is as wide as a new pixel.
     """
     scale = size / new_size
     reach = max(scale, 1.0)
@@ -152,7 +88,7 @@ def pillow_taps(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def resize_as_pillow(image: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear resize of [3, H, W] to uint8, equal to the bit to Pillow's: along x, then y, rounded after each."""
+    """Bilinear resize of [3, H, W] to uint8, bit-identical to Pillow's: along x, then y, rounded after each."""
     values = (to_255(image) + 0.5).clamp(0, 255).to(torch.int32)
     for axis, size in ((2, width), (1, height)):
         if values.shape[axis] != size:
@@ -165,8 +101,8 @@ def resize_as_pillow(image: Tensor, height: int, width: int) -> Tensor:
     return values.to(torch.uint8)
 
 
-# How pictures get their size: the rule for it, and what resamples them before they are normalised; None: bilinearly
-# with half-pixel centres and no smoothing, in the pass that normalises.
+# How images are resized: the rule for the new size, and the function that resamples before normalising. None: the pass
+# that normalises also resamples, bilinearly with half-pixel centres and without smoothing.
 RESIZES: dict[str, tuple[Callable[[int, int, int, int], tuple[int, int]], Callable[..., Tensor] | None]] = {
     "torchvision": (shorter_side, resize_half_pixel),
     "detectron2": (shorter_side_rounded, resize_as_pillow),
@@ -183,10 +119,11 @@ def fit_sides(
     multiple: int = 32,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Each picture resized by its shorter side and normalised, then zeros at the bottom and right to one common size.
+    """Resize each image by its shorter side, normalise it, and pad all with zeros at the bottom and right to one size.
 
     ``resize`` is a name of ``RESIZES``, ``convention`` one of ``NORMALIZATIONS``; both sides become multiples of
-    ``multiple``. Returns pixels [N, 3, H, W], sizes [N, 2] of the pictures in it, scales [N, 2] (y, x), new per old.
+    ``multiple``. Returns pixels [N, 3, H, W], sizes [N, 2] (h, w) of the images without padding, scales [N, 2] (y, x),
+    new per old.
     """
     require(resize in RESIZES, f"resize must be one of {list(RESIZES)}, got {resize!r}")
     n = normalization(convention)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..checkpoints.atomic import replacing
+from ..atomic import replacing
 from ..errors import InputError, require
 from .config import TrainConfig
 

@@ -108,7 +108,7 @@ def test_an_interrupted_download_goes_on_where_it_broke_off(server: Server, tmp_
 
 def test_another_call_goes_on_where_the_last_gave_up(server: Server, tmp_path: Path) -> None:
     server.cut = [300_000, *[0] * 10]
-    with pytest.raises(InputError, match=r"broke off after 300000 bytes .* the same command goes on") as error:
+    with pytest.raises(InputError, match=r"interrupted after 300000 bytes .* repeat the command to resume") as error:
         fetch(f"{server.url}/zoo/file.bin", tmp_path)
     assert "\n" not in str(error.value)
     assert names(tmp_path) == ["file.bin.part", "file.bin.part.tag"]
@@ -137,7 +137,7 @@ def test_a_part_longer_than_the_file_is_begun_again(server: Server, tmp_path: Pa
 
 def test_fewer_bytes_than_promised_are_no_file(server: Server, tmp_path: Path) -> None:
     server.lie = 100
-    with pytest.raises(InputError, match=f"broke off after {len(CONTENT)} bytes"):
+    with pytest.raises(InputError, match=f"interrupted after {len(CONTENT)} bytes"):
         fetch(f"{server.url}/zoo/file.bin", tmp_path)
     assert "file.bin" not in names(tmp_path)
 
@@ -161,7 +161,7 @@ def test_no_network_is_said_in_one_line(server: Server, tmp_path: Path) -> None:
 def test_a_cached_file_that_changed_is_refused(server: Server, tmp_path: Path) -> None:
     file = fetch(f"{server.url}/zoo/file.bin", tmp_path)
     file.write_bytes(CONTENT[:-1] + b"x")
-    with pytest.raises(InputError, match=r"file\.bin is not what was downloaded: delete it"):
+    with pytest.raises(InputError, match=r"file\.bin has changed since it was downloaded: delete it"):
         fetch(f"{server.url}/zoo/file.bin", tmp_path)
     file.unlink()
     assert fetch(f"{server.url}/zoo/file.bin", tmp_path).read_bytes() == CONTENT

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pyrcnn import InputError, checkpoints, models
-from pyrcnn.checkpoints.atomic import replacing
+from pyrcnn.atomic import replacing
 
 
 @pytest.fixture(scope="module")

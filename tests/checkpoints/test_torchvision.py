@@ -138,7 +138,7 @@ def test_the_preset_that_fits_is_named() -> None:
     given = shapes("faster_rcnn_resnet101_fpn")
     with torch.device("meta"):
         model = models.build("faster_rcnn_resnet50_fpn")
-    with pytest.raises(InputError, match=r"model has not: .*layer3\.6.* more; it fits faster_rcnn_resnet101_fpn$"):
+    with pytest.raises(InputError, match=r"model lacks: .*layer3\.6.* more; it fits faster_rcnn_resnet101_fpn$"):
         checkpoints.load(model, given)
 
 
@@ -201,7 +201,7 @@ def test_a_classifier_fills_the_backbone(name: str, tmp_path: Path) -> None:
 
 def test_a_deeper_classifier_is_refused(tmp_path: Path) -> None:
     torch.save(classifier(build("faster_rcnn_resnet101_c4"), "fc.weight"), tmp_path / "resnet101.pth")
-    with pytest.raises(InputError, match=r"resnet101\.pth has layers that the model has not.*layer3\.6"):
+    with pytest.raises(InputError, match=r"resnet101\.pth has layers that the model lacks.*layer3\.6"):
         checkpoints.load_backbone(models.build("faster_rcnn_resnet50_c4"), tmp_path / "resnet101.pth")
 
 

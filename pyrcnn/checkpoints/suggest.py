@@ -1,9 +1,8 @@
-"""Which preset a checkpoint was made for: what the message suggests when it does not fit the model."""
+"""Suggests the preset that a checkpoint fits, for the message when it does not fit the model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -15,11 +14,11 @@ from .. import models
 from ..errors import InputError
 from .report import assign
 
-HEADS = ("roi.predictor.", "head.")  # the layers whose size is the class count
+HEADS = ("roi.predictor.", "head.")  # the layers whose size depends on the class count
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leaves out random initialisation, which takes its time on the meta device too."""
+    """Skips random initialisation, which takes time on the meta device too."""
 
     def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         given = kwargs or {}
@@ -30,19 +29,17 @@ class _Unfilled(TorchFunctionMode):
 
 @lru_cache(maxsize=32)
 def skeleton(config: models.Config) -> nn.Module:
-    """The model of a configuration on the ``meta`` device: names and shapes, no numbers. Do not change it."""
+    """The model of a configuration on the ``meta`` device: names and shapes without values. Do not change it."""
     with torch.device("meta"), _Unfilled():
         return models.from_config(config)
 
 
-def fitting(read: Callable[[nn.Module], Mapping[str, Tensor]], family: type | None) -> str:
-    """ "; it fits NAME" for the presets (of one ``family`` of configurations) with the names and shapes of ``read``."""
+def suggest_preset(read: Callable[[nn.Module], Mapping[str, Tensor]]) -> str:
+    """ "; it fits NAME" for the presets whose names and shapes are those of ``read(model)``, or an empty string."""
     fits: dict[tuple[Any, ...], list[str]] = {}
     for name, config in models.PRESETS.items():
-        if family is not None and not isinstance(config, family):
-            continue
-        # the picture size changes no weight: such presets share their skeleton
-        sizeless = replace(config, input_size=512) if isinstance(config, models.CenterNetConfig) else config
+        # presets that differ in the input size alone have the same weights: they share a skeleton
+        sizeless = models.changed(config, input_size=512) if hasattr(config, "input_size") else config
         candidate = skeleton(sizeless)
         try:
             report = assign(candidate, read(candidate), name, new_heads=True)

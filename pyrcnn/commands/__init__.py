@@ -1,0 +1,1 @@
+"""What the commands do, one file each. ``cli.py`` parses their arguments and imports the one that runs."""

@@ -1,0 +1,15 @@
+"""``pyrcnn export``: a model as a PyTorch program, an AOTInductor package, or an ONNX network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .. import deploy
+from .common import open_model, parse_dtype
+
+
+def run(out: Path, model: str | None, weights: str, format: str, size: tuple[int, int] | None, batch: int,
+        dtype: str | None, device: str) -> None:  # fmt: skip
+    """Write the model in one of ``deploy.FORMATS`` and print the file's name."""
+    opened = open_model(model, weights, device)
+    print(deploy.export(opened, out, format, size, batch=batch, dtype=parse_dtype(dtype, device)))
