@@ -1,13 +1,13 @@
-"""The one exception that bad arguments raise."""
+"""The exception for bad arguments."""
 
 from __future__ import annotations
 
 
 class InputError(ValueError, RuntimeError, AssertionError):
-    """A bad argument; the message starts with the argument's name and says what was wanted and what came.
+    """Raised for a bad argument: ``<argument> must be <wanted>, got <what came>``.
 
-    It is a ``ValueError`` by nature, and also a ``RuntimeError`` and an ``AssertionError`` because callers written for
-    torchvision's operators catch those.
+    It is a ``ValueError``. It is also a ``RuntimeError`` and an ``AssertionError``, because torchvision's operators
+    raise those and callers catch them.
     """
 
 

@@ -1,8 +1,28 @@
-"""What goes into a detector and what comes out: small dataclasses of tensors.
+"""The targets that a detector learns from and the detections that it returns.
 
-Conventions, said once. Boxes are ``x1 y1 x2 y2``, float, in pixels with continuous coordinates (a box that covers the
-first pixel is ``0 0 1 1``). Sizes are ``(height, width)``. Labels count from 0 and know no background. Keypoints are
-``x, y, visibility`` (0 unlabelled, 1 hidden, 2 visible) in targets and ``x, y, score`` in detections.
+Conventions of the whole package:
+
+- Boxes are ``x1 y1 x2 y2``, floating point, in pixels with continuous coordinates: a box that covers exactly the first
+  pixel is ``0 0 1 1``.
+- Sizes are ``(height, width)``.
+- Labels count from 0, without background.
+- Keypoints are ``x, y, visibility`` in targets (0 not labelled, 1 hidden, 2 visible) and ``x, y, score`` in detections.
+- Padding is at the bottom and right of an image, and at the end of a list.
+
+Letters in shapes mean the same everywhere:
+
+===== =====================================================================================================
+N     images of a batch
+C     channels of a feature map, or classes
+H, W  height and width, of an image or a feature map
+K     boxes or RoIs of an image, or of all images where each has an image index
+L     levels of a feature pyramid
+A     anchors per cell of a feature map (all anchors of an image are H * W * A)
+P     proposals of an image
+G     ground-truth boxes of an image
+D     detections kept
+J     keypoints of an object
+===== =====================================================================================================
 """
 
 from __future__ import annotations
@@ -18,7 +38,7 @@ from .errors import require
 
 
 def _floating(name: str, value: Tensor, columns: int) -> None:
-    shape = f"[K, {columns}]"
+    shape = f"[G, {columns}]"
     require(isinstance(value, Tensor), f"{name} must be a tensor {shape}, got {type(value).__name__}")
     require(value.ndim == 2 and value.shape[1] == columns, f"{name} must be {shape}, got {list(value.shape)}")
     require(value.is_floating_point(), f"{name} must be floating point, got {value.dtype}")
@@ -26,10 +46,20 @@ def _floating(name: str, value: Tensor, columns: int) -> None:
 
 @dataclass(frozen=True)
 class Targets:
-    """The ground truth of one picture.
+    """The ground truth of one image.
 
-    ``boxes`` [K, 4] float, in pixels of the picture; ``labels`` [K] int64; ``keypoints`` [K, J, 3] or None;
-    ``crowd`` [K] bool or None (COCO's ``iscrowd``: such boxes are never learnt from).
+    Args:
+        boxes: [G, 4] floating point, x1 y1 x2 y2 in pixels of the image.
+        labels: [G] int64, from 0.
+        keypoints: [G, J, 3] x, y, visibility, or None.
+        crowd: [G] bool, or None for no crowds. COCO's ``iscrowd``: training ignores these boxes.
+
+    Raises:
+        pyrcnn.InputError: for another shape or dtype.
+
+    Example:
+        >>> len(Targets(boxes=torch.tensor([[10.0, 20.0, 50.0, 60.0]]), labels=torch.tensor([2])))
+        1
     """
 
     boxes: Tensor
@@ -58,17 +88,28 @@ class Targets:
         return self.boxes.shape[0]
 
     def to(self, *args: Any, **kwargs: Any) -> Targets:
-        """Move every tensor to a device (``Tensor.to``'s arguments)."""
-        return Targets(*(_moved(getattr(self, f.name), args, kwargs) for f in fields(self)))
+        """Return the targets on another device; the arguments are those of ``Tensor.to``."""
+        return Targets(*(_move(getattr(self, f.name), args, kwargs) for f in fields(self)))
 
 
 @dataclass(frozen=True)
 class Detections:
-    """What a detector found in one picture, in descending score.
+    """The detections of one image, in descending order of score.
 
-    ``boxes`` [M, 4] in pixels of the given picture; ``scores`` [M]; ``labels`` [M] int64; ``keypoints`` [M, J, 3]
-    (x, y, score) or None. ``len(d)``, ``d[mask]`` and ``d[:5]`` work as one expects; ``d[i]``, and so each step of a
-    loop, gives Detections of length 1.
+    ``len(d)`` is their number D. ``d[mask]``, ``d[:5]`` and ``d[indices]`` select some; ``d[i]`` and each step of a
+    loop are Detections of length 1.
+
+    Args:
+        boxes: [D, 4] floating point, x1 y1 x2 y2 in pixels of the image that was given to the model.
+        scores: [D].
+        labels: [D] int64, from 0; ``model.classes[label]`` is the name.
+        keypoints: [D, J, 3] x, y, score, or None.
+
+    Example:
+        >>> boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0], [1.0, 1.0, 2.0, 2.0]])
+        >>> d = Detections(boxes, scores=torch.tensor([0.9, 0.2]), labels=torch.tensor([0, 1]))
+        >>> d[d.scores > 0.5].boxes
+        tensor([[0., 0., 4., 4.]])
     """
 
     boxes: Tensor
@@ -81,7 +122,7 @@ class Detections:
 
     def __getitem__(self, index: Any) -> Detections:
         if isinstance(index, int | np.integer):
-            index = range(len(self))[index]  # an IndexError past the end is also what ends a loop
+            index = range(len(self))[index]  # raises IndexError past the end, which ends a loop
             index = slice(index, index + 1)
         keypoints = None if self.keypoints is None else self.keypoints[index]
         return Detections(self.boxes[index], self.scores[index], self.labels[index], keypoints)
@@ -90,11 +131,11 @@ class Detections:
         return [getattr(self, f.name) for f in fields(self)]
 
     def to(self, *args: Any, **kwargs: Any) -> Detections:
-        """Move every tensor to a device (``Tensor.to``'s arguments)."""
-        return Detections(*(_moved(v, args, kwargs) for v in self._values()))
+        """Return the detections on another device; the arguments are those of ``Tensor.to``."""
+        return Detections(*(_move(v, args, kwargs) for v in self._values()))
 
     def numpy(self) -> dict[str, np.ndarray]:
-        """``{"boxes": …, "scores": …, "labels": …[, "keypoints": …]}`` as numpy arrays on the host."""
+        """Return a dict of NumPy arrays: ``boxes``, ``scores``, ``labels``, and ``keypoints`` if there are any."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {
             name: (v.float() if v.dtype == torch.bfloat16 else v).detach().cpu().numpy()
@@ -103,5 +144,5 @@ class Detections:
         }
 
 
-def _moved(value: Tensor | None, args: Any, kwargs: Any) -> Any:
+def _move(value: Tensor | None, args: Any, kwargs: Any) -> Any:
     return None if value is None else value.to(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""A detector of a hundred weights that obeys the models' contract, and a data set of rectangles to teach it."""
+"""A detector with a hundred weights and the models' interface, and a data set of rectangles to train it on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class TinyConfig:
 
 
 class TinyDetector(nn.Module):
-    """Predicts one box and class per picture from its mean colour after a convolution with batch norm and dropout."""
+    """Predicts one box and class per image from its mean colour after a convolution with batch norm and dropout."""
 
     def __init__(self, config: TinyConfig = TinyConfig()):
         super().__init__()
@@ -35,18 +35,18 @@ class TinyDetector(nn.Module):
         out = torch.stack([self.head(self.backbone(i[None].float() / 255).relu().mean((2, 3)))[0] for i in images])
         if targets is None:
             return [Detections(o[None, :4] * 10, o[4:].softmax(0).max()[None], o[4:].argmax()[None]) for o in out]
-        out = nn.functional.dropout(out, 0.1)  # draws from the global generator, as detectors' sampling does
+        out = nn.functional.dropout(out, 0.1)  # draws from the global generator, as the detectors' sampling does
         boxes = torch.stack([t.boxes.mean(0) if len(t) else torch.zeros(4) for t in targets]) / 10
         labels = torch.stack([t.labels[0] if len(t) else torch.tensor(0) for t in targets])
         return {"box": (out[:, :4] - boxes).abs().mean(), "class": nn.functional.cross_entropy(out[:, 4:], labels)}
 
 
-def annotation_file(folder: Path, pictures: int = 6) -> dict[str, Any]:
-    """Pictures of 40x30 with two rectangles each in ``folder``; returns COCO's dictionary (categories 3 and 5)."""
+def annotation_file(folder: Path, count: int = 6) -> dict[str, Any]:
+    """Write images of 40x30 pixels with two rectangles each; return COCO's dictionary (categories 3 and 5)."""
     folder.mkdir(exist_ok=True)
     random = np.random.default_rng(0)
     images, annotations = [], []
-    for n in range(1, pictures + 1):
+    for n in range(1, count + 1):
         pixels = random.integers(0, 60, (30, 40, 3), dtype=np.uint8)
         for category in (3, 5):
             x, y, w, h = (int(v) for v in random.integers((0, 0, 6, 6), (20, 15, 18, 14)))
@@ -60,7 +60,7 @@ def annotation_file(folder: Path, pictures: int = 6) -> dict[str, Any]:
 
 
 def dataset(folder: Path, **change: Any) -> data.CocoDataset:
-    """The data set above; ``change`` replaces lists of its annotation file."""
+    """Return the data set of :func:`annotation_file`; ``change`` replaces lists of the annotation file."""
     content = annotation_file(folder / "pictures") | change
     (folder / "annotations.json").write_text(json.dumps(content))
     return data.coco(folder / "pictures", folder / "annotations.json")

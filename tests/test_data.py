@@ -16,10 +16,10 @@ from tests.detector import annotation_file, dataset
 
 def test_items_labels_and_boxes(tmp_path: Path) -> None:
     d = dataset(tmp_path)
-    picture, targets = d[0]
-    assert picture.dtype == torch.uint8
-    assert picture.shape == (3, 30, 40)
-    assert (d.classes, d.category_ids) == (["cell", "disc"], [3, 5])  # by id, not by place in the file
+    image, targets = d[0]
+    assert image.dtype == torch.uint8
+    assert image.shape == (3, 30, 40)
+    assert (d.classes, d.category_ids) == (["cell", "disc"], [3, 5])  # in the order of their ids, not of the file
     given = [a for a in json.loads((tmp_path / "annotations.json").read_text())["annotations"] if a["image_id"] == 1]
     assert targets.labels.tolist() == [[3, 5].index(a["category_id"]) for a in given]
     x, y, w, h = given[0]["bbox"]
@@ -33,7 +33,7 @@ def test_every_fault_is_reported_and_the_rest_is_used(tmp_path: Path, caplog: py
     (folder / "1.jpg").unlink()
     whole = (folder / "2.jpg").read_bytes()
     (folder / "2.jpg").write_bytes(whole[: len(whole) // 2])
-    (folder / "3.jpg").write_text("no picture")
+    (folder / "3.jpg").write_text("not an image")
     boxes = {101: [30, 20, 30, 30], 102: [5, 5, 0, 4], 103: [50, 50, 5, 5], 104: [1, 1, float("nan"), 3], 105: [1, 2]}
     for number, box in boxes.items():
         content["annotations"].append({"id": number, "image_id": 4, "category_id": 3, "bbox": box})
@@ -43,7 +43,7 @@ def test_every_fault_is_reported_and_the_rest_is_used(tmp_path: Path, caplog: py
     with caplog.at_level(logging.WARNING):
         d = data.coco(folder, tmp_path / "a.json")
     assert [r.path.name for r in d.records] == ["4.jpg", "5.jpg", "6.jpg"]
-    assert len(d.targets(0)) == 3  # its two, and 101 clipped
+    assert len(d.targets(0)) == 3  # two of its own, and annotation 101 clipped
     assert d.targets(0).boxes[2].tolist() == [30, 20, 40, 30]
     assert len(caplog.records) == 1  # one report
     text = str(d.report)
@@ -52,20 +52,20 @@ def test_every_fault_is_reported_and_the_rest_is_used(tmp_path: Path, caplog: py
                      "annotation 101 of 4.jpg: box [30, 20, 30, 30] reaches outside the 40x30",
                      "annotation 102 of 4.jpg",
                      "has no area", "annotation 103", "lies outside", "annotation 104", "not finite", "annotation 105",
-                     "annotation 106 of 4.jpg: category 77 does not exist", "annotation 107: picture 999"):  # fmt: skip
+                     "annotation 106 of 4.jpg: category 77 does not exist", "annotation 107: image 999"):  # fmt: skip
         assert expected in text
     assert len(d.report) == 10
     used = {a["image_id"] for a in d.ground_truth()["annotations"]}
     assert used == {4, 5, 6}
 
 
-def test_what_leaves_nothing_to_work_with_stops(tmp_path: Path) -> None:
+def test_a_data_set_without_anything_usable_is_an_error(tmp_path: Path) -> None:
     content = annotation_file(tmp_path / "p")
     file = tmp_path / "a.json"
     for broken, message in (
-        ("{", "not valid JSON"), ("[]", "must hold the lists"),
-        (json.dumps(content | {"images": []}), "lists no picture"),
-        (json.dumps(content | {"categories": []}), "names no category"),
+        ("{", "must be valid JSON"), ("[]", "must hold the lists"),
+        (json.dumps(content | {"images": []}), "must list at least one image"),
+        (json.dumps(content | {"categories": []}), "must name at least one category"),
     ):  # fmt: skip
         file.write_text(broken)
         with pytest.raises(InputError, match=message):
@@ -73,16 +73,16 @@ def test_what_leaves_nothing_to_work_with_stops(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="images_dir must be a folder"):
         data.coco(tmp_path / "none", file)
     file.write_text(json.dumps(content))
-    for picture in (tmp_path / "p").iterdir():
-        picture.unlink()
-    with pytest.raises(InputError, match="leaves no picture"):
+    for file_of_image in (tmp_path / "p").iterdir():
+        file_of_image.unlink()
+    with pytest.raises(InputError, match="must leave at least one usable image"):
         data.coco(tmp_path / "p", file)
 
 
 def test_exif_orientation_follows_the_stated_size(tmp_path: Path) -> None:
     content = annotation_file(tmp_path / "p", 1)
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
+    exif[0x0112] = 6  # rotated by 90 degrees
     Image.new("RGB", (40, 30)).save(tmp_path / "p/1.jpg", exif=exif)
     for width, height in ((40, 30), (30, 40)):
         content["images"][0].update(width=width, height=height)
@@ -90,7 +90,7 @@ def test_exif_orientation_follows_the_stated_size(tmp_path: Path) -> None:
         assert data.coco(tmp_path / "p", tmp_path / "a.json")[0][0].shape == (3, height, width)
 
 
-def test_grey_palette_and_transparent_pictures_become_rgb(tmp_path: Path) -> None:
+def test_grey_palette_and_transparent_images_become_rgb(tmp_path: Path) -> None:
     content = annotation_file(tmp_path / "p", 1)
     content["images"][0]["file_name"] = "1.png"
     (tmp_path / "a.json").write_text(json.dumps(content))
@@ -99,12 +99,12 @@ def test_grey_palette_and_transparent_pictures_become_rgb(tmp_path: Path) -> Non
         assert data.coco(tmp_path / "p", tmp_path / "a.json")[0][0].shape == (3, 30, 40)
 
 
-def painted() -> tuple[torch.Tensor, Targets]:
-    """A bright rectangle on black, its box, and one keypoint at its upper left corner."""
-    picture = torch.zeros(3, 60, 80, dtype=torch.uint8)
-    picture[:, 20:40, 30:50] = 255
+def painted_image() -> tuple[torch.Tensor, Targets]:
+    """Return an image with a bright rectangle on black, its box, and three keypoints, one at its upper left corner."""
+    image = torch.zeros(3, 60, 80, dtype=torch.uint8)
+    image[:, 20:40, 30:50] = 255
     keypoints = torch.tensor([[[30.0, 20.0, 2.0], [50.0, 20.0, 1.0], [0.0, 0.0, 0.0]]])
-    return picture, Targets(torch.tensor([[30.0, 20.0, 50.0, 40.0]]), torch.tensor([1]), keypoints)
+    return image, Targets(torch.tensor([[30.0, 20.0, 50.0, 40.0]]), torch.tensor([1]), keypoints)
 
 
 PAIRS = ((0, 1),)
@@ -118,10 +118,10 @@ TRANSFORMS = (
 @pytest.mark.parametrize("transform", TRANSFORMS, ids=repr)
 def test_boxes_follow_the_pixels(transform: data.Transform) -> None:
     for seed in range(5):
-        picture, targets = painted()
-        before = picture.clone()
-        changed, moved = transform(picture, targets, torch.Generator().manual_seed(seed))
-        assert torch.equal(picture, before)
+        image, targets = painted_image()
+        before = image.clone()
+        changed, moved = transform(image, targets, torch.Generator().manual_seed(seed))
+        assert torch.equal(image, before)
         ys, xs = (changed[0] > 127).nonzero().unbind(1)
         seen = torch.tensor([xs.min(), ys.min(), xs.max() + 1, ys.max() + 1], dtype=torch.float32)
         assert torch.allclose(moved.boxes[0], seen, atol=1.01)
@@ -129,25 +129,25 @@ def test_boxes_follow_the_pixels(transform: data.Transform) -> None:
         x, y, v = moved.keypoints[0].unbind(1)
         assert v[2] == 0
         corner = torch.stack([seen[0], seen[3] if isinstance(transform, data.VerticalFlip) else seen[1]])
-        if v[0] > 0:  # the first keypoint is the left one before and after a mirror, because the pair swaps
+        if v[0] > 0:  # the first keypoint is on the left before and after a flip, because the pair swaps
             assert torch.allclose(torch.stack([x[0], y[0]]), corner, atol=1.01)
 
 
-def test_crops_drop_what_is_hardly_visible() -> None:
-    picture, targets = painted()
-    cut, moved = data.ScaleJitter(4, 4)(picture, targets, torch.Generator().manual_seed(3))
-    assert cut.shape == picture.shape
+def test_crops_remove_boxes_that_are_hardly_visible() -> None:
+    image, targets = painted_image()
+    cut, moved = data.ScaleJitter(4, 4)(image, targets, torch.Generator().manual_seed(3))
+    assert cut.shape == image.shape
     assert len(moved) in (0, 1)
     assert all((moved.boxes[:, 2:] > moved.boxes[:, :2]).flatten())
 
 
 def test_colours_change_and_boxes_do_not() -> None:
-    picture, targets = painted()
-    picture = torch.randint(0, 256, picture.shape, dtype=torch.uint8)
-    same, _ = data.ColorJitter(0, 0, 0)(picture, targets, torch.Generator())
-    assert (same.int() - picture.int()).abs().max() <= 1
-    grey, kept = data.ColorJitter(0, 0, 1)(picture, targets, torch.Generator().manual_seed(0))
-    assert not torch.equal(grey, picture)
+    image, targets = painted_image()
+    image = torch.randint(0, 256, image.shape, dtype=torch.uint8)
+    same, _ = data.ColorJitter(0, 0, 0)(image, targets, torch.Generator())
+    assert (same.int() - image.int()).abs().max() <= 1
+    grey, kept = data.ColorJitter(0, 0, 1)(image, targets, torch.Generator().manual_seed(0))
+    assert not torch.equal(grey, image)
     assert kept is targets
 
 
@@ -185,11 +185,21 @@ def test_cache_and_relabelling(tmp_path: Path) -> None:
     d = dataset(tmp_path)
     cached = data.coco(tmp_path / "pictures", tmp_path / "annotations.json", cache=True)
     (tmp_path / "pictures/1.jpg").unlink()
-    assert cached.picture(0) is cached.picture(0)
+    assert cached.image(0) is cached.image(0)
     with pytest.raises(InputError, match="can no longer be read"):
-        d.picture(0)
-    other = cached.relabelled([9, 5, 3])
+        d.image(0)
+    other = cached.relabel([9, 5, 3])
     assert other.targets(0).labels.tolist() == [[9, 5, 3].index([3, 5][v]) for v in cached.targets(0).labels]
-    with pytest.raises(InputError, match="missing"):
-        d.relabelled([3])
+    with pytest.raises(InputError, match="got none for"):
+        d.relabel([3])
     assert np.isfinite(cached.targets(0).boxes.numpy()).all()
+
+
+def test_old_names_still_work(tmp_path: Path) -> None:
+    d = dataset(tmp_path)
+    with pytest.warns(DeprecationWarning, match="use image"):
+        assert torch.equal(d.picture(0), d.image(0))
+    with pytest.warns(DeprecationWarning, match="use keypoint_names"):
+        assert d.joints == []
+    with pytest.warns(DeprecationWarning, match="use relabel"):
+        assert d.relabelled([3, 5]).category_ids == [3, 5]

@@ -50,14 +50,14 @@ def test_bad_input_is_named(tmp_path: Path) -> None:
     data = dataset(tmp_path)
     with pytest.raises(InputError, match="detections must be 6"):
         evaluate.coco(truth_as_detections(data)[:2], data)
-    with pytest.raises(InputError, match="detections cannot be read"):
+    with pytest.raises(InputError, match="detections must be a readable file"):
         evaluate.coco(tmp_path / "none.json", data)
     (tmp_path / "half.json").write_text('[{"image_id": 1, ')
-    with pytest.raises(InputError, match="detections is not valid JSON"):
+    with pytest.raises(InputError, match="detections must be valid JSON"):
         evaluate.coco(tmp_path / "half.json", data)
-    with pytest.raises(InputError, match="entry 0 lacks score"):
+    with pytest.raises(InputError, match=r"entry 0 must have .*, got no score"):
         evaluate.coco([{"image_id": 1, "category_id": 3, "bbox": [0, 0, 1, 1]}], data)
-    with pytest.raises(InputError, match="picture 99"):
+    with pytest.raises(InputError, match="image_id of the annotations, got 99"):
         evaluate.coco([{"image_id": 99, "category_id": 3, "bbox": [0, 0, 1, 1], "score": 1}], data)
-    with pytest.raises(InputError, match="annotations hold no keypoints"):
+    with pytest.raises(InputError, match="annotations must hold keypoints"):
         evaluate.coco([], data, keypoints=True)

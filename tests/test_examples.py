@@ -1,4 +1,4 @@
-"""What the docstrings and the README show runs, and gives what they say."""
+"""The examples in docstrings and in the README run and give the results that they show."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ import torch
 
 import pyrcnn
 
-NATIVE_OR_RUNS = ("pyrcnn._C", "pyrcnn._C_cuda", "pyrcnn.__main__")  # not to be imported for their docstrings
+NATIVE_OR_RUNS = ("pyrcnn._C", "pyrcnn._C_cuda", "pyrcnn.__main__")  # have no docstrings to test, or run when imported
 FOUND = [module.name for module in pkgutil.walk_packages(pyrcnn.__path__, "pyrcnn.")]
 MODULES = sorted(name for name in FOUND if name not in NATIVE_OR_RUNS)
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -31,14 +32,20 @@ def test_there_are_examples() -> None:
     assert sum(bool(test.examples) for module in modules for test in finder.find(module)) >= 30
 
 
-def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All but training, each snippet behind the ones before it, with a model that takes less time."""
-    text = (Path(__file__).parents[1] / "README.md").read_text()
+def test_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The README's Python snippets run in order, except training; the first prints what its comments show."""
+    text = (ROOT / "README.md").read_text()
     snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    assert len(snippets) == 4
+    detect, operators, training, serve = snippets
+    assert "train.fit" in training
+    (tmp_path / "pyrcnn").mkdir()
+    (tmp_path / "pyrcnn/assets").symlink_to(Path(pyrcnn.__file__).parent / "assets")  # the snippets use this path
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    exec(snippets[0], {})
-    exec(snippets[1].replace("faster_rcnn_resnet50_fpn", "centernet_mobilenet_v2_fpn_512"), names)
-    exec(snippets[3].replace("(800, 1088)", "(128, 128)"), names)
+    exec(detect, {})
+    printed, shown = capsys.readouterr().out, "\n".join(re.findall(r"^# (.*)", detect, re.MULTILINE))
+    assert re.findall(r"[A-Za-z]+", printed) == re.findall(r"[A-Za-z]+", shown)
+    numbers = [[float(n) for n in re.findall(r"[\d.]+", text)] for text in (printed, shown)]
+    assert numbers[0] == pytest.approx(numbers[1], abs=1.0)  # boxes are rounded to pixels
+    exec(operators, {})
+    exec(serve.replace("(480, 640)", "(128, 128)"), {})
     assert (tmp_path / "detector.pt2").exists()

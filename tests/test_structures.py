@@ -1,4 +1,4 @@
-"""The two dataclasses that go into a detector and come out."""
+"""Targets and Detections."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_detections_move_together(found: Detections) -> None:
     ("changes", "message"),
     [
         ({"boxes": [[0.0, 0.0, 1.0, 1.0]]}, "boxes must be a tensor"),
-        ({"boxes": torch.zeros(2, 5)}, r"boxes must be \[K, 4\], got \[2, 5\]"),
+        ({"boxes": torch.zeros(2, 5)}, r"boxes must be \[G, 4\], got \[2, 5\]"),
         ({"boxes": torch.zeros(2, 4, dtype=torch.int64)}, "boxes must be floating point"),
         ({"labels": [0, 1]}, "labels must be a tensor, got list"),
         ({"labels": None}, "labels must be a tensor, got NoneType"),

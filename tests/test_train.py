@@ -25,11 +25,11 @@ QUICK = TrainConfig(
 
 
 class Stop(Exception):
-    """Stands for whatever ends a run from outside."""
+    """Stands for anything that ends a run from outside."""
 
 
-def fitted(tmp_path: Path, config: TrainConfig, stop_after: int | None = None, **more: object) -> TinyDetector:
-    """A fresh model trained by ``config``; ``stop_after`` that many steps the forward pass raises."""
+def fit(tmp_path: Path, config: TrainConfig, stop_after: int | None = None, **more: object) -> TinyDetector:
+    """Return a new model trained by ``config``; the forward pass raises after ``stop_after`` steps."""
     torch.manual_seed(7)
     model, d = TinyDetector(), dataset(tmp_path)
     calls = 0
@@ -48,10 +48,10 @@ def fitted(tmp_path: Path, config: TrainConfig, stop_after: int | None = None, *
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_a_resumed_run_ends_with_the_same_weights(tmp_path: Path, accumulate: int) -> None:
     config = replace(QUICK, accumulate=accumulate)
-    through = fitted(tmp_path, replace(config, out=str(tmp_path / "a")))
+    through = fit(tmp_path, replace(config, out=str(tmp_path / "a")))
     with pytest.raises(Stop):
-        fitted(tmp_path, replace(config, out=str(tmp_path / "b")), stop_after=4)  # in the middle of an epoch
-    resumed = fitted(tmp_path, replace(config, out=str(tmp_path / "b"), resume=True))
+        fit(tmp_path, replace(config, out=str(tmp_path / "b")), stop_after=4)  # in the middle of an epoch
+    resumed = fit(tmp_path, replace(config, out=str(tmp_path / "b"), resume=True))
     for (name, a), b in zip(through.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
     logs = [[json.loads(line) for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()] for run in "ab"]
@@ -60,7 +60,7 @@ def test_a_resumed_run_ends_with_the_same_weights(tmp_path: Path, accumulate: in
 
 def test_a_run_leaves_its_files_and_learns(tmp_path: Path) -> None:
     config = replace(QUICK, out=str(tmp_path / "run"), epochs=20)
-    fitted(tmp_path, config)
+    fit(tmp_path, config)
     present = sorted(p.name for p in (tmp_path / "run").iterdir())
     assert present == ["best.safetensors", "checkpoint.pt", "last.safetensors", "metrics.jsonl"]
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
@@ -70,16 +70,16 @@ def test_a_run_leaves_its_files_and_learns(tmp_path: Path) -> None:
 
 
 def test_the_model_takes_over_the_data_sets_classes(tmp_path: Path) -> None:
-    model = fitted(tmp_path, replace(QUICK, out=None, epochs=1))
+    model = fit(tmp_path, replace(QUICK, out=None, epochs=1))
     assert (model.classes, model.category_ids) == (["cell", "disc"], [3, 5])
     assert not model.training
 
 
-def test_what_does_not_go_together_stops_before_the_first_step(tmp_path: Path) -> None:
+def test_model_data_and_settings_must_fit_together(tmp_path: Path) -> None:
     d = dataset(tmp_path)
     model = TinyDetector()
     before = [p.clone() for p in model.parameters()]
-    with pytest.raises(InputError, match="no box to learn from"):
+    with pytest.raises(InputError, match="at least one box that is not a crowd"):
         train.fit(model, dataset(tmp_path, annotations=[]), None, QUICK)
     model.category_ids, model.classes = [1, 2, 3], ["x", "y", "z"]
     with pytest.raises(InputError, match="build it with num_classes=2"):
@@ -88,7 +88,7 @@ def test_what_does_not_go_together_stops_before_the_first_step(tmp_path: Path) -
         with pytest.raises(InputError, match=next(iter(wrong))):
             replace(QUICK, **wrong)
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot be made"):
+    with pytest.raises(InputError, match="out must be a folder that can be created"):
         train.fit(TinyDetector(), d, None, replace(QUICK, out=str(tmp_path / "file/run")))
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
@@ -102,24 +102,24 @@ def test_a_larger_models_labels_are_used_when_the_names_agree(tmp_path: Path) ->
     assert model.classes == ["w", "cell", "y", "disc"]
 
 
-def test_resuming_refuses_what_is_not_its_own(tmp_path: Path) -> None:
+def test_resuming_refuses_another_runs_checkpoint(tmp_path: Path) -> None:
     config = replace(QUICK, out=str(tmp_path / "run"), epochs=1)
-    with pytest.raises(InputError, match=r"no .*checkpoint\.pt to continue"):
-        fitted(tmp_path, replace(config, resume=True))
-    fitted(tmp_path, config)
-    with pytest.raises(InputError, match="holds a run already"):
-        fitted(tmp_path, config)
-    with pytest.raises(InputError, match=r"learning_rate is 0\.5, there it was 0\.01"):
-        fitted(tmp_path, replace(config, resume=True, learning_rate=0.5))
+    with pytest.raises(InputError, match=r"resume must be False, got True: there is no .*checkpoint\.pt"):
+        fit(tmp_path, replace(config, resume=True))
+    fit(tmp_path, config)
+    with pytest.raises(InputError, match="out must be a folder without a run"):
+        fit(tmp_path, config)
+    with pytest.raises(InputError, match=r"learning_rate is 0\.5, in the checkpoint 0\.01"):
+        fit(tmp_path, replace(config, resume=True, learning_rate=0.5))
     checkpoint = tmp_path / "run/checkpoint.pt"
     whole = checkpoint.read_bytes()
     for damage in (whole[: len(whole) // 2], b"", b"text"):
         checkpoint.write_bytes(damage)
-        with pytest.raises(InputError, match=r"checkpoint\.pt is damaged"):
-            fitted(tmp_path, replace(config, resume=True))
+        with pytest.raises(InputError, match=r"checkpoint\.pt, which is damaged"):
+            fit(tmp_path, replace(config, resume=True))
 
 
-def test_divergence_stops_and_spares_the_checkpoint(tmp_path: Path) -> None:
+def test_divergence_stops_the_run_before_the_checkpoint_is_overwritten(tmp_path: Path) -> None:
     class Diverging(TinyDetector):
         def forward(self, images, targets=None):
             return {"box": self.head.weight.sum() * float("nan")} if targets else super().forward(images)
@@ -195,9 +195,9 @@ def test_the_zoos_schedules_are_tensorflows(recipe: str, steps: int, changes: di
     with np.load(Path(__file__).parent / "fixtures/ops_schedules.npz") as rates:
         got = [config.learning_rate * schedule.rate(int(step), steps, config) for step in rates["steps"]]
         np.testing.assert_allclose(got, rates[stored], rtol=3e-5, atol=1e-9)
-    pictures = 118_287  # of COCO train2017
+    images = 118_287  # in COCO train2017
     if not changes:
-        assert config.epochs * pictures / config.batch_size == pytest.approx(steps, rel=2e-3)
+        assert config.epochs * images / config.batch_size == pytest.approx(steps, rel=2e-3)
 
 
 def test_parameter_groups() -> None:
@@ -210,7 +210,7 @@ def test_parameter_groups() -> None:
     assert seen[id(model.head.bias)] == (1.0, 0.0)
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    with pytest.raises(InputError, match="no trainable"):
+    with pytest.raises(InputError, match="must have trainable"):
         schedule.make_optimizer(model, TrainConfig())
 
 
@@ -230,7 +230,7 @@ def test_average_follows_the_weights() -> None:
 
 def test_training_off_the_main_thread(tmp_path: Path) -> None:
     done: list[TinyDetector] = []
-    worker = threading.Thread(target=lambda: done.append(fitted(tmp_path, replace(QUICK, out=None, epochs=1))))
+    worker = threading.Thread(target=lambda: done.append(fit(tmp_path, replace(QUICK, out=None, epochs=1))))
     worker.start()
     worker.join()
     assert done

@@ -1,7 +1,7 @@
-"""Batches for training: every one a pure function of (seed, step), whatever the number of workers.
+"""Batches for training. Batch number ``s`` depends on the seed and ``s`` only, not on the number of workers.
 
-That is what makes a run resumable: batch ``s`` of a resumed run is batch ``s`` of the uninterrupted one, augmentation
-included, because each item draws from a generator of its own seeded by (seed, epoch, index).
+This makes runs resumable: batch ``s`` of a resumed run, augmentation included, is batch ``s`` of an uninterrupted run.
+Each item draws its random numbers from a generator of its own, seeded by (seed, epoch, index).
 """
 
 from __future__ import annotations
@@ -22,20 +22,32 @@ Batch = tuple[list[Tensor], list[Targets]]
 
 
 def collate(items: Sequence[tuple[Tensor, Targets]]) -> Batch:
-    """Pictures of any sizes and their targets as two lists; the model batches them."""
-    return [picture for picture, _ in items], [targets for _, targets in items]
+    """Return (images, targets) as two lists; the images may have any sizes, and the model pads them into a batch."""
+    return [image for image, _ in items], [targets for _, targets in items]
 
 
 class BatchOrder(Sampler[list[tuple[int, int]]]):
-    """Endless batches of (epoch, index), shuffled anew each epoch, from batch number ``start`` on.
+    """Endless batches of (epoch, index), in a new random order each epoch.
 
-    ``groups`` (one number per item) keeps a batch within one group, so that wide pictures are not padded to tall
-    ones; what is left over of the groups at the end of an epoch is batched together. Batches are always full: fewer
-    than a batch's items are dropped, others each epoch, and a data set smaller than a batch is repeated to fill it.
+    Batches are always full. The items left at the end of an epoch, fewer than a batch, are dropped; which ones differs
+    from epoch to epoch. A data set smaller than a batch is repeated to fill it.
+
+    Args:
+        count: the number of items.
+        batch_size: items per batch.
+        seed: of the order.
+        groups: one number per item. A batch holds items of one group, so that wide images are not padded to tall ones.
+            The groups' remainders at the end of an epoch are batched together.
+        start: the number of the first batch, to resume a run.
+
+    Example:
+        >>> order = BatchOrder(count=4, batch_size=2)
+        >>> sorted(index for _, batch in zip(range(2), order) for _, index in batch)
+        [0, 1, 2, 3]
     """
 
     def __init__(self, count: int, batch_size: int, seed: int = 0, groups: Sequence[int] | None = None, start: int = 0):
-        require(count > 0, "count must be positive: the data set is empty")
+        require(count > 0, f"count must be positive, got {count}: the data set is empty")
         require(batch_size > 0, f"batch_size must be positive, got {batch_size}")
         self.count, self.batch_size, self.seed, self.start = count, batch_size, seed, start
         self.groups = [0] * count if groups is None else list(groups)
@@ -48,7 +60,7 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
             epoch, position = epoch + 1, 0
 
     def _epoch(self, epoch: int) -> list[list[tuple[int, int]]]:
-        generator = torch.Generator().manual_seed(_mixed(self.seed, epoch))
+        generator = torch.Generator().manual_seed(_seed_from(self.seed, epoch))
         waiting: dict[int, list[tuple[int, int]]] = defaultdict(list)
         batches = []
         for index in torch.randperm(self.count, generator=generator).tolist():
@@ -68,13 +80,13 @@ class _Augmented(Dataset[tuple[Tensor, Targets]]):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Targets]:
         epoch, index = key
-        generator = torch.Generator().manual_seed(_mixed(self.seed, epoch, index))
-        picture, targets = self.dataset[index]
-        return apply(self.transforms, picture, targets, generator)
+        generator = torch.Generator().manual_seed(_seed_from(self.seed, epoch, index))
+        image, targets = self.dataset[index]
+        return apply(self.transforms, image, targets, generator)
 
 
-def _mixed(*numbers: int) -> int:
-    """A seed from several numbers (FNV-1a over their 64 bits): nearby numbers give unrelated streams."""
+def _seed_from(*numbers: int) -> int:
+    """Return a seed made from several numbers (FNV-1a over their 64 bits); nearby numbers give unrelated streams."""
     state = 0xCBF29CE484222325
     for number in numbers:
         for byte in (number & 0xFFFFFFFFFFFFFFFF).to_bytes(8, "little"):
@@ -83,20 +95,27 @@ def _mixed(*numbers: int) -> int:
 
 
 def aspect_groups(dataset: Any) -> list[int]:
-    """1 for each wide picture of a :class:`~pyrcnn.data.CocoDataset`, 0 for each tall one."""
+    """Return 1 for each image of a :class:`~pyrcnn.data.CocoDataset` that is at least as wide as tall, else 0."""
     return [int(record.size[1] >= record.size[0]) for record in dataset.records]
 
 
 def batches(dataset: Any, batch_size: int, transforms: Sequence[Transform] = (), *, seed: int = 0, workers: int = 0,
             groups: Sequence[int] | None = None, start: int = 0) -> tuple[Iterator[Batch], int]:  # fmt: skip
-    """``(endless iterator over batches, batches per epoch)``, beginning with batch number ``start``.
+    """Return (endless iterator over batches, batches per epoch).
 
-    ``dataset[i]`` is (picture [3, H, W] uint8, Targets); ``workers`` processes read and augment ahead (0: none).
+    Args:
+        dataset: ``dataset[i]`` is (image [3, H, W] uint8, :class:`~pyrcnn.Targets`).
+        batch_size: images per batch.
+        transforms: the augmentation, applied in order.
+        seed: of order and augmentation.
+        workers: processes that read and augment ahead; 0 for none.
+        groups: see :class:`BatchOrder`.
+        start: the number of the first batch.
     """
     order = BatchOrder(len(dataset), batch_size, seed, groups, start)
     loader: DataLoader[Any] = DataLoader(
         _Augmented(dataset, transforms, seed), batch_sampler=order, num_workers=workers, collate_fn=collate,
         pin_memory=torch.cuda.is_available(), persistent_workers=workers > 0,
-        generator=torch.Generator().manual_seed(seed),  # otherwise it draws from the global one, which the model uses
+        generator=torch.Generator().manual_seed(seed),  # else it draws from the global generator, which the model uses
     )  # fmt: skip
     return iter(loader), order.per_epoch

@@ -1,20 +1,20 @@
-"""What was wrong with a data set and what was done about it: one report that names files and annotations."""
+"""The problems of a data set: where they are and what was done about them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-_SHOWN = 20  # lines per kind of problem in the printed report; Report.problems holds them all
+_SHOWN = 20  # problems per action in the printed report; Report.problems holds all
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault: where it is (``picture a.jpg``, ``annotation 17 of a.jpg``), what is wrong, and what was done."""
+    """One fault: where it is (``image a.jpg``, ``annotation 17 of a.jpg``), what is wrong, and what was done."""
 
     where: str
     what: str
-    action: str  # "picture skipped", "annotation skipped", "box clipped", "noted"
+    action: str  # "image skipped", "annotation skipped", "box clipped", "noted"
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}; {self.action}"
@@ -22,13 +22,13 @@ class Problem:
 
 @dataclass
 class Report:
-    """Every problem found in one annotation file; true when there is any, and readable with ``print``."""
+    """Every problem found in one annotation file. ``bool(report)`` tells whether there is any; ``print`` lists them."""
 
     source: str
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, where: str, what: str, action: str) -> None:
-        """Note one problem."""
+        """Add one problem."""
         self.problems.append(Problem(where, what, action))
 
     def __bool__(self) -> bool:
@@ -43,8 +43,8 @@ class Report:
         counts = Counter(p.action for p in self.problems)
         lines = [f"{self.source}: " + ", ".join(f"{action}: {count}" for action, count in sorted(counts.items()))]
         for action in sorted(counts):
-            those = [p for p in self.problems if p.action == action]
-            lines += [f"  {p}" for p in those[:_SHOWN]]
-            if len(those) > _SHOWN:
-                lines.append(f"  … and {len(those) - _SHOWN} more ({action})")
+            some = [p for p in self.problems if p.action == action]
+            lines += [f"  {p}" for p in some[:_SHOWN]]
+            if len(some) > _SHOWN:
+                lines.append(f"  … and {len(some) - _SHOWN} more ({action})")
         return "\n".join(lines)

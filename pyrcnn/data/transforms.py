@@ -1,9 +1,14 @@
-"""Augmentation: picture and :class:`~pyrcnn.Targets` change together.
+"""Augmentation: transforms that change an image and its :class:`~pyrcnn.Targets` together.
 
-A transform is a frozen dataclass called as ``transform(picture, targets, generator)`` with a [3, H, W] uint8 picture;
-it returns the changed pair and never writes into its input. Everything random comes from ``generator``, so that one
-seed gives the same pictures in any process. A box that a crop cuts keeps its visible part when that part is at least
-``min_visible`` of it and goes otherwise; keypoints outside the picture become unlabelled.
+A transform is a frozen dataclass, called as ``transform(image, targets, generator)`` with a [3, H, W] uint8 image. It
+returns the new (image, targets) and does not change its input. All random numbers come from ``generator``, so a seed
+gives the same images in any process. A box that is cut by the image's border keeps its visible part if that is at least
+``min_visible`` of its area; otherwise it is removed. Keypoints outside the image become unlabelled.
+
+>>> image, targets = torch.zeros(3, 4, 8, dtype=torch.uint8), Targets(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([0]))
+>>> image, targets = HorizontalFlip(probability=1.0)(image, targets, torch.Generator())
+>>> targets.boxes
+tensor([[6., 0., 8., 2.]])
 """
 
 from __future__ import annotations
@@ -22,62 +27,66 @@ from ..structures import Targets
 
 Pair = tuple[Tensor, Targets]
 COCO_FLIP_PAIRS = ((1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16))
-_GREY = 114  # what fills the uncovered part of a picture: about the mean of photographs
+_GREY = 114  # fills the uncovered part of an image; about the mean of photographs
 
 
 class Transform(Protocol):
-    """What the loader calls on every item."""
+    """The interface of a transform: called on every item of a data set."""
 
-    def __call__(self, picture: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
-        """The changed picture and targets."""
+    def __call__(self, image: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
+        """Return the changed image and targets."""
         ...
 
 
 def uniform(low: float, high: float, generator: torch.Generator) -> float:
-    """One number between ``low`` and ``high``."""
+    """Return a random number between ``low`` and ``high``."""
     return low + (high - low) * torch.rand((), generator=generator).item()
 
 
-def apply(transforms: Sequence[Transform], picture: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
-    """All ``transforms`` in order."""
+def apply(transforms: Sequence[Transform], image: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
+    """Apply ``transforms`` in order."""
     for transform in transforms:
-        picture, targets = transform(picture, targets, generator)
-    return picture, targets
+        image, targets = transform(image, targets, generator)
+    return image, targets
 
 
-def flip_pairs(joints: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """The keypoints that swap places in a mirror: (index of ``left_x``, index of ``right_x``) by their names."""
-    index = {name: i for i, name in enumerate(joints)}
+def flip_pairs(keypoint_names: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Return the pairs of keypoints that swap in a mirror image: (index of ``left_x``, index of ``right_x``).
+
+    >>> flip_pairs(["nose", "left_eye", "right_eye"])
+    ((1, 2),)
+    """
+    index = {name: i for i, name in enumerate(keypoint_names)}
     return tuple((i, index[mirrored]) for name, i in index.items()
                  if name.startswith("left_") and (mirrored := "right_" + name[5:]) in index)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class HorizontalFlip:
-    """Mirror left and right with ``probability``; ``pairs`` of keypoints swap (None: COCO's, for 17 keypoints)."""
+    """Mirror left and right with ``probability``. ``pairs`` of keypoints swap; None for the pairs of COCO's 17."""
 
     probability: float = 0.5
     pairs: tuple[tuple[int, int], ...] | None = None
 
-    def __call__(self, picture: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
-        """The mirrored pair, or the given one."""
+    def __call__(self, image: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
+        """Return the mirrored image and targets, or the given ones."""
         if torch.rand((), generator=generator).item() >= self.probability:
-            return picture, targets
-        width = picture.shape[2]
+            return image, targets
+        width = image.shape[2]
         x1, y1, x2, y2 = targets.boxes.unbind(1)
         keypoints = targets.keypoints
         if keypoints is not None:
-            keypoints = keypoints[:, self._mirrored(keypoints.shape[1])]
+            keypoints = keypoints[:, self._mirror_order(keypoints.shape[1])]
             x, y, seen = keypoints.unbind(2)
             keypoints = torch.stack([torch.where(seen > 0, width - x, x), y, seen], dim=2)
         boxes = torch.stack([width - x2, y1, width - x1, y2], dim=1)
-        return picture.flip(2), replace(targets, boxes=boxes, keypoints=keypoints)
+        return image.flip(2), replace(targets, boxes=boxes, keypoints=keypoints)
 
-    def _mirrored(self, joints: int) -> list[int]:
+    def _mirror_order(self, count: int) -> list[int]:
         require(
-            self.pairs is not None or joints == 17, f"pairs must name the left-right pairs of the {joints} keypoints"
+            self.pairs is not None or count == 17, f"pairs must be the left-right pairs of {count} keypoints, got None"
         )
-        order = list(range(joints))
+        order = list(range(count))
         for left, right in COCO_FLIP_PAIRS if self.pairs is None else self.pairs:
             order[left], order[right] = right, left
         return order
@@ -85,82 +94,80 @@ class HorizontalFlip:
 
 @dataclass(frozen=True)
 class VerticalFlip:
-    """Turn upside down with ``probability``: for pictures without an up, as from a microscope or the air."""
+    """Flip top and bottom with ``probability``: for images without a top, such as microscope or aerial images."""
 
     probability: float = 0.5
 
-    def __call__(self, picture: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
-        """The turned pair, or the given one."""
+    def __call__(self, image: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
+        """Return the flipped image and targets, or the given ones."""
         if torch.rand((), generator=generator).item() >= self.probability:
-            return picture, targets
-        height = picture.shape[1]
+            return image, targets
+        height = image.shape[1]
         x1, y1, x2, y2 = targets.boxes.unbind(1)
         keypoints = targets.keypoints
         if keypoints is not None:
             x, y, seen = keypoints.unbind(2)
             keypoints = torch.stack([x, torch.where(seen > 0, height - y, y), seen], dim=2)
-        return picture.flip(1), replace(targets, boxes=torch.stack([x1, height - y2, x2, height - y1], dim=1),
+        return image.flip(1), replace(targets, boxes=torch.stack([x1, height - y2, x2, height - y1], dim=1),
                                         keypoints=keypoints)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Resize:
-    """Resize, keeping the aspect, so that the short side is ``short`` and the long side at most ``long``."""
+    """Resize, keeping the aspect ratio, to a short side of ``short`` pixels and a long side of at most ``long``."""
 
     short: int
     long: int
 
-    def __call__(self, picture: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
-        """The resized pair."""
-        height, width = picture.shape[1:]
+    def __call__(self, image: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
+        """Return the resized image and targets."""
+        height, width = image.shape[1:]
         scale = min(self.short / min(height, width), self.long / max(height, width))
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        return _resized(picture, size), _moved(targets, (size[1] / width, size[0] / height), (0.0, 0.0))
+        return _resize(image, size), _scale_and_shift(targets, (size[1] / width, size[0] / height), (0.0, 0.0))
 
 
 @dataclass(frozen=True)
 class Pad:
-    """Pad at the bottom and right with ``fill`` until both sides divide by ``multiple``."""
+    """Pad at the bottom and right with ``fill`` until both sides are divisible by ``multiple``."""
 
     multiple: int = 32
     fill: int = _GREY
 
-    def __call__(self, picture: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
-        """The padded pair."""
-        height, width = picture.shape[1:]
-        return functional.pad(
-            picture, (0, -width % self.multiple, 0, -height % self.multiple), value=self.fill
-        ), targets
+    def __call__(self, image: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
+        """Return the padded image and the targets."""
+        height, width = image.shape[1:]
+        return functional.pad(image, (0, -width % self.multiple, 0, -height % self.multiple), value=self.fill), targets
 
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """With ``probability`` cut out a part whose sides are ``low`` to ``high`` of the picture's."""
+    """With ``probability``, cut out a part whose sides are ``low`` to ``high`` times those of the image."""
 
     low: float = 0.5
     high: float = 1.0
     probability: float = 0.5
     min_visible: float = 0.3
 
-    def __call__(self, picture: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
-        """The part and what is in it, or the given pair."""
+    def __call__(self, image: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
+        """Return the part and the targets in it, or the given image and targets."""
         if torch.rand((), generator=generator).item() >= self.probability:
-            return picture, targets
-        height, width = picture.shape[1:]
+            return image, targets
+        height, width = image.shape[1:]
         h = max(1, round(height * uniform(self.low, self.high, generator)))
         w = max(1, round(width * uniform(self.low, self.high, generator)))
         top, left = (int(uniform(0, room + 1, generator)) for room in (height - h, width - w))
-        moved = _moved(targets, (1.0, 1.0), (-left, -top))
-        return picture[:, top : top + h, left : left + w], _clipped(moved, (h, w), self.min_visible)
+        moved = _scale_and_shift(targets, (1.0, 1.0), (-left, -top))
+        return image[:, top : top + h, left : left + w], _clip(moved, (h, w), self.min_visible)
 
 
 @dataclass(frozen=True)
 class ScaleJitter:
-    """Zoom by a factor between ``low`` and ``high`` (uniform in its logarithm) and keep the picture's size.
+    """Zoom by a random factor between ``low`` and ``high``, uniform in its logarithm; the image's size stays the same.
 
-    Above 1 a part is cut out and enlarged, below 1 the picture shrinks and lies somewhere on a canvas of ``fill``:
-    crop, resize and pad in one resampling. ``size`` (height, width) is the result's size instead, with the picture
-    fitted into it, which saves the model its own resize.
+    Above 1, a part is cut out and enlarged. Below 1, the image shrinks and is placed at random on a canvas of ``fill``.
+    Crop, resize and padding are one resampling. With ``size`` (height, width), the result has that size instead and the
+    image is scaled to fit into it, which makes the model's own resize unnecessary.
     """
 
     low: float = 0.7
@@ -169,9 +176,9 @@ class ScaleJitter:
     fill: int = _GREY
     min_visible: float = 0.3
 
-    def __call__(self, picture: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
-        """The zoomed pair."""
-        height, width = picture.shape[1:]
+    def __call__(self, image: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
+        """Return the zoomed image and targets."""
+        height, width = image.shape[1:]
         out_h, out_w = self.size or (height, width)
         scale = math.exp(uniform(math.log(self.low), math.log(self.high), generator))
         scale *= min(out_h / height, out_w / width)  # output pixels per input pixel
@@ -179,47 +186,47 @@ class ScaleJitter:
         new_h, new_w = (min(out, max(1, round(part * scale))) for part, out in ((h, out_h), (w, out_w)))
         top, left = (int(uniform(0, room + 1, generator)) for room in (height - h, width - w))
         down, right = (int(uniform(0, room + 1, generator)) for room in (out_h - new_h, out_w - new_w))
-        part = _resized(picture[:, top : top + h, left : left + w], (new_h, new_w))
+        part = _resize(image[:, top : top + h, left : left + w], (new_h, new_w))
         factor = (new_w / w, new_h / h)
-        moved = _moved(targets, factor, (right - left * factor[0], down - top * factor[1]))
+        moved = _scale_and_shift(targets, factor, (right - left * factor[0], down - top * factor[1]))
         if (new_h, new_w) != (out_h, out_w):
-            canvas = picture.new_full((3, out_h, out_w), self.fill)
+            canvas = image.new_full((3, out_h, out_w), self.fill)
             canvas[:, down : down + new_h, right : right + new_w] = part
             part = canvas
-        return part, _clipped(moved, (out_h, out_w), self.min_visible)
+        return part, _clip(moved, (out_h, out_w), self.min_visible)
 
 
 @dataclass(frozen=True)
 class ColorJitter:
     """Change brightness, contrast and saturation, each by a factor of up to 1 ± its amount.
 
-    The three are linear in the colours, so they are one 3x3 matrix and one offset per picture.
+    All three are linear in the colours, so together they are one 3x3 matrix and one offset per image.
     """
 
     brightness: float = 0.2
     contrast: float = 0.2
     saturation: float = 0.2
 
-    def __call__(self, picture: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
-        """The recoloured picture with its targets."""
+    def __call__(self, image: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
+        """Return the recoloured image and the targets."""
         amounts = (self.brightness, self.contrast, self.saturation)
         brightness, contrast, saturation = (1 + uniform(-amount, amount, generator) for amount in amounts)
         luma = torch.tensor([0.299, 0.587, 0.114])
-        colours = picture.flatten(1).float()  # [3, H * W]
+        colours = image.flatten(1).float()  # [3, H * W]
         mean = (luma * colours.mean(dim=1)).sum() * brightness
         matrix = saturation * torch.eye(3) + (1 - saturation) * luma.expand(3, 3)
         changed = torch.addmm(((1 - contrast) * mean).expand(3, 1), matrix * (brightness * contrast), colours)
-        return changed.round_().clamp_(0, 255).to(torch.uint8).view_as(picture), targets
+        return changed.round_().clamp_(0, 255).to(torch.uint8).view_as(image), targets
 
 
-def _resized(picture: Tensor, size: tuple[int, int]) -> Tensor:
-    if picture.shape[1:] == size:
-        return picture
-    return functional.interpolate(picture[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
+def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    if image.shape[1:] == size:
+        return image
+    return functional.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
 
 
-def _moved(targets: Targets, scale: tuple[float, float], shift: tuple[float, float]) -> Targets:
-    """Scale by (x, y), then shift by (x, y)."""
+def _scale_and_shift(targets: Targets, scale: tuple[float, float], shift: tuple[float, float]) -> Targets:
+    """Multiply coordinates by ``scale`` (x, y), then add ``shift`` (x, y)."""
     factor, offset = torch.tensor(scale), torch.tensor(shift)
     keypoints = targets.keypoints
     if keypoints is not None:
@@ -228,8 +235,8 @@ def _moved(targets: Targets, scale: tuple[float, float], shift: tuple[float, flo
     return replace(targets, boxes=targets.boxes * factor.repeat(2) + offset.repeat(2), keypoints=keypoints)
 
 
-def _clipped(targets: Targets, size: tuple[int, int], min_visible: float) -> Targets:
-    """Boxes cut at the picture's border; those with too little left go, crowds stay while anything is left."""
+def _clip(targets: Targets, size: tuple[int, int], min_visible: float) -> Targets:
+    """Clip boxes to the image; remove those with too little area left, and crowds only if none is left."""
     height, width = size
     limit = torch.tensor([width, height, width, height], dtype=torch.float32)
     boxes = torch.minimum(targets.boxes.clamp(min=0), limit)

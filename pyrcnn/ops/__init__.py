@@ -1,17 +1,20 @@
-"""The operators: torchvision's names with torchvision's behaviour, and what no peer has beside them."""
+"""The operators: torchvision's, with the same names and results, and those that torchvision does not have.
 
-# suppression
+Shapes use the letters defined in :mod:`pyrcnn.structures`. Bad arguments raise :class:`pyrcnn.InputError`.
+"""
+
+# non-maximum suppression
 from .nms import batched_nms, nms, nms_padded
 
 # isort: split
-# regions of interest
+# RoI pooling
 from .crop_and_resize import crop_and_resize
 from .poolers import MultiScaleRoIAlign
 from .roi_align import RoIAlign, roi_align, roi_align_levels
 from .roi_pool import RoIPool, roi_pool
 
 # isort: split
-# whole tails of detectors
+# postprocessing of an RPN and of a RoI head
 from .generate_proposals import generate_proposals
 from .roi_detections import roi_detections
 
@@ -34,14 +37,14 @@ from .grid_anchors import grid_anchors
 from .match_boxes import Matches, match_boxes
 
 # isort: split
-# heat maps
+# heatmaps
 from .decode_centers import decode_centers
 from .draw_gaussians import draw_gaussians
 from .heatmap_peaks import Peaks, heatmap_peaks
 from .match_keypoints import match_keypoints
 
 # isort: split
-# pictures
+# images
 from .preprocess import preprocess
 
 # isort: split

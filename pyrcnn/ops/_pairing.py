@@ -1,4 +1,4 @@
-"""Rows [..., 4] paired with anchors that broadcast to them, without copying the anchors where that is possible."""
+"""Brings rows [..., 4] and anchors that broadcast to them into the form that the operators take."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from ..errors import require
 _HALF = (torch.float16, torch.bfloat16)
 
 
-def pair(name: str, rows: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, int]:
-    """Bring the dtypes together and return (rows, anchors, repeat): row i has anchor (i // repeat) % len(anchors)."""
+def broadcast_anchors(name: str, rows: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, int]:
+    """Return (rows, anchors, repeat) of one dtype, so that row i has anchor ``(i // repeat) % len(anchors)``.
+
+    Anchors are copied only if no ``repeat`` describes the broadcast. ``name`` is the argument's name in messages.
+    """
     if rows.dtype != anchors.dtype and not (anchors.dtype == torch.float32 and rows.dtype in _HALF):
         both = torch.promote_types(rows.dtype, anchors.dtype)
         rows, anchors = rows.to(both), anchors.to(both)
@@ -23,7 +26,7 @@ def pair(name: str, rows: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, int]
         fits and rows.shape[-1] == anchors.shape[-1] == 4,
         f"anchors must be [..., 4] and broadcast to {name} {list(rows.shape)}, got {list(anchors.shape)}",
     )
-    # sizes of 1 at the end repeat each anchor, sizes of 1 in front repeat all of them; between them all must be there
+    # trailing sizes of 1 repeat each anchor, leading ones repeat all anchors; the sizes between must be equal
     sizes = list(anchors.shape[:-1])
     repeat, dim = 1, rows.ndim - 2
     while sizes and sizes[-1] == 1:

@@ -1,4 +1,4 @@
-"""What every operator's Python file needs: errors under one type, and the registration of fakes."""
+"""Shared by all operators: one exception type for bad arguments, and how gradients are registered or refused."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from torch.autograd import forward_ad
 from .. import _native  # noqa: F401  (loads the library: torch.ops.pyrcnn exists from here on)
 from ..errors import InputError
 
-_BAD_ARGUMENT = "\n[pyrcnn: bad argument]"  # how csrc/common/tensor.h ends the message of every failed check
-_WRONG_TYPE = re.compile(  # how torch refuses what a schema does not take
+_BAD_ARGUMENT = "\n[pyrcnn: bad argument]"  # csrc/common/tensor.h ends the message of a failed check with it
+_WRONG_TYPE = re.compile(  # torch's message for an argument of a wrong type
     r"pyrcnn::\w+\(\) Expected a value of type '(.+?)' for argument '(\w+)' but instead found type '(.+?)'"
 )
 
@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 def _input_error(error: Exception, names: Mapping[str, str]) -> InputError | None:
-    """What ``error`` says of an argument; None where it is no complaint about one."""
+    """Return the InputError for ``error`` if it is about an argument, else None."""
     message, mark, _ = str(error).partition(_BAD_ARGUMENT)
     wrong = None if mark else _WRONG_TYPE.match(message)
     if wrong:
@@ -36,10 +36,13 @@ def _input_error(error: Exception, names: Mapping[str, str]) -> InputError | Non
 
 
 def input_errors(function: Callable[P, R], names: Mapping[str, str] = MappingProxyType({})) -> Callable[P, R]:
-    """Turn the exceptions that native argument checks raise into :class:`pyrcnn.InputError`.
+    """Return ``function`` with errors of native argument checks raised as :class:`pyrcnn.InputError`.
 
-    ``names``: the operator's arguments whose names are not those of ``function``, and what they are called there.
-    While torch.compile traces, errors come from the fake kernels and the function is used bare.
+    While torch.compile traces, errors come from the fake kernels, and ``function`` is called directly.
+
+    Args:
+        function: the operator's public function.
+        names: the native operator's argument names → those of ``function``, where they differ.
     """
 
     @functools.wraps(function)
@@ -48,7 +51,7 @@ def input_errors(function: Callable[P, R], names: Mapping[str, str] = MappingPro
             return function(*args, **kwargs)
         try:
             return function(*args, **kwargs)
-        except (ValueError, RuntimeError) as error:  # which of them it is depends on torch
+        except (ValueError, RuntimeError) as error:  # which one depends on torch's version
             found = _input_error(error, names)
             if found is None:
                 raise
@@ -61,12 +64,12 @@ _no_gradient = torch.library.Library("pyrcnn", "IMPL")
 
 
 def no_gradient(op: str) -> None:
-    """Let autograd pass ``op`` over: its outputs never require grad, whatever its inputs do."""
+    """Register ``op`` as not differentiable: its outputs never require a gradient."""
     _no_gradient.impl(op, torch.library.fallthrough_kernel, "Autograd")
 
 
 def call(op: Callable[..., R], tensors: Iterable[Tensor], *args: Any) -> R:
-    """``op(*args)``, past autograd where none of its ``tensors`` needs a gradient: its Python costs 10 us a call."""
+    """Return ``op(*args)``; skip autograd, which costs 10 µs per call, if none of ``tensors`` needs a gradient."""
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     if wanted or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return op(*args)
@@ -75,13 +78,13 @@ def call(op: Callable[..., R], tensors: Iterable[Tensor], *args: Any) -> R:
 
 
 def refuse_forward_ad(name: str, tensors: Sequence[Tensor]) -> None:
-    """Raise where a forward-mode derivative would silently be lost."""
+    """Raise an error if a tensor has a forward-mode derivative, which would be lost silently."""
     if forward_ad._current_level >= 0 and any(forward_ad.unpack_dual(t).tangent is not None for t in tensors):
         raise RuntimeError(f"{name} has no forward-mode derivative; use reverse mode (torch.autograd.grad)")
 
 
 def no_second_gradient(op: str) -> None:
-    """Make it an error to differentiate the gradient of ``op`` again: torch would warn and lose the derivative."""
+    """Make a second derivative of ``op`` an error; without this, torch warns and drops the derivative."""
 
     def refuse(ctx: Any, *grads: Any) -> None:
         raise RuntimeError(f"{op} cannot be differentiated twice")

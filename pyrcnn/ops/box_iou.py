@@ -1,4 +1,4 @@
-"""The intersection over union of every pair of boxes of two lists, and what it is made of."""
+"""Intersection over union of every pair of boxes of two lists, and the functions that it consists of."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ FORMATS = ("xyxy", "xywh", "cxcywh")
 
 
 def upcast(t: Tensor) -> Tensor:
-    """``t`` in a dtype whose products do not overflow early: at least float32 or int32."""
+    """Return ``t`` as at least float32 or int32, so that products do not overflow early."""
     if t.is_floating_point():
         return t if t.dtype in (torch.float32, torch.float64) else t.float()
     return t if t.dtype in (torch.int32, torch.int64) else t.int()
 
 
 def check_boxes(boxes: Tensor, name: str = "boxes") -> Tensor:
-    """``boxes``, which must be a tensor [..., 4]."""
+    """Return ``boxes``; raise InputError unless it is a tensor [..., 4]."""
     if not isinstance(boxes, Tensor) or boxes.shape[-1:] != (4,):
         got = list(boxes.shape) if isinstance(boxes, Tensor) else type(boxes).__name__
         raise InputError(f"{name} must be a tensor [..., 4], got {got}")
@@ -33,31 +33,40 @@ def check_boxes(boxes: Tensor, name: str = "boxes") -> Tensor:
 
 
 def check_pair(boxes1: Tensor, boxes2: Tensor, own: int) -> None:
-    """Two tensors [..., 4], whose dimensions but for the last ``own`` ones must broadcast."""
+    """Raise InputError unless both are tensors [..., 4] whose dimensions except the last ``own`` broadcast."""
     one, two = check_boxes(boxes1, "boxes1").shape[:-own], check_boxes(boxes2, "boxes2").shape[:-own]
     if one != two:
         try:
             torch.broadcast_shapes(one, two)
         except RuntimeError:
             got = f"{list(boxes1.shape)} and {list(boxes2.shape)}"
-            raise InputError(f"boxes1 and boxes2 must have dimensions that broadcast, got {got}") from None
+            raise InputError(f"boxes1 and boxes2 must have leading dimensions that broadcast, got {got}") from None
 
 
 def box_area(boxes: Tensor, fmt: str = "xyxy") -> Tensor:
-    """Areas [...] of boxes [..., 4] in the format ``fmt``, in square pixels; negative for boxes turned inside out.
+    """Return the areas [...] of boxes [..., 4], in square pixels; negative for boxes with x2 < x1 or y2 < y1.
 
-    Raises :class:`pyrcnn.InputError` for an unknown format and another shape.
+    Args:
+        boxes: [..., 4], any dtype.
+        fmt: ``"xyxy"``, ``"xywh"`` or ``"cxcywh"``.
 
-    >>> box_area(torch.tensor([[0.0, 0.0, 4.0, 2.0]]))
-    tensor([8.])
+    Raises:
+        InputError: for an unknown format or another shape.
+
+    Example:
+        >>> box_area(torch.tensor([[0.0, 0.0, 4.0, 2.0]]))
+        tensor([8.])
     """
-    require(fmt in FORMATS, f"fmt must be of {FORMATS}. Unsupported Bounding Box area for given format {fmt}")
+    require(
+        fmt in FORMATS,
+        f"fmt must be one of {FORMATS}, got {fmt!r}. Unsupported Bounding Box area for given format {fmt}",
+    )
     a, b, c, d = upcast(check_boxes(boxes)).unbind(-1)
     return (c - a) * (d - b) if fmt == "xyxy" else c * d
 
 
 def _corners(boxes: Tensor, fmt: str) -> tuple[Tensor, Tensor]:
-    """Low and high corners, each [..., 2]."""
+    """Return the corners (x1, y1) and (x2, y2), each [..., 2]."""
     first, second = boxes[..., :2], boxes[..., 2:]
     if fmt == "xywh":
         return first, first + second
@@ -67,13 +76,13 @@ def _corners(boxes: Tensor, fmt: str) -> tuple[Tensor, Tensor]:
 
 
 def positive_area(size: Tensor) -> Tensor:
-    """The area [...] of sizes [..., 2], none below 0."""
+    """Return the areas [...] of sizes [..., 2]; negative sizes count as 0."""
     w, h = upcast(size).clamp(min=0).unbind(-1)
     return w * h
 
 
 def intersection_and_union(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -> tuple[Tensor, Tensor]:
-    """Of every pair: [..., N, M] each."""
+    """Return (intersection, union) of every pair of boxes, [..., K1, K2] each."""
     check_pair(boxes1, boxes2, own=2)
     low1, high1 = _corners(boxes1[..., :, None, :], fmt)
     low2, high2 = _corners(boxes2[..., None, :, :], fmt)
@@ -83,23 +92,34 @@ def intersection_and_union(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") ->
 
 
 def _is_transformed() -> bool:
-    """Whether forward-mode derivatives or torch.func's transforms are under way, which the native operator lacks."""
+    """Return whether forward-mode derivatives or torch.func are active, which the native operator does not support."""
     return forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
 
 
 @input_errors
 def box_iou(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -> Tensor:
-    """Intersection over union [..., N, M] of every box of [..., N, 4] with every box of [..., M, 4]; 0 / 0 is NaN.
+    """Return the intersection over union [..., K1, K2] of every pair of boxes of two lists; 0 / 0 is NaN.
 
-    ``fmt`` is the format of both. The result of float16 and bfloat16 is float32. Two lists of one floating dtype in the
-    format ``xyxy`` take the native operator; all else is torch arithmetic with the same values. Differentiable in both
-    lists, twice too; equal corners share a gradient, and boxes that touch have that of boxes that overlap. Raises
-    :class:`pyrcnn.InputError` for an unknown format and for shapes that do not fit.
+    Boxes of one floating-point dtype in the format ``xyxy`` use the native operator; others use torch and give the same
+    values. Differentiable twice in both arguments. Equal corners share a gradient; boxes that touch have the gradient
+    of boxes that overlap.
 
-    >>> box_iou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[2.0, 0.0, 4.0, 2.0], [4.0, 0.0, 5.0, 2.0]]))
-    tensor([[0.5000, 0.0000]])
+    Args:
+        boxes1: [..., K1, 4], any dtype.
+        boxes2: [..., K2, 4], any dtype; the leading dimensions broadcast.
+        fmt: the format of both: ``"xyxy"``, ``"xywh"`` or ``"cxcywh"``.
+
+    Returns:
+        [..., K1, K2], float32 for float16 and bfloat16.
+
+    Raises:
+        InputError: for an unknown format, or shapes that do not fit.
+
+    Example:
+        >>> box_iou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[2.0, 0.0, 4.0, 2.0], [4.0, 0.0, 5.0, 2.0]]))
+        tensor([[0.5000, 0.0000]])
     """
-    require(fmt in FORMATS, f"fmt must be of {FORMATS}. Unsupported format {fmt!r}")
+    require(fmt in FORMATS, f"fmt must be one of {FORMATS}, got {fmt!r}. Unsupported format {fmt!r}")
     if not (isinstance(boxes1, Tensor) and isinstance(boxes2, Tensor)):
         check_pair(boxes1, boxes2, own=2)
     native = fmt == "xyxy" and boxes1.dtype == boxes2.dtype and boxes1.is_floating_point()
@@ -130,7 +150,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
     need_first, need_second = ctx.needs_input_grad
-    if torch.is_grad_enabled():  # to be differentiated again
+    if torch.is_grad_enabled():  # a second derivative may follow
         boxes1, boxes2 = ctx.saved_tensors
         intersection, union = intersection_and_union(boxes1, boxes2)
         wanted = [b for b, need in zip((boxes1, boxes2), ctx.needs_input_grad, strict=True) if need]

@@ -1,8 +1,8 @@
-"""Box arithmetic with torchvision's names, signatures and numbers, in plain torch but for :func:`box_iou`.
+"""Box functions with torchvision's names, arguments and results, in plain torch except :func:`box_iou`.
 
-``fmt`` names a box format: ``xyxy`` (two corners), ``xywh`` (a corner and the size) or ``cxcywh`` (the centre and the
-size); torchvision's rotated formats are not offered. Boxes are [..., 4] of any dtype; areas and products are computed
-in float32 or int32 where the dtype is narrower. Bad formats and shapes raise :class:`pyrcnn.InputError`.
+A box format ``fmt`` is ``"xyxy"`` (two corners), ``"xywh"`` (a corner and the size) or ``"cxcywh"`` (the centre and the
+size); torchvision's rotated formats are not supported. Boxes are [..., 4] of any dtype. Areas and products are computed
+in at least float32 or int32. Unknown formats and wrong shapes raise :class:`pyrcnn.InputError`.
 """
 
 from __future__ import annotations
@@ -16,20 +16,26 @@ from ..errors import require
 from .box_iou import FORMATS, check_boxes, check_pair, intersection_and_union, positive_area, upcast
 from .box_iou import box_area as box_area
 from .box_iou import box_iou as box_iou
-from .nms import batched_nms as batched_nms  # torchvision has these here
+from .nms import batched_nms as batched_nms  # torchvision.ops.boxes has these too
 from .nms import nms as nms
 
 
 def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
-    """Convert boxes [..., 4] from the format ``in_fmt`` to ``out_fmt`` (a copy when they are the same).
+    """Return boxes [..., 4] converted from the format ``in_fmt`` to ``out_fmt``; a copy if both are the same.
 
-    Each is ``"xyxy"``, ``"xywh"`` or ``"cxcywh"``; anything else raises :class:`pyrcnn.InputError`.
+    Args:
+        boxes: [..., 4], any dtype.
+        in_fmt, out_fmt: ``"xyxy"``, ``"xywh"`` or ``"cxcywh"``.
 
-    >>> box_convert(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), "xyxy", "cxcywh")
-    tensor([[2., 1., 4., 2.]])
+    Raises:
+        InputError: for an unknown format or another shape.
+
+    Example:
+        >>> box_convert(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), "xyxy", "cxcywh")
+        tensor([[2., 1., 4., 2.]])
     """
     known = in_fmt in FORMATS and out_fmt in FORMATS
-    require(known, f"in_fmt and out_fmt must be of {FORMATS}. Unsupported: {in_fmt!r} to {out_fmt!r}")
+    require(known, f"in_fmt and out_fmt must be of {FORMATS}, got {in_fmt!r} and {out_fmt!r}. Unsupported conversion")
     if in_fmt == out_fmt:
         return boxes.clone()
     a, b, c, d = check_boxes(boxes).unbind(-1)
@@ -45,9 +51,17 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
 
 
 def generalized_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """Generalised IoU [..., N, M] of xyxy boxes [..., N, 4] and [..., M, 4] (Rezatofighi et al. 2019): from -1 to 1.
+    """Return the generalized IoU [..., K1, K2], from -1 to 1 (Rezatofighi et al. 2019).
 
-    The IoU less the share of the smallest enclosing box that neither box covers.
+    It is the IoU minus the share of the smallest enclosing box that neither box covers.
+
+    Args:
+        boxes1: [..., K1, 4], xyxy.
+        boxes2: [..., K2, 4], xyxy; the leading dimensions broadcast.
+
+    Example:
+        >>> generalized_box_iou(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[2.0, 0.0, 4.0, 2.0]]))
+        tensor([[0.]])
     """
     intersection, union = intersection_and_union(boxes1, boxes2)
     low = torch.min(boxes1[..., :, None, :2], boxes2[..., None, :, :2])
@@ -57,7 +71,7 @@ def generalized_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 
 def _distance_iou(boxes1: Tensor, boxes2: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """(DIoU, IoU), [..., N, M] each; the boxes are upcast already."""
+    """Return (distance IoU, IoU), [..., K1, K2] each, of boxes in float32 or better."""
     iou = box_iou(boxes1, boxes2)
     one, two = boxes1[..., :, None, :], boxes2[..., None, :, :]
     diagonal = upcast(torch.max(one[..., 2:], two[..., 2:]) - torch.min(one[..., :2], two[..., :2])).clamp(min=0)
@@ -67,24 +81,41 @@ def _distance_iou(boxes1: Tensor, boxes2: Tensor, eps: float) -> tuple[Tensor, T
 
 
 def distance_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor:
-    """Distance IoU [..., N, M] of xyxy boxes [..., N, 4] and [..., M, 4] (Zheng et al. 2020).
+    """Return the distance IoU [..., K1, K2] (Zheng et al. 2020).
 
-    The IoU less the squared distance of the centres over the squared diagonal (plus ``eps``) of the enclosing box.
+    It is the IoU minus the squared distance of the centres, divided by the squared diagonal of the enclosing box.
+
+    Args:
+        boxes1: [..., K1, 4], xyxy.
+        boxes2: [..., K2, 4], xyxy; the leading dimensions broadcast.
+        eps: added to the squared diagonal.
+
+    Example:
+        >>> distance_box_iou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[2.0, 0.0, 4.0, 2.0]]))
+        tensor([[0.4500]])
     """
     check_pair(boxes1, boxes2, own=2)
     return _distance_iou(upcast(boxes1), upcast(boxes2), eps)[0]
 
 
 def aspect_difference(w1: Tensor, h1: Tensor, w2: Tensor, h2: Tensor) -> Tensor:
-    """Zheng et al. 2020, eq. 8: how far the aspect ratios are apart, 0 to 1."""
+    """Return the difference of the aspect ratios, from 0 to 1 (Zheng et al. 2020, eq. 8)."""
     return (4 / math.pi**2) * torch.pow(torch.atan(w1 / h1) - torch.atan(w2 / h2), 2)
 
 
 def complete_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor:
-    """Complete IoU [..., N, M] of xyxy boxes [..., N, 4] and [..., M, 4] (Zheng et al. 2020).
+    """Return the complete IoU [..., K1, K2] (Zheng et al. 2020).
 
-    The distance IoU less the weighted difference of the aspect ratios. The weight has no gradient; ``eps`` keeps it and
-    the distance from a division by 0.
+    It is the distance IoU minus the weighted difference of the aspect ratios. The weight has no gradient.
+
+    Args:
+        boxes1: [..., K1, 4], xyxy.
+        boxes2: [..., K2, 4], xyxy; the leading dimensions broadcast.
+        eps: prevents divisions by 0 in the weight and the distance.
+
+    Example:
+        >>> complete_box_iou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[0.0, 0.0, 4.0, 2.0]]))
+        tensor([[1.]])
     """
     check_pair(boxes1, boxes2, own=2)
     boxes1, boxes2 = upcast(boxes1), upcast(boxes2)
@@ -98,23 +129,29 @@ def complete_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tenso
 
 
 def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Clip xyxy boxes [..., 4], in pixels, to an image of ``size`` (height, width); a NaN stays a NaN.
+    """Return boxes [..., 4] (xyxy, in pixels) clipped to an image; NaN stays NaN.
 
-    >>> clip_boxes_to_image(torch.tensor([[-3.0, 2.0, 9.0, 30.0]]), (20, 8))
-    tensor([[ 0.,  2.,  8., 20.]])
+    Args:
+        boxes: [..., 4], any dtype.
+        size: (height, width) of the image.
+
+    Example:
+        >>> clip_boxes_to_image(torch.tensor([[-3.0, 2.0, 9.0, 30.0]]), (20, 8))
+        tensor([[ 0.,  2.,  8., 20.]])
     """
     height, width = size
-    clipped = check_boxes(boxes).clamp(min=0, max=max(height, width))  # one pass; the two below write into its result
+    clipped = check_boxes(boxes).clamp(min=0, max=max(height, width))  # a copy, which the next two lines change
     clipped[..., 0::2].clamp_(max=width)
     clipped[..., 1::2].clamp_(max=height)
     return clipped
 
 
 def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
-    """Indices [K] int64, ascending, of the xyxy boxes [M, 4] both of whose sides are at least ``min_size``.
+    """Return the indices, int64 and ascending, of the boxes [K, 4] (xyxy) with both sides at least ``min_size``.
 
-    >>> remove_small_boxes(torch.tensor([[0.0, 0.0, 4.0, 2.0], [0.0, 0.0, 4.0, 4.0]]), 3)
-    tensor([1])
+    Example:
+        >>> remove_small_boxes(torch.tensor([[0.0, 0.0, 4.0, 2.0], [0.0, 0.0, 4.0, 4.0]]), 3)
+        tensor([1])
     """
     size = check_boxes(boxes)[..., 2:] - boxes[..., :2]
     return torch.where((size >= min_size).all(dim=-1))[0]

@@ -1,4 +1,4 @@
-"""TensorFlow's region crops, as its Faster R-CNN pools with."""
+"""TensorFlow's crop_and_resize, which its Faster R-CNN pools with."""
 
 from __future__ import annotations
 
@@ -23,21 +23,26 @@ def crop_and_resize(
     output_size: int | Sequence[int],
     extrapolation: float = 0.0,
 ) -> Tensor:
-    """Crop boxes out of ``features`` and resize them bilinearly, as TensorFlow's ``tf.image.crop_and_resize`` does.
+    """Return boxes cropped out of ``features`` and resized bilinearly, as TensorFlow's ``tf.image.crop_and_resize``.
 
-    Sample i of n along the height lies at ``y1 * (H - 1) + i * ((y2 - y1) * (H - 1) / (n - 1))`` (in the middle if n is
-    1), computed in the boxes' type: the first and last samples lie on the box's edges. A box with y2 < y1 is flipped.
+    Sample i of n along the height lies at ``y1 * (H - 1) + i * ((y2 - y1) * (H - 1) / (n - 1))``, or in the middle if n
+    is 1, computed in the dtype of ``boxes``: the first and last samples lie on the box's edges. A box with y2 < y1 is
+    flipped.
 
     Args:
-        features: [N, C, H, W], NCHW or NHWC in memory.
-        boxes: [K, 4] as in TensorFlow: (y1, x1, y2, x2), normalised: 0 is the first row or column, 1 the last.
+        features: [N, C, H, W], NCHW or NHWC in memory; any floating-point dtype.
+        boxes: [K, 4] in TensorFlow's order (y1, x1, y2, x2), normalized: 0 is the first row or column, 1 the last.
             float32, or the dtype of ``features``.
-        box_indices: [K] int64, each box's image. A box of no image is filled with ``extrapolation``.
+        box_indices: [K] int64, the image of each box. A box with an index out of range is filled with
+            ``extrapolation``.
         output_size: (height, width) of the crops, or one number for both.
-        extrapolation: the value of samples outside the map.
+        extrapolation: the value of samples outside the feature map.
 
     Returns:
         [K, C, height, width] in the dtype and memory format of ``features``, differentiable in ``features``.
+
+    Raises:
+        InputError: for wrong shapes, dtypes or devices.
 
     Example:
         >>> features = torch.arange(9.0).reshape(1, 1, 3, 3)
@@ -89,7 +94,7 @@ def _backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
 torch.library.register_autograd("pyrcnn::crop_and_resize", _backward, setup_context=_setup_context)
 
 
-# The gradient is linear in `grad`, and its adjoint is the crop itself (0 outside): second derivatives come free.
+# The gradient is linear in `grad`, and its adjoint is the crop itself (0 outside), which gives second derivatives.
 def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]
     grad, boxes, box_indices, *_ = inputs
     ctx.rows, ctx.columns, ctx.dtype = grad.shape[2], grad.shape[3], grad.dtype
@@ -98,7 +103,7 @@ def _setup_backward(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def
 
 def _double_backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
     boxes, box_indices = ctx.saved_tensors
-    if boxes.dtype != torch.float32:  # half boxes are computed in float32 as well
+    if boxes.dtype != torch.float32:  # boxes in half precision are computed in float32 as well
         boxes = boxes.to(grad.dtype)
     return _op(grad, boxes, box_indices, ctx.rows, ctx.columns, 0.0).to(ctx.dtype), *[None] * 6
 

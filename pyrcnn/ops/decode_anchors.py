@@ -1,4 +1,4 @@
-"""All anchors of a region proposal network, decoded and clipped in one pass."""
+"""All anchors of an RPN, decoded and clipped in one pass."""
 
 from __future__ import annotations
 
@@ -26,28 +26,34 @@ def decode_anchors(
     clip: float = DELTA_CLIP,
     offset: float = 0.0,
 ) -> Tensor:
-    """Decode every anchor of every level and clip it to its image, without building the anchors.
+    """Return the box of every anchor of every level, clipped to its image, without building the anchors.
 
-    The result of :func:`grid_anchors`, :func:`decode_boxes` and clipping, in one pass over the network's output.
-    :func:`generate_proposals` goes further and decodes only what it keeps.
+    The result equals :func:`grid_anchors`, :func:`decode_boxes` and clipping, in one pass over the network's output.
+    :func:`generate_proposals` decodes only the boxes that it keeps.
 
     Args:
-        deltas: per level, box regressions [N, 4A, H, W] of one dtype, NCHW or NHWC: channel ``4 * a + i`` is the i-th
-            of (dx, dy, dw, dh) of anchor ``a``.
+        deltas: per level, box regressions [N, 4A, H, W] of one floating-point dtype, NCHW or NHWC. Channel
+            ``4 * a + i`` is the i-th of (dx, dy, dw, dh) of anchor ``a``.
         cell_anchors: per level, boxes [A, 4] around the point (0, 0), in pixels.
-        strides: per level, pixels per cell: a number, or (down, across).
+        strides: per level, pixels per cell: a number, or (vertical, horizontal).
         image_sizes: [N, 2] height and width in pixels, any number dtype.
         weights, clip: as in :func:`decode_boxes`.
         offset: as in :func:`grid_anchors`.
 
     Returns:
-        boxes [N, sum of H * W * A, 4], level by level and the anchor fastest; float32 (float64 for float64 deltas).
-        Differentiable in the deltas.
+        boxes [N, sum of H * W * A, 4], level by level, with the anchor as the fastest index; float32 (float64 for
+        float64 deltas). Differentiable in ``deltas``.
 
-    >>> cell, still = torch.tensor([[-8.0, -8.0, 8.0, 8.0]]), torch.zeros(1, 4, 1, 2)
-    >>> decode_anchors([still], [cell], [16], torch.tensor([[32, 32]]), offset=0.5)
-    tensor([[[ 0.,  0., 16., 16.],
-             [16.,  0., 32., 16.]]])
+    Raises:
+        InputError: for wrong shapes, dtypes or devices.
+
+    Source: Ren et al. 2015, section 3.1.
+
+    Example:
+        >>> cell, zeros = torch.tensor([[-8.0, -8.0, 8.0, 8.0]]), torch.zeros(1, 4, 1, 2)
+        >>> decode_anchors([zeros], [cell], [16], torch.tensor([[32, 32]]), offset=0.5)
+        tensor([[[ 0.,  0., 16., 16.],
+                 [16.,  0., 32., 16.]]])
     """
     refuse_forward_ad("decode_anchors", deltas)
     pairs = [s for stride in strides for s in stride_pair(stride)]

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._pairing import pair
+from ._pairing import broadcast_anchors
 from ._register import call, input_errors, no_second_gradient, refuse_forward_ad
 
 _op = torch.ops.pyrcnn.decode_boxes.default
 _backward_op = torch.ops.pyrcnn._decode_boxes_backward.default
 
-DELTA_CLIP = math.log(1000 / 16)
+DELTA_CLIP = math.log(1000 / 16)  # torchvision's and detectron2's: no box grows more than 62.5-fold
 
 
 @input_errors
@@ -26,21 +26,29 @@ def decode_boxes(
     clip: float = DELTA_CLIP,
     size: Sequence[float] | None = None,
 ) -> Tensor:
-    """Apply regression deltas to anchors and return the boxes [..., 4] (Ren et al. 2015, eq. 2).
+    """Return the boxes [..., 4] that regression deltas make of anchors (Ren et al. 2015, eq. 2).
 
-    ``deltas`` [..., 4] are (dx, dy, dw, dh), each divided by its ``weights`` entry; dw and dh are then capped at
-    ``clip`` (``math.inf`` for none) before exp, so that no box grows more than 62.5-fold. ``anchors`` [..., 4] are
-    boxes that broadcast to ``deltas``: [M, 4] under [N, M, 4], or [P, 1, 4] under [P, C, 4], without being copied.
-    With ``size`` (height, width) in pixels the boxes are clipped to an image in the same pass, as
-    :func:`clip_boxes_to_image` does. Any floating dtypes; the result has the promoted one (half deltas and float32
-    anchors give float32), arithmetic is in float32 or better. Differentiable in both. Raises
-    :class:`pyrcnn.InputError` for shapes that do not fit.
+    Args:
+        deltas: [..., 4] (dx, dy, dw, dh), any floating-point dtype.
+        anchors: [..., 4] boxes that broadcast to ``deltas``, in pixels: [K, 4] with deltas [N, K, 4], or [K, 1, 4] with
+            [K, C, 4]. They are not copied.
+        weights: the four deltas are divided by these.
+        clip: dw and dh are limited to this before exp; ``math.inf`` for no limit.
+        size: (height, width) in pixels: clip the boxes to an image in the same pass, as :func:`clip_boxes_to_image`.
 
-    >>> decode_boxes(torch.tensor([[0.5, 0.0, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 10.0, 20.0]]))
-    tensor([[ 5.,  0., 15., 20.]])
+    Returns:
+        [..., 4] in the promoted dtype (half-precision deltas with float32 anchors give float32), computed in float32 or
+        better. Differentiable in ``deltas`` and ``anchors``.
+
+    Raises:
+        InputError: for shapes that do not fit.
+
+    Example:
+        >>> decode_boxes(torch.tensor([[0.5, 0.0, 0.0, 0.0]]), torch.tensor([[0.0, 0.0, 10.0, 20.0]]))
+        tensor([[ 5.,  0., 15., 20.]])
     """
     refuse_forward_ad("decode_boxes", (deltas, anchors))
-    deltas, anchors, repeat = pair("deltas", deltas, anchors)
+    deltas, anchors, repeat = broadcast_anchors("deltas", deltas, anchors)
     size = [] if size is None else list(size)
     return call(_op, (deltas, anchors), deltas, anchors, repeat, list(weights), clip, size)
 

@@ -1,4 +1,4 @@
-"""CenterNet's boxes: size and offset read at the peaks."""
+"""CenterNet's boxes from the sizes and offsets at the peaks."""
 
 from __future__ import annotations
 
@@ -20,19 +20,25 @@ def decode_centers(
     clamp_size: bool = True,
     clip: bool = True,
 ) -> Tensor:
-    """Boxes [N, k, 4] (x1 y1 x2 y2, input pixels) of the objects centred in the cells ``ys``, ``xs`` [N, k] (int64).
+    """Return the boxes [N, k, 4] (x1 y1 x2 y2, input pixels) of objects centred in given cells.
 
-    The centre is the cell plus ``offset`` [N, 2, H, W] (y, x); ``size`` [N, 2, H, W] is (height, width); both are in
-    cells, and the box is multiplied by ``stride`` (Zhou et al. 2019, section 4). Only k columns of the maps are read,
-    in whatever memory format they are.
+    Source: Zhou et al. 2019, "Objects as Points", section 4. The centre is the cell plus the offset there. Only k
+    values of each map are read, in any memory format.
 
     Args:
-        clamp_size: take negative sizes as 0.
-        clip: clip the boxes to the map, that is to [0, H] x [0, W] cells.
+        ys, xs: [N, k] int64 cells, from :func:`heatmap_peaks`.
+        size: [N, 2, H, W] height and width, in cells; any floating-point dtype.
+        offset: [N, 2, H, W] y and x, in cells.
+        stride: input pixels per cell.
+        clamp_size: count negative sizes as 0.
+        clip: clip the boxes to the feature map, that is to [0, H] x [0, W] cells.
 
     Returns:
         float32 boxes (float64 for float64 maps), differentiable in ``size`` and ``offset``. A cell outside the map
-        gives an all-zero box.
+        gives a box of zeros.
+
+    Raises:
+        InputError: for wrong shapes, dtypes or devices.
 
     Example:
         >>> cell = torch.tensor([[1]])
@@ -71,7 +77,7 @@ def _backward(ctx, grad: Tensor):  # type: ignore[no-untyped-def]
     half = extent.where(positive, 0) / 2
     low, high = grad.unflatten(2, (2, 2)).permute(2, 0, 3, 1).flip(2) * ctx.stride  # [N, (y, x), k] each
     if ctx.clip:
-        # filled on the device: a copy from the host would synchronise and could not be captured in a CUDA graph
+        # filled on the device: a copy from the host would synchronize and could not be captured in a CUDA graph
         limit = torch.cat((grad.new_full((1, 1, 1), height), grad.new_full((1, 1, 1), width)), 1)
         low = low.where((center - half >= 0) & (center - half <= limit), 0)
         high = high.where((center + half >= 0) & (center + half <= limit), 0)

@@ -22,24 +22,26 @@ def draw_gaussians(
     weights: Tensor | None = None,
     channels_last: bool = False,
 ) -> Tensor:
-    """Draw every object as a Gaussian into its class's map (Zhou et al. 2019, "Objects as Points", section 3).
+    """Return maps with a Gaussian for every object (Zhou et al. 2019, "Objects as Points", section 3).
 
     ``out[n, c, y, x]`` is the maximum over the objects of image n and class c of ``weight * exp(-d² / (2 sigma²))``,
-    and at least 0; d is the distance from (x, y) to the cell that holds the centre, so that cell itself is exactly
-    ``weight``.
+    and at least 0. d is the distance from (x, y) to the cell that holds the centre; that cell is exactly ``weight``.
 
     Args:
         shape: (N, C, H, W) of the maps.
-        centers: [N, G, 2], x and y in cells of the map; floored here. Centres outside the map reach into it too.
+        centers: [N, G, 2], x and y in cells; rounded down to a cell. Centres may lie outside the map.
         sigmas: [N, G], in cells.
-        classes: [N, G] int64. An object of a class outside 0..C-1 is not drawn: pad with -1.
-        weights: [N, G] or None for 1.
+        classes: [N, G] int64. An object of a class outside 0..C-1 is not drawn; pad with -1.
+        weights: [N, G], or None for 1.
         channels_last: the memory format of the maps.
 
     Returns:
-        [N, C, H, W] in the dtype of ``centers``, without a gradient. A value below 2^-25 (2^-54 in float64), which
-        ``1 - value`` cannot tell from 0, is drawn as 0. Objects with a NaN, or a sigma or weight that is not positive,
-        are not drawn.
+        [N, C, H, W] in the dtype of ``centers``, without a gradient. Values below 2^-25 (2^-54 in float64), which
+        ``1 - value`` cannot distinguish from 0, are 0. Objects with a NaN, or with a sigma or weight that is not
+        positive, are not drawn.
+
+    Raises:
+        InputError: for wrong shapes, dtypes or devices.
 
     Example:
         >>> center, sigma = torch.tensor([[[2.5, 1.0]]]), torch.tensor([[1.0]])
@@ -49,7 +51,7 @@ def draw_gaussians(
     """
     require(len(shape) == 4, f"shape must be (N, C, H, W), got {tuple(shape)}")
     n, c, h, w = shape
-    require(n == len(centers), f"shape must have the N of centers, {len(centers)}, got {tuple(shape)}")
+    require(n == len(centers), f"shape must be ({len(centers)}, C, H, W) for these centers, got {tuple(shape)}")
     return _op(centers, sigmas, classes, weights, c, h, w, channels_last)
 
 

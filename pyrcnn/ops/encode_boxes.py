@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._pairing import pair
+from ._pairing import broadcast_anchors
 from ._register import call, input_errors, no_second_gradient, refuse_forward_ad
 
 _op = torch.ops.pyrcnn.encode_boxes.default
@@ -19,16 +19,24 @@ _backward_op = torch.ops.pyrcnn._encode_boxes_backward.default
 def encode_boxes(boxes: Tensor, anchors: Tensor, weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0)) -> Tensor:
     """Return the deltas (dx, dy, dw, dh) [..., 4] that turn anchors into boxes (Ren et al. 2015, eq. 2).
 
-    ``boxes`` [..., 4] and ``anchors`` [..., 4], which broadcast to them as in :func:`decode_boxes`; each delta is
-    multiplied by its ``weights`` entry. Any floating dtypes; the result has the promoted one, arithmetic is in float32
-    or better. A box or an anchor without width or height gives infinities or NaN, as logarithms do. Differentiable in
-    both. Raises :class:`pyrcnn.InputError` for shapes that do not fit.
+    Args:
+        boxes: [..., 4] in pixels, any floating-point dtype.
+        anchors: [..., 4] boxes that broadcast to ``boxes``, as in :func:`decode_boxes`.
+        weights: the four deltas are multiplied by these.
 
-    >>> encode_boxes(torch.tensor([[5.0, 0.0, 15.0, 20.0]]), torch.tensor([[0.0, 0.0, 10.0, 20.0]]))
-    tensor([[0.5000, 0.0000, 0.0000, 0.0000]])
+    Returns:
+        [..., 4] in the promoted dtype, computed in float32 or better. A box or an anchor without width or height gives
+        infinities or NaN. Differentiable in ``boxes`` and ``anchors``.
+
+    Raises:
+        InputError: for shapes that do not fit.
+
+    Example:
+        >>> encode_boxes(torch.tensor([[5.0, 0.0, 15.0, 20.0]]), torch.tensor([[0.0, 0.0, 10.0, 20.0]]))
+        tensor([[0.5000, 0.0000, 0.0000, 0.0000]])
     """
     refuse_forward_ad("encode_boxes", (boxes, anchors))
-    boxes, anchors, repeat = pair("boxes", boxes, anchors)
+    boxes, anchors, repeat = broadcast_anchors("boxes", boxes, anchors)
     return call(_op, (boxes, anchors), boxes, anchors, repeat, list(weights))
 
 

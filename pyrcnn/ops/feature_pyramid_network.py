@@ -1,4 +1,4 @@
-"""The feature pyramid with torchvision's names, signatures, parameter names and numbers, in plain torch."""
+"""The feature pyramid network with torchvision's names, arguments, parameter names and results, in plain torch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from ..errors import require
 
 
 class ExtraFPNBlock(nn.Module):
-    """What may follow a feature pyramid: gets its maps, its inputs and the names, and returns maps and names."""
+    """Base class for a block that follows a feature pyramid and adds feature maps."""
 
     def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
-        """``results``: the pyramid's maps; ``x``: its inputs; ``names``: those of the inputs. Fine to coarse."""
+        """Return (feature maps, names), both with the additions.
+
+        Args:
+            results: the pyramid's outputs, fine to coarse.
+            x: the pyramid's inputs, fine to coarse.
+            names: the names of the outputs.
+        """
         return results, names
 
 
 class LastLevelMaxPool(ExtraFPNBlock):
-    """Adds ``pool``: every second row and column of the coarsest map."""
+    """Adds ``pool``: every second row and column of the coarsest feature map."""
 
     def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
         """See :class:`ExtraFPNBlock`."""
@@ -28,13 +34,16 @@ class LastLevelMaxPool(ExtraFPNBlock):
 
 
 class LastLevelP6P7(ExtraFPNBlock):
-    """Adds RetinaNet's ``p6`` and ``p7``: strided 3 x 3 convolutions of the coarsest input (or map, if as wide)."""
+    """Adds RetinaNet's ``p6`` and ``p7``: 3x3 convolutions of stride 2 (Lin et al. 2017, "Focal Loss").
+
+    ``p6`` reads the coarsest output if ``in_channels`` equals ``out_channels``, else the coarsest input.
+    """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.p6 = nn.Conv2d(in_channels, out_channels, 3, 2, 1)
         self.p7 = nn.Conv2d(out_channels, out_channels, 3, 2, 1)
-        _initialise(self)
+        _initialize(self)
         self.use_P5 = in_channels == out_channels
 
     def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
@@ -43,7 +52,7 @@ class LastLevelP6P7(ExtraFPNBlock):
         return [*results, p6, self.p7(F.relu(p6))], [*names, "p6", "p7"]
 
 
-def _initialise(module: nn.Module) -> None:
+def _initialize(module: nn.Module) -> None:
     for m in module.modules():
         if isinstance(m, nn.Conv2d):
             nn.init.kaiming_uniform_(m.weight, a=1)
@@ -57,16 +66,24 @@ def _convolution(inputs: int, outputs: int, kernel: int, norm_layer: Callable[..
 
 
 class FeaturePyramidNetwork(nn.Module):
-    """A feature pyramid (Lin et al. 2017): a dict of maps, fine to coarse, becomes one of ``out_channels`` each.
+    """A feature pyramid network (Lin et al. 2017): a dict of feature maps, fine to coarse, to one with equal channels.
 
-    ``in_channels_list``: the inputs' channels. ``extra_blocks``: an :class:`ExtraFPNBlock` that adds coarser maps.
-    ``norm_layer(channels)`` follows every convolution, which then has no bias. Parameters are named as torchvision's
-    (``inner_blocks.0.0.weight``); states of its older naming load too.
+    Parameters are named as in torchvision (``inner_blocks.0.0.weight``); state dicts with its older names load too.
 
-    >>> pyramid = FeaturePyramidNetwork([10, 20], 5, LastLevelMaxPool())
-    >>> maps = pyramid({"a": torch.rand(1, 10, 8, 8), "b": torch.rand(1, 20, 4, 4)})
-    >>> {name: tuple(m.shape) for name, m in maps.items()}
-    {'a': (1, 5, 8, 8), 'b': (1, 5, 4, 4), 'pool': (1, 5, 2, 2)}
+    Args:
+        in_channels_list: the channels of the inputs, fine to coarse.
+        out_channels: the channels of all outputs.
+        extra_blocks: an :class:`ExtraFPNBlock` that adds coarser feature maps.
+        norm_layer: ``norm_layer(channels)`` follows every convolution, which then has no bias.
+
+    Raises:
+        InputError: if a number of channels is 0.
+
+    Example:
+        >>> pyramid = FeaturePyramidNetwork([10, 20], 5, LastLevelMaxPool())
+        >>> maps = pyramid({"a": torch.rand(1, 10, 8, 8), "b": torch.rand(1, 20, 4, 4)})
+        >>> {name: tuple(m.shape) for name, m in maps.items()}
+        {'a': (1, 5, 8, 8), 'b': (1, 5, 4, 4), 'pool': (1, 5, 2, 2)}
     """
 
     _version = 2
@@ -79,18 +96,18 @@ class FeaturePyramidNetwork(nn.Module):
         norm_layer: Callable[..., nn.Module] | None = None,
     ) -> None:
         super().__init__()
-        require(0 not in in_channels_list, f"in_channels_list must hold no 0, got {in_channels_list}")
+        require(0 not in in_channels_list, f"in_channels_list must hold positive numbers, got {in_channels_list}")
         if extra_blocks is not None and not isinstance(extra_blocks, ExtraFPNBlock):
             raise TypeError(f"extra_blocks must be an ExtraFPNBlock, got {type(extra_blocks).__name__}")
         self.inner_blocks = nn.ModuleList(_convolution(c, out_channels, 1, norm_layer) for c in in_channels_list)
         self.layer_blocks = nn.ModuleList(
             _convolution(out_channels, out_channels, 3, norm_layer) for _ in in_channels_list
         )
-        _initialise(self)
+        _initialize(self)
         self.extra_blocks = extra_blocks
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, metadata: Any, *args: Any) -> None:
-        if (metadata.get("version") or 1) < 2:  # each block was a bare convolution
+        if (metadata.get("version") or 1) < 2:  # each block was a convolution without nn.Sequential
             for block in ("inner_blocks", "layer_blocks"):
                 for i in range(len(self.inner_blocks)):
                     for kind in ("weight", "bias"):
@@ -100,7 +117,7 @@ class FeaturePyramidNetwork(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, metadata, *args)
 
     def forward(self, x: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Maps [N, C, H, W] by name, fine to coarse, to the pyramid's maps by the same names."""
+        """Return the pyramid's feature maps under the names of the inputs ``x``, [N, C, H, W] from fine to coarse."""
         names, inputs = list(x.keys()), list(x.values())
         results: list[Tensor] = []
         above: Tensor | None = None

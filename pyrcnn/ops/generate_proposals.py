@@ -1,4 +1,4 @@
-"""The tail of a region proposal network, whole: from objectness maps to proposals."""
+"""The postprocessing of a region proposal network (RPN): from objectness maps to proposals, in one call."""
 
 from __future__ import annotations
 
@@ -31,41 +31,46 @@ def generate_proposals(
     offset: float = 0.0,
     clip_first: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Turn the maps of a region proposal network into proposals (Ren et al. 2015, section 3.3), all images at once.
+    """Return the proposals of a region proposal network (Ren et al. 2015, section 3.3) for a batch of images.
 
-    Per level and image: the ``pre_nms_top_n`` best logits (ties by lower index in [H, W, A] order), their boxes decoded
-    and clipped to the image, boxes thinner or lower than ``min_size`` pixels dropped, the rest suppressed greedily at
-    IoU > ``nms_threshold``; levels never suppress each other. Then the ``post_nms_top_n`` best of all levels, by score,
-    equal scores in the order of the levels. This is torchvision's ``filter_proposals``, with suppression exactly per
-    level. Logits and boxes that are not finite are dropped, logits before the selection. Nothing here has a gradient.
+    Per level and image, the ``pre_nms_top_n`` highest logits are selected (ties by lower index in [H, W, A] order).
+    Their boxes are decoded and clipped to the image. Boxes narrower or lower than ``min_size`` are dropped, the others
+    suppressed greedily at IoU > ``nms_threshold``; levels do not suppress each other. Of all levels, the
+    ``post_nms_top_n`` boxes with the highest scores remain (equal scores in the order of the levels).
+
+    This is torchvision's ``filter_proposals``, with suppression exactly per level. Logits that are not
+    finite are dropped before the selection, boxes after decoding. Nothing synchronizes with the host, and nothing has a
+    gradient.
 
     Args:
         objectness: per level, logits [N, A, H, W]; float32, float64, float16 or bfloat16, NCHW or NHWC.
-        deltas: per level, box regressions [N, 4A, H, W] of the same dtype: channel ``4 * a + i`` is the i-th of
-            (dx, dy, dw, dh) of anchor ``a``. Any strides are read where they lie.
-        cell_anchors: per level, the anchors [A, 4] of the cell whose centre is at 0, in pixels, x1 y1 x2 y2.
-        strides: per level, pixels from cell to cell: one number, or (vertical, horizontal).
-        image_sizes: [N, 2] height and width in pixels of each image without its padding; any number dtype.
+        deltas: per level, box regressions [N, 4A, H, W] of the same dtype, any strides. Channel ``4 * a + i`` is the
+            i-th of (dx, dy, dw, dh) of anchor ``a``.
+        cell_anchors: per level, boxes [A, 4] around the point (0, 0), x1 y1 x2 y2 in pixels.
+        strides: per level, pixels per cell: a number, or (vertical, horizontal).
+        image_sizes: [N, 2] height and width in pixels of each image without padding; any number dtype.
         pre_nms_top_n: how many anchors of a level enter suppression.
         post_nms_top_n: how many proposals an image gets.
-        nms_threshold: IoU above which the lower-scored of two boxes goes.
-        min_size: least width and height of a clipped box in pixels.
-        weights: what the four deltas are divided by.
-        clip: greatest dw and dh before exp; ``math.inf`` for none.
+        nms_threshold: IoU above which the lower-scored of two boxes is suppressed.
+        min_size: the least width and height of a clipped box, in pixels.
+        weights: the four deltas are divided by these.
+        clip: dw and dh are limited to this before exp; ``math.inf`` for no limit.
         offset: the centre of cell x lies at ``(x + offset) * stride``.
-        clip_first: clip and drop before suppression, as PyTorch's detectors do. With False as TensorFlow's do: boxes
-            suppress each other as decoded, and only the ``post_nms_top_n`` best are clipped, those without
-            area dropped.
+        clip_first: clip and drop before suppression, as PyTorch's detectors do. False is TensorFlow's order: boxes
+            suppress each other unclipped; then the ``post_nms_top_n`` best are clipped and those without area dropped.
 
     Returns:
-        boxes [N, post_nms_top_n, 4] and scores [N, post_nms_top_n] (sigmoid of the logit) by descending score, float32
-        (float64 for float64 inputs), zeros behind the last; counts [N] int64.
+        boxes [N, post_nms_top_n, 4] and scores [N, post_nms_top_n] (sigmoid of the logit) in descending order of score,
+        float32 (float64 for float64 inputs), padded with zeros; counts [N] int64.
+
+    Raises:
+        InputError: for wrong shapes, dtypes or devices.
 
     Example:
-        >>> logits, still = torch.tensor([[[[2.0, 0.0]]]]), torch.zeros(1, 4, 1, 2)
+        >>> logits, zeros = torch.tensor([[[[2.0, 0.0]]]]), torch.zeros(1, 4, 1, 2)
         >>> cell = torch.tensor([[-8.0, -8.0, 8.0, 8.0]])
         >>> boxes, scores, counts = generate_proposals(
-        ...     [logits], [still], [cell], [16.0], torch.tensor([[32, 32]]), 2, 2, 0.7, offset=0.5
+        ...     [logits], [zeros], [cell], [16.0], torch.tensor([[32, 32]]), 2, 2, 0.7, offset=0.5
         ... )
         >>> boxes[0].tolist()
         [[0.0, 0.0, 16.0, 16.0], [16.0, 0.0, 32.0, 16.0]]

@@ -1,4 +1,4 @@
-"""The anchors of whole feature maps."""
+"""The anchors of feature maps."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Stride = float | tuple[float, float]
 
 
 def stride_pair(stride: Stride | Sequence[float]) -> tuple[float, float]:
-    """``16`` or ``(16, 8)`` as (down, across)."""
+    """Return a stride, ``16`` or ``(16, 8)``, as (vertical, horizontal)."""
     if isinstance(stride, (int, float)):
         return float(stride), float(stride)
-    require(len(stride) == 2, f"strides must be numbers or (down, across) pairs, got {stride}")
+    require(len(stride) == 2, f"strides must be numbers or (vertical, horizontal) pairs, got {stride}")
     return float(stride[0]), float(stride[1])
 
 
@@ -30,16 +30,29 @@ def grid_anchors(
     cell_anchors: Sequence[Tensor],
     offset: float = 0.0,
 ) -> list[Tensor]:
-    """Place each level's cell anchors on every cell of its feature map: per level [H * W * A, 4], the anchor fastest.
+    """Return each level's anchors [H * W * A, 4]: its cell anchors moved to every cell.
 
-    ``feature_sizes`` are the levels' (H, W), ``strides`` pixels per cell (a number, or down and across),
-    ``cell_anchors`` per level [A, 4] boxes around the point (0, 0). Cell (y, x) moves them by ((x + offset) * stride,
-    (y + offset) * stride): 0.0 as torchvision and detectron2 do, 0.5 for the cells' centres. The result has the cell
-    anchors' dtype and device. Raises :class:`pyrcnn.InputError` where the levels' numbers differ.
+    The anchor is the fastest index.
 
-    >>> grid_anchors([(1, 2)], [16], [torch.tensor([[-8.0, -8.0, 8.0, 8.0]])])
-    [tensor([[-8., -8.,  8.,  8.],
-            [ 8., -8., 24.,  8.]])]
+    Args:
+        feature_sizes: per level, (H, W) of the feature map.
+        strides: per level, pixels per cell: a number, or (vertical, horizontal).
+        cell_anchors: per level, boxes [A, 4] around the point (0, 0), x1 y1 x2 y2 in pixels.
+        offset: cell (y, x) moves them by ((x + offset) * stride, (y + offset) * stride). 0.0 is torchvision's and
+            detectron2's convention, 0.5 the centres of the cells.
+
+    Returns:
+        one tensor per level, in the dtype and on the device of its cell anchors.
+
+    Raises:
+        InputError: if the arguments have different numbers of levels.
+
+    Source: Ren et al. 2015, section 3.1.1.
+
+    Example:
+        >>> grid_anchors([(1, 2)], [16], [torch.tensor([[-8.0, -8.0, 8.0, 8.0]])])
+        [tensor([[-8., -8.,  8.,  8.],
+                [ 8., -8., 24.,  8.]])]
     """
     levels = len(cell_anchors)
     require(len(feature_sizes) == levels, f"feature_sizes must be {levels}, one per level, got {len(feature_sizes)}")

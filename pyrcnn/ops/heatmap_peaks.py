@@ -1,4 +1,4 @@
-"""Local maxima of class maps: CenterNet's detections before their boxes are read off."""
+"""Local maxima of heatmaps: the centres of CenterNet's detections."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _op = torch.ops.pyrcnn.heatmap_peaks.default
 
 
 class Peaks(NamedTuple):
-    """Peaks in descending order of score; where there are fewer than asked for, the rest is 0."""
+    """Peaks of heatmaps in descending order of score, each [N, k]; missing ones are 0. See :func:`heatmap_peaks`."""
 
     scores: Tensor
     classes: Tensor
@@ -30,24 +30,29 @@ def heatmap_peaks(
     tolerance: float = 0.0,
     per_class: bool = False,
 ) -> Peaks:
-    """Find the ``k`` highest local maxima of each image's maps (Zhou et al. 2019, "Objects as Points", section 4).
+    """Return the ``k`` highest local maxima of each image's heatmaps.
 
-    A peak is a cell of ``heatmap`` [N, C, H, W] that no cell of its class exceeds inside the ``kernel`` x ``kernel``
-    window around it (``kernel`` odd; 1 makes every cell a peak) and whose score is positive. Equal neighbours are both
-    peaks. NaN is neither a peak nor a neighbour.
+    Source: Zhou et al. 2019, "Objects as Points", section 4. A cell is a peak if no cell of its class in the ``kernel``
+    x ``kernel`` window around it is higher, and its score is positive. Equal neighbours are both peaks. NaN is never a
+    peak and never suppresses one.
 
     Args:
-        heatmap: logits, or scores if ``sigmoid`` is false; any float dtype, NCHW or NHWC in memory.
+        heatmap: [N, C, H, W] logits, or scores if ``sigmoid`` is False; any floating-point dtype, NCHW or NHWC in
+            memory.
         k: how many peaks to return per image.
+        kernel: the window's side, odd; 1 makes every cell a peak.
         sigmoid: the score of a cell is the sigmoid of its value; otherwise the value itself.
-        tolerance: if positive, a cell is a peak when its score is less than this below the window's highest score, both
-            rounded to the compute type, as TensorFlow's CenterNet decides (1e-6 there). If 0, values are compared.
-        per_class: return the ``k`` best peaks of every class rather than the ``k`` best over all classes.
+        tolerance: if positive, a cell is a peak if its score is less than this below the highest score in the window,
+            both rounded to the compute type; TensorFlow's CenterNet uses 1e-6. If 0, values are compared exactly.
+        per_class: return the ``k`` best peaks of every class instead of the ``k`` best over all classes.
 
     Returns:
         ``Peaks(scores, classes, ys, xs)``, each [N, k] ([N, C, k] with ``per_class``), in descending order of score,
-        ties by (y, x, class). Scores are float32 (float64 for float64 maps) and differentiable; the rest is int64.
+        ties by (y, x, class). Scores are float32 (float64 for float64 maps) and differentiable; the others are int64.
         Missing peaks have score, class, y and x 0 (with ``per_class`` they keep their class).
+
+    Raises:
+        InputError: for a wrong shape, dtype, ``k`` or ``kernel``.
 
     Example:
         >>> heatmap = torch.zeros(1, 2, 4, 4)
@@ -79,7 +84,7 @@ def _backward(ctx, grad: Tensor, *_: Tensor):  # type: ignore[no-untyped-def]
     n, c, h, w = ctx.shape
     slope = scores * (1 - scores) if ctx.sigmoid else (scores != 0).to(scores.dtype)  # 0 where the peak is missing
     flat = grad.new_zeros(n, c * h * w)
-    if flat.numel() > 0:  # a map without cells has no cell 0 for the missing peaks
+    if flat.numel() > 0:  # without this, missing peaks of an empty map would index its cell 0
         cells = ((classes * h + ys) * w + xs).flatten(1)
         flat = flat.scatter_add(1, cells, (grad * slope).flatten(1))
     return flat.reshape(ctx.shape).to(ctx.dtype), None, None, None, None, None

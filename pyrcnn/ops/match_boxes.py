@@ -1,4 +1,4 @@
-"""Assigning ground truth to anchors for training."""
+"""Assigns ground truth to anchors for training."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ _op = torch.ops.pyrcnn.match_boxes.default
 
 
 class Matches(NamedTuple):
-    """What :func:`match_boxes` found, per anchor.
+    """The result of :func:`match_boxes`, one entry per anchor.
 
-    ``indices`` int64: the ground truth with the greatest IoU, the lowest index among equals, and 0 where nothing
-    overlaps, so that it can always be gathered with; ``states`` int8: 1 foreground, 0 background, -1 ignored; ``ious``
-    float32 (or float64): that greatest IoU, 0 where nothing overlaps.
+    Attributes:
+        indices: int64, the ground truth with the highest IoU (the lowest index among equals); 0 if none overlaps.
+        states: int8, 1 foreground, 0 background, -1 ignored.
+        ious: float32 (float64 for float64 boxes), that IoU; 0 if none overlaps.
     """
 
     indices: Tensor
@@ -37,33 +38,44 @@ def match_boxes(
     crowd: Tensor | None = None,
     crowd_threshold: float = 0.7,
 ) -> Matches:
-    """Match anchors (or proposals) to ground truth without ever holding the G x M matrix of IoUs.
+    """Match anchors or proposals to ground truth, without storing the G x K matrix of IoUs.
 
-    ``ground_truth`` [N, G, 4], of which the first ``counts`` [N] int64 of every image are real (None: all), and
-    ``anchors`` [M, 4], shared by all images, or [N, M, 4] give results of [N, M]; ``ground_truth`` [G, 4] and
-    ``anchors`` [M, 4] results of [M]. An anchor is foreground when its best IoU is at least ``high``, background when
-    it is below ``low`` (or the image has no ground truth), else ignored. With ``allow_low_quality`` every ground truth
-    also claims the anchors that reach its own best IoU, equals included: these become foreground too, each still with
-    the index of *its own* best ground truth, as torchvision's and detectron2's matchers do (Ren et al. 2015, section
-    3.1.2, (i)). A ground truth that no anchor overlaps claims none (theirs would claim every anchor that it does not
-    overlap).
+    An anchor is foreground if its highest IoU is at least ``high``, background if it is below ``low`` or the image has
+    no ground truth, and ignored otherwise. With ``allow_low_quality``, the anchors that reach the highest IoU of a
+    ground truth are foreground as well, equal ones included. Each keeps the index of *its own* best ground truth, as in
+    torchvision and detectron2 (Ren et al. 2015, section 3.1.2, (i)). A ground truth that overlaps no anchor has no such
+    anchors; in torchvision and detectron2 it would have all that it does not overlap.
 
-    ``crowd`` [N, G] (or [G]) bool marks COCO's crowd boxes: they are never matched, and background anchors of which
-    more than ``crowd_threshold`` of the area lies in one are ignored. To leave anchors out of the matching, make their
-    coordinates NaN: a NaN IoU exceeds nothing, so they are background and no ground truth's best.
+    IoUs are computed in float32 (float64 for float64 boxes) in torchvision's order of operations, so the result equals
+    that of ``box_iou`` and ``max``. It is the same in every run. NaN coordinates exclude an anchor: it becomes
+    background and is no ground truth's best.
 
-    IoUs are computed in float32 (float64 for float64 boxes) in torchvision's order of operations, so the result is the
-    one of ``box_iou`` and ``max``. Equal results on every run. Raises :class:`pyrcnn.InputError` for shapes that do not
-    fit and for ``low > high``.
+    Args:
+        anchors: [K, 4], shared by all images, or [N, K, 4]; x1 y1 x2 y2, any floating-point dtype.
+        ground_truth: [N, G, 4], or [G, 4] for one image with anchors [K, 4].
+        high: the least IoU of a foreground anchor.
+        low: IoUs below this are background.
+        allow_low_quality: see above.
+        counts: [N] int64, how many leading boxes of each image's ground truth are real; None for all.
+        crowd: [N, G] (or [G]) bool, COCO's crowd boxes: they are never matched, and background anchors with more than
+            ``crowd_threshold`` of their area in one are ignored.
+        crowd_threshold: a fraction of an anchor's area.
 
-    >>> anchors = torch.tensor([[0.0, 0.0, 8.0, 8.0], [40.0, 40.0, 50.0, 50.0]])
-    >>> match_boxes(anchors, torch.tensor([[0.0, 0.0, 8.0, 9.0]]), high=0.7, low=0.3).states
-    tensor([1, 0], dtype=torch.int8)
+    Returns:
+        :class:`Matches` of [N, K], or of [K] for one image, without a gradient.
+
+    Raises:
+        InputError: for shapes that do not fit, and for ``low > high``.
+
+    Example:
+        >>> anchors = torch.tensor([[0.0, 0.0, 8.0, 8.0], [40.0, 40.0, 50.0, 50.0]])
+        >>> match_boxes(anchors, torch.tensor([[0.0, 0.0, 8.0, 9.0]]), high=0.7, low=0.3).states
+        tensor([1, 0], dtype=torch.int8)
     """
     single = ground_truth.ndim == 2
     if single:
-        require(anchors.ndim == 2, f"anchors must be [M, 4] as ground_truth is [G, 4], got {list(anchors.shape)}")
-        require(counts is None, "counts must be None for the ground_truth [G, 4] of a single image")
+        require(anchors.ndim == 2, f"anchors must be [K, 4] with ground_truth [G, 4], got {list(anchors.shape)}")
+        require(counts is None, "counts must be None with ground_truth [G, 4] of one image, got a tensor")
         ground_truth = ground_truth[None]
         crowd = None if crowd is None else crowd[None]
     if anchors.dtype != ground_truth.dtype:

@@ -1,4 +1,4 @@
-"""CenterNet's keypoints: regressed joints moved to the peaks of the joints' own maps."""
+"""CenterNet's keypoints: regressed keypoints, moved to peaks of the keypoints' heatmaps."""
 
 from __future__ import annotations
 
@@ -40,33 +40,43 @@ def match_keypoints(
     max_distance: float = 0.3,
     unmatched_score: float = 0.1,
 ) -> tuple[Tensor, Tensor]:
-    """The J joints of the detections centred in the cells ``ys``, ``xs`` [N, k] (Zhou et al. 2019, section 4).
+    """Return the J keypoints of the detections centred in the cells ``ys``, ``xs`` (Zhou et al. 2019, section 4).
 
-    A joint is regressed: the cell plus ``regression`` there. Candidates are the ``candidates`` best peaks of the
-    joint's own map (:func:`heatmap_peaks` with ``kernel``, ``sigmoid``, ``tolerance``) with a score of at least
-    ``score_threshold``, moved by ``offset``. The best candidate replaces the regressed joint and gives it its score,
-    unless it lies outside the detection's box scaled by ``box_scale`` about its centre, or the nearest candidate is
-    farther away than ``max_distance`` times the scaled box's longer side. Otherwise the regressed joint stays, with
-    ``unmatched_score``. Several detections may share a candidate.
+    A regressed keypoint is the cell plus ``regression`` there. Its candidates are the ``candidates`` best peaks of the
+    keypoint's heatmap (:func:`heatmap_peaks` with ``kernel``, ``sigmoid``, ``tolerance``) with a score of at least
+    ``score_threshold``, moved by ``offset``. The best candidate replaces the regressed keypoint and gives it its score,
+    unless it lies outside the detection's box, scaled by ``box_scale`` about its centre, or the nearest candidate is
+    farther away than ``max_distance`` times the scaled box's longer side. Otherwise the regressed keypoint remains,
+    with ``unmatched_score``. Several detections may share a candidate.
 
     Args:
-        ys, xs: int64 cells, as :func:`heatmap_peaks` gives them.
-        heatmap: [N, J, H, W], logits unless ``sigmoid`` is false.
+        ys, xs: [N, k] int64 cells, from :func:`heatmap_peaks`.
+        heatmap: [N, J, H, W] logits, or scores if ``sigmoid`` is False; any floating-point dtype.
         regression: [N, 2J, H, W], (y, x) pairs in cells from the centre's cell.
-        offset: [N, 2J, H, W], a (y, x) pair per joint, or [N, 2, H, W], shared; in cells.
-        boxes: [N, k, 4] in input pixels as :func:`decode_centers` gives them, float32 (float64 for float64 maps), or
-            None: no box and no distance limits the candidates.
+        offset: [N, 2J, H, W], a (y, x) pair per keypoint, or [N, 2, H, W], shared; in cells.
+        boxes: [N, k, 4] in input pixels, from :func:`decode_centers`; float32 (float64 for float64 maps). None: neither
+            a box nor a distance limits the candidates.
         stride: input pixels per cell.
-        image_sizes: [N, 2] (height, width) in input pixels: clip joints to it and give those outside score 0.
-        ranking: which candidate is best: the nearest; the highest score / (distance + ``distance_offset``); the same
-            with ``distance_offset`` times the box's longer side; or the highest score * exp(-distance² / (2 sigma²)),
-            which is also the joint's score, where sigma is that of the box's target Gaussian times ``spreads``.
-        distance_offset: 1 cell by default, 0.1 of the box's side for ``"score_by_scaled_distance"``.
-        spreads: J factors, for ``"gaussian"`` only; at most 256 of them on CUDA.
+        image_sizes: [N, 2] (height, width) in input pixels: clip keypoints to the image and give those outside score 0.
+        candidates: how many peaks of a heatmap are candidates.
+        kernel, sigmoid, tolerance: as in :func:`heatmap_peaks`.
+        ranking: which candidate is best. ``"distance"``: the nearest. ``"score_by_distance"``: the highest score /
+            (distance + ``distance_offset``). ``"score_by_scaled_distance"``: the same with ``distance_offset`` times
+            the box's longer side. ``"gaussian"``: the highest score * exp(-distance² / (2 sigma²)), which is also the
+            keypoint's score; sigma is that of the box's target Gaussian times ``spreads``.
+        distance_offset: by default 1 cell, or 0.1 of the box's side for ``"score_by_scaled_distance"``.
+        spreads: J factors, for ``"gaussian"`` only; at most 256 on CUDA.
+        score_threshold: the least score of a candidate.
+        box_scale: scales the box that candidates must lie in.
+        max_distance: a fraction of the scaled box's longer side.
+        unmatched_score: the score of a keypoint without a candidate.
 
     Returns:
         keypoints [N, k, J, 2] (x, y in input pixels) and scores [N, k, J], float32 (float64 for float64 maps), without
         a gradient.
+
+    Raises:
+        InputError: for wrong shapes, dtypes or devices, or an unknown ranking.
 
     Example:
         >>> cell, heatmap = torch.tensor([[1]]), torch.full((1, 1, 4, 4), -9.0)

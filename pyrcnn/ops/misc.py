@@ -1,4 +1,4 @@
-"""FrozenBatchNorm2d with torchvision's signature, buffer names and numbers, in the module where torchvision has it."""
+"""FrozenBatchNorm2d with torchvision's name, arguments, buffer names and results."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ from torch import Tensor, nn
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch normalisation of [N, C, H, W] whose statistics and affine parameters are buffers and never change.
+    """Batch normalization of [N, C, H, W] with statistics and affine parameters that never change.
 
-    ``num_features`` is C. Loads the state of ``nn.BatchNorm2d``.
+    They are buffers. The state of an ``nn.BatchNorm2d`` loads too.
+
+    Args:
+        num_features: C.
+        eps: added to the variance.
+
+    Example:
+        >>> FrozenBatchNorm2d(8)(torch.ones(1, 8, 4, 4)).shape
+        torch.Size([1, 8, 4, 4])
     """
 
     def __init__(self, num_features: int, eps: float = 1e-5) -> None:
@@ -31,10 +39,10 @@ class FrozenBatchNorm2d(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Scale and shift [N, C, H, W]."""
+        """Return the normalized feature map [N, C, H, W]."""
         if x.ndim == 4 and x.dtype == self.weight.dtype:  # one pass instead of nine operators
             statistics = self.running_mean, self.running_var
-            # past F.batch_norm, which refuses an eps of 0 in torch 2.10: torchvision's published weights need that
+            # not F.batch_norm, which refuses eps=0 in torch 2.10; torchvision's published weights have eps=0
             return torch.batch_norm(
                 x, self.weight, self.bias, *statistics, False, 0.0, self.eps, torch.backends.cudnn.enabled
             )

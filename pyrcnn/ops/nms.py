@@ -1,4 +1,4 @@
-"""Greedy non-maximum suppression: torchvision's two functions, and one of fixed shape for whole batches."""
+"""Greedy non-maximum suppression (NMS): torchvision's two functions, and one with a fixed output shape for batches."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _nms_padded = torch.ops.pyrcnn.nms_padded.default
 
 @input_errors
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Keep the boxes that no better kept box overlaps by more than ``iou_threshold``: torchvision's ``nms``.
+    """Return the indices of the boxes that remain after greedy suppression, as torchvision's ``nms``.
 
-    Boxes are visited by descending score (ties by lower index, NaN scores first, as ``torch.sort`` has it); a box is
-    dropped when its IoU with a box kept before exceeds the threshold. On every device IoU is
-    ``inter / (area_a + area_b - inter)`` in float32 (float64 for float64 boxes), every operation rounded on its own,
-    and the threshold is rounded to that type: a pair exactly at the threshold stays, and so does one whose IoU is NaN
-    (two boxes without area, or a NaN in a box). torchvision's own devices differ there: its CPU compares with the
-    unrounded threshold, its GPU multiplies by the threshold instead of dividing.
+    Boxes are visited in descending order of score (ties by lower index, NaN scores first, as ``torch.sort`` orders
+    them). A box is dropped if its IoU with a box kept before exceeds the threshold. On every device, IoU is
+    ``inter / (area_a + area_b - inter)`` in float32 (float64 for float64 boxes), each operation rounded by itself, and
+    the threshold is rounded to that type. A pair exactly at the threshold stays, and so does one with a NaN IoU (two
+    boxes without area, or a NaN in a box). torchvision's devices differ in this: its CPU compares with the unrounded
+    threshold, its GPU multiplies by the threshold instead of dividing.
 
     Args:
-        boxes: [M, 4] (x1, y1, x2, y2), float32, float64, float16 or bfloat16; M < 2^31.
-        scores: [M], of the same dtype.
-        iou_threshold: overlap above which the lower-scoring box is dropped.
+        boxes: [K, 4] x1 y1 x2 y2; float32, float64, float16 or bfloat16; K < 2^31.
+        scores: [K], of the same dtype.
+        iou_threshold: IoU above which the lower-scored box is dropped.
 
     Returns:
-        [M'] int64: indices of the kept boxes by descending score. M' depends on the data, so on CUDA the call waits for
-        the device once; :func:`nms_padded` never does.
+        [D] int64, in descending order of score. D depends on the data, so on CUDA the call synchronizes with the device
+        once; :func:`nms_padded` never does.
 
     Raises:
         InputError: for wrong shapes, dtypes or devices.
@@ -48,20 +48,19 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
 @input_errors
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """:func:`nms` among the boxes of each category; boxes of different categories never suppress each other.
+    """Return the indices of the boxes that remain after :func:`nms` within each category.
 
-    The result is that of :func:`nms` per category, always: categories are told apart by their numbers, not by shifting
-    coordinates, which loses precision on large images. For a fixed output shape see :func:`nms_padded`.
+    Boxes of different categories never suppress each other. Categories are compared as numbers. Coordinates are not
+    shifted by category, which would lose precision on large images. :func:`nms_padded` has a fixed output shape.
 
     Args:
-        boxes: [M, 4] (x1, y1, x2, y2), float32, float64, float16 or bfloat16; M < 2^31.
-        scores: [M], of the same dtype.
-        idxs: [M] category of each box: any integers, negative, sparse and huge ones included. Floating-point numbers
-            are accepted too, equal ones being one category.
-        iou_threshold: overlap above which the lower-scoring box is dropped.
+        boxes: [K, 4] x1 y1 x2 y2; float32, float64, float16 or bfloat16; K < 2^31.
+        scores: [K], of the same dtype.
+        idxs: [K] the category of each box: any integers, or floating-point numbers, of which equal ones are a category.
+        iou_threshold: IoU above which the lower-scored box is dropped.
 
     Returns:
-        [M'] int64: indices of the kept boxes by descending score, ties by lower index.
+        [D] int64, in descending order of score, ties by lower index.
 
     Raises:
         InputError: for wrong shapes, dtypes or devices.
@@ -71,11 +70,11 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
         >>> batched_nms(boxes, torch.tensor([0.8, 0.9, 0.7]), torch.tensor([0, 0, 1]), 0.5)
         tensor([1, 2])
     """
-    if scores is None or idxs is None:  # torchvision lets them be None where there are no boxes
+    if scores is None or idxs is None:  # torchvision accepts None if there are no boxes
         require(boxes.numel() == 0, f"{'scores' if scores is None else 'idxs'} must be a tensor, got None")
         return torch.empty(0, dtype=torch.int64, device=boxes.device)
     if idxs.is_floating_point():
-        idxs = (idxs.double() + 0.0).view(torch.int64)  # + 0.0 turns -0 into 0
+        idxs = (idxs.double() + 0.0).view(torch.int64)  # + 0.0 turns -0.0 into 0.0
     return _batched_nms(boxes, scores, idxs, iou_threshold)
 
 
@@ -89,23 +88,23 @@ def nms_padded(
     score_threshold: float = -math.inf,
     valid: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Suppression in a batch of images with an output of fixed shape: no host synchronisation, CUDA-graph capturable.
+    """Return the boxes that remain after suppression in each image of a batch, as indices of fixed shape and counts.
 
-    In each image the boxes among the first ``valid`` whose score exceeds ``score_threshold`` are visited by descending
+    In each image, the first ``valid`` boxes with a score above ``score_threshold`` are visited in descending order of
     score (ties by lower index) under the rule of :func:`nms`, until ``max_output`` are kept. Boxes of different
-    ``groups`` never suppress each other.
+    ``groups`` never suppress each other. Nothing synchronizes with the host, so CUDA graphs can capture the call.
 
     Args:
-        boxes: [N, K, 4] (x1, y1, x2, y2), float32, float64, float16 or bfloat16; K < 2^31.
-        scores: [N, K], of the same dtype. A NaN passes no threshold.
-        iou_threshold: overlap above which the lower-scoring box is dropped.
+        boxes: [N, K, 4] x1 y1 x2 y2; float32, float64, float16 or bfloat16; K < 2^31.
+        scores: [N, K], of the same dtype. NaN passes no threshold.
+        iou_threshold: IoU above which the lower-scored box is dropped.
         max_output: how many boxes an image may keep.
-        groups: [N, K] integers, one group per box; None: one group per image.
-        score_threshold: a box is considered when its score is strictly greater (rounded to float32, or float64).
-        valid: [N] integers, how many leading boxes of each image count, clamped to 0..K; None: all.
+        groups: [N, K] integers, the group of each box; None for one group per image.
+        score_threshold: scores must exceed this, rounded to float32 (float64 for float64 scores).
+        valid: [N] integers, how many leading boxes of each image count, clamped to 0..K; None for all.
 
     Returns:
-        indices [N, max_output] int64 by descending score, padded with -1, and counts [N] int64.
+        indices [N, max_output] int64 in descending order of score, padded with -1, and counts [N] int64.
 
     Raises:
         InputError: for wrong shapes, dtypes or devices.
@@ -119,7 +118,7 @@ def nms_padded(
 
 
 def _check(boxes: Tensor, scores: Tensor, batched: bool) -> None:
-    wanted = "[N, K, 4]" if batched else "[M, 4]"
+    wanted = "[N, K, 4]" if batched else "[K, 4]"
     require(boxes.dim() == 2 + batched and boxes.shape[-1] == 4, f"boxes must be {wanted}, got {list(boxes.shape)}")
     require(
         scores.shape == boxes.shape[:-1],
@@ -128,21 +127,23 @@ def _check(boxes: Tensor, scores: Tensor, batched: bool) -> None:
     require(scores.dtype == boxes.dtype, f"scores must have the dtype of boxes, {boxes.dtype}, got {scores.dtype}")
 
 
-def _as_many_as_are_kept(boxes: Tensor) -> Tensor:
+def _indices_of_unknown_number(boxes: Tensor) -> Tensor:
     return boxes.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
 
 
 @torch.library.register_fake("pyrcnn::nms")
 def _(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     _check(boxes, scores, batched=False)
-    return _as_many_as_are_kept(boxes)
+    return _indices_of_unknown_number(boxes)
 
 
 @torch.library.register_fake("pyrcnn::batched_nms")
 def _(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
     _check(boxes, scores, batched=False)
-    require(idxs.shape == scores.shape, f"idxs must be {list(scores.shape)} as scores are, got {list(idxs.shape)}")
-    return _as_many_as_are_kept(boxes)
+    require(
+        idxs.shape == scores.shape, f"idxs must have the shape of scores, {list(scores.shape)}, got {list(idxs.shape)}"
+    )
+    return _indices_of_unknown_number(boxes)
 
 
 @torch.library.register_fake("pyrcnn::nms_padded")
@@ -160,7 +161,7 @@ def _(
     return boxes.new_empty(images, max_output, dtype=torch.int64), boxes.new_empty(images, dtype=torch.int64)
 
 
-# Under autocast boxes and scores may come in different widths; as in torchvision they are brought to float32.
+# Under autocast, boxes and scores may have different dtypes; as in torchvision, both become float32.
 for _name in ("pyrcnn::nms", "pyrcnn::batched_nms", "pyrcnn::nms_padded"):
     for _device in ("cpu", "cuda"):
         torch.library.register_autocast(_name, _device, torch.float32)

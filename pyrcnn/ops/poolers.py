@@ -1,4 +1,4 @@
-"""RoIAlign over the levels of a feature pyramid, under torchvision's name."""
+"""MultiScaleRoIAlign: RoIAlign over the levels of a feature pyramid, with torchvision's name and arguments."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import torch.fx
 from torch import Tensor, nn
 
 from ..errors import require
-from ._regions import as_rois, pair
+from ._regions import as_rois, height_and_width
 from .roi_align import roi_align_levels
 
 
 def infer_scale(feature: Tensor, image_size: tuple[int, int]) -> float:
-    """The power of two nearest to the size of ``feature`` [N, C, H, W] over that of the image (height, width)."""
+    """Return the power of two nearest to the height of ``feature`` [N, C, H, W] divided by that of the image."""
     return 2.0 ** round(math.log2(feature.shape[2] / image_size[0]))
 
 
@@ -30,11 +30,11 @@ def _pool(
     canonical_level: int,
 ) -> Tensor:
     features = [feature for name, feature in x.items() if name in featmap_names]
-    require(len(features) > 0, f"x must hold some of the maps {list(featmap_names)}, got {list(x)}")
+    require(len(features) > 0, f"x must hold some of the feature maps {list(featmap_names)}, got {list(x)}")
     require(len(image_shapes) > 0, "image_shapes must hold one (height, width) per image, got none")
     image_size = (max(h for h, _ in image_shapes), max(w for _, w in image_shapes))
     for feature in features:
-        require(0 not in feature.shape[2:], f"x must hold maps that are not empty, got {list(feature.shape)}")
+        require(0 not in feature.shape[2:], f"x must hold feature maps that are not empty, got {list(feature.shape)}")
     scales = [infer_scale(feature, image_size) for feature in features]
     return roi_align_levels(
         features,
@@ -51,20 +51,21 @@ torch.fx.wrap("_pool")
 
 
 class MultiScaleRoIAlign(nn.Module):
-    """Pool each box from the map that suits its size (Lin et al. 2017, eq. 1), in one call for all maps.
+    """Pools each box from the feature map that suits its size (Lin et al. 2017, eq. 1), in one call for all levels.
 
-    The scales of the maps are read off the sizes of each call, so that a batch of another size needs no reset.
+    The scales of the feature maps are computed from the sizes in each call, so batches may have different sizes.
 
     Args:
-        featmap_names: the maps to use, by their names in the input; ordered fine to coarse there.
+        featmap_names: the names of the feature maps to use; in the input they are ordered fine to coarse.
         output_size: bins per box, one number or (height, width).
-        sampling_ratio: samples per bin and axis; 0 or less takes one per feature pixel.
-        canonical_scale, canonical_level: a box of this side, in pixels, reads this level.
+        sampling_ratio: samples per bin and axis; 0 or less takes one per cell of the feature map.
+        canonical_scale, canonical_level: a box with this side, in pixels, reads this level.
 
-    >>> pool = MultiScaleRoIAlign(["p2", "p3"], 7, 2)
-    >>> maps = {"p2": torch.ones(1, 8, 64, 64), "p3": torch.ones(1, 8, 32, 32)}
-    >>> pool(maps, [torch.tensor([[4.0, 4, 20, 20]])], [(256, 256)]).shape
-    torch.Size([1, 8, 7, 7])
+    Example:
+        >>> pool = MultiScaleRoIAlign(["p2", "p3"], 7, 2)
+        >>> maps = {"p2": torch.ones(1, 8, 64, 64), "p3": torch.ones(1, 8, 32, 32)}
+        >>> pool(maps, [torch.tensor([[4.0, 4, 20, 20]])], [(256, 256)]).shape
+        torch.Size([1, 8, 7, 7])
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class MultiScaleRoIAlign(nn.Module):
     ) -> None:
         super().__init__()
         self.featmap_names = featmap_names
-        self.output_size = pair(output_size)
+        self.output_size = height_and_width(output_size)
         self.sampling_ratio = sampling_ratio
         self.canonical_scale = canonical_scale
         self.canonical_level = canonical_level
@@ -86,9 +87,12 @@ class MultiScaleRoIAlign(nn.Module):
     def forward(
         self, x: Mapping[str, Tensor], boxes: Sequence[Tensor], image_shapes: Sequence[tuple[int, int]]
     ) -> Tensor:
-        """Pool from the maps ``x`` [N, C, H, W] the ``boxes``, one [L, 4] per image, to [K, C, height, width].
+        """Return the pooled boxes of all images, [K, C, height, width].
 
-        ``image_shapes`` are the images' (height, width) before padding; their maximum is what the maps cover.
+        Args:
+            x: feature maps [N, C, H, W] by name.
+            boxes: per image, [K, 4] in pixels.
+            image_shapes: per image, (height, width) before padding; the feature maps cover the largest.
         """
         return _pool(
             x,
@@ -102,7 +106,7 @@ class MultiScaleRoIAlign(nn.Module):
         )
 
     def extra_repr(self) -> str:
-        """The arguments, for ``print(model)``."""
+        """Return the arguments, for ``print(model)``."""
         return (
             f"featmap_names={self.featmap_names}, output_size={self.output_size}, sampling_ratio={self.sampling_ratio}"
         )

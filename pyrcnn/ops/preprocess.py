@@ -1,4 +1,4 @@
-"""Pictures to network input in one pass."""
+"""Images to a network's input, in one pass."""
 
 from __future__ import annotations
 
@@ -28,31 +28,35 @@ def preprocess(
     dtype: torch.dtype = torch.float32,
     channels_last: bool = False,
 ) -> Tensor:
-    """Resize, normalise, pad and batch pictures [3, H, W] of any sizes: ``(value - mean) / std - shift``.
+    """Return a batch of images of any sizes, resized, normalized and padded: ``(value - mean) / std - shift``.
 
     Args:
-        images: RGB, uint8 (0..255) or floating point (0..1), in any memory layout, all on one device.
+        images: [3, H, W] RGB, uint8 (0..255) or floating point (0..1), in any memory layout, all on one device.
         size: (height, width) of the batch.
-        mean, std: per channel of the output, in units where white is ``white``.
-        sizes: (height, width) that each picture is resized to; the rest of ``size``, at the bottom and right, is
-            padding. None: as large as fits into ``size`` at the picture's aspect ratio.
+        mean, std: per channel of the output, in units in which white is ``white``.
+        sizes: (height, width) that each image is resized to; the rest of ``size``, at the bottom and right, is padding.
+            None: as large as fits into ``size`` at the image's aspect ratio.
         shift: subtracted at the end: ``mean=0, std=127.5, shift=1`` with ``white=255`` is exactly ``x / 127.5 - 1``.
-        white: what white is before ``mean`` is subtracted, usually 1 or 255.
+        white: the value of white before ``mean`` is subtracted, usually 1 or 255.
         legacy: sample as TensorFlow 1 does, at ``i * (old / new)``; otherwise as torch's bilinear ``interpolate`` with
-            ``align_corners=False``. Neither smooths when shrinking. All arithmetic is in float32.
+            ``align_corners=False``. Neither smooths when it shrinks an image. All arithmetic is in float32.
         bgr: swap the channels to BGR.
-        pad_normalized: pad the normalised picture with 0, rather than the picture with black before normalising.
-        dtype, channels_last: of the result.
+        pad_normalized: pad the normalized image with 0; otherwise pad the image with black before normalizing.
+        dtype: of the result.
+        channels_last: the memory format of the result.
 
     Returns:
         [N, 3, height, width], without a gradient.
 
+    Raises:
+        InputError: for wrong shapes, dtypes or devices.
+
     Example:
-        >>> picture = torch.full((3, 4, 8), 255, dtype=torch.uint8)
-        >>> preprocess([picture], (4, 4), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))[0, 0, :, 0]
+        >>> image = torch.full((3, 4, 8), 255, dtype=torch.uint8)
+        >>> preprocess([image], (4, 4), (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))[0, 0, :, 0]
         tensor([ 1.,  1., -1., -1.])
     """
-    require(len(images) > 0, "images must hold at least one picture")
+    require(len(images) > 0, "images must hold at least one image, got none")
     for image in images:
         if not isinstance(image, Tensor) or image.dim() != 3:
             got = list(image.shape) if isinstance(image, Tensor) else type(image).__name__
@@ -60,7 +64,7 @@ def preprocess(
     require(isinstance(size, Sequence) and len(size) == 2, f"size must be (height, width), got {size}")
     require(dtype.is_floating_point, f"dtype must be floating point, got {dtype}")
     if sizes is None:
-        sizes = [_fit(image.shape[-2], image.shape[-1], *size) for image in images]
+        sizes = [_fit_into(image.shape[-2], image.shape[-1], *size) for image in images]
     require(all(len(pair) == 2 for pair in sizes), f"sizes must be (height, width) pairs, got {sizes}")
     return _op(
         *(list(images), [h for h, _ in sizes], [w for _, w in sizes], size[0], size[1], list(mean), list(std)),
@@ -68,7 +72,7 @@ def preprocess(
     )
 
 
-def _fit(height: int, width: int, max_height: int, max_width: int) -> tuple[int, int]:
+def _fit_into(height: int, width: int, max_height: int, max_width: int) -> tuple[int, int]:
     ratio = min(max_height / max(height, 1), max_width / max(width, 1))
     return (
         max(1, min(max_height, round(height * ratio))),

@@ -1,4 +1,4 @@
-"""RoIAlign (He et al. 2017): regions of feature maps, resampled to one size; from one map or from a feature pyramid."""
+"""RoIAlign (He et al. 2017): regions of feature maps resampled to one size, from one feature map or a pyramid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch.fx
 from torch import Tensor, nn
 
 from ..errors import InputError, require
-from ._regions import NAMES, as_rois, is_channels_last, memory_format, pair
+from ._regions import NAMES, as_rois, height_and_width, is_channels_last, memory_format
 from ._register import input_errors, refuse_forward_ad
 
 _op = torch.ops.pyrcnn.roi_align.default
@@ -28,28 +28,32 @@ def roi_align(
     sampling_ratio: int = -1,
     aligned: bool = False,
 ) -> Tensor:
-    """Average bilinear samples of ``input`` in the bins of each RoI; torchvision's ``roi_align``.
+    """Return averages of bilinear samples of ``input`` in the bins of each RoI, as torchvision's ``roi_align``.
+
+    Gradients reach ``input`` and the coordinates of ``boxes``; they do not depend on the number of threads. The
+    gradient to ``input`` can be differentiated again. That to ``boxes`` cannot, and forward mode is not supported: both
+    raise.
 
     Args:
-        input: feature maps [N, C, H, W]; float32, float64, float16 or bfloat16; NCHW and NHWC are read natively.
-        boxes: RoIs [K, 5] (image index, x1, y1, x2, y2), or a list with one tensor of boxes [L, 4] per image, in pixels
+        input: feature maps [N, C, H, W]; float32, float64, float16 or bfloat16; NCHW or NHWC in memory.
+        boxes: RoIs [K, 5] (image index, x1, y1, x2, y2), or a list with one tensor of boxes [K, 4] per image, in pixels
             of the image. They may have a wider dtype than ``input``; coordinates are never rounded to half precision.
         output_size: bins per RoI, one number or (height, width).
-        spatial_scale: feature pixels per image pixel, for example 1 / 16.
-        sampling_ratio: samples per bin and axis; 0 or less takes one per feature pixel: ceil(RoI extent / bins).
-        aligned: shift by half a pixel so that pixel centres lie at integers + 0.5, and allow RoIs below one pixel.
+        spatial_scale: cells of the feature map per image pixel, for example 1 / 16.
+        sampling_ratio: samples per bin and axis; 0 or less takes one per cell: ceil(RoI extent / bins).
+        aligned: shift by half a cell, so that cell centres lie at integers + 0.5, and allow RoIs below one cell.
 
     Returns:
-        [K, C, height, width] in the dtype and memory format of ``input``. Samples more than one pixel outside the map
-        count as zero, so a RoI outside the map, or with a coordinate that is NaN or infinite, gives zeros.
+        [K, C, height, width] in the dtype and memory format of ``input``. Samples more than one cell outside the
+        feature map count as zero. A RoI outside it, or with a coordinate that is NaN or infinite, gives zeros.
 
-    Gradients reach ``input`` and the coordinates of ``boxes``; they are the same for any number of threads.
-    The gradient to ``input`` can be differentiated again, the one to ``boxes`` and forward mode raise an error.
-    Raises :class:`pyrcnn.InputError` on bad shapes and dtypes and, on the CPU, on an image index out of range; on CUDA
-    such a RoI gives zeros, because an error would have to wait for the device.
+    Raises:
+        InputError: for wrong shapes, dtypes or devices and, on the CPU, for an image index out of range. On CUDA, such
+            a RoI gives zeros, because detecting it would synchronize with the device.
 
-    >>> roi_align(torch.ones(1, 8, 32, 32), torch.tensor([[0, 4.0, 4, 20, 20]]), 7, 0.5).shape
-    torch.Size([1, 8, 7, 7])
+    Example:
+        >>> roi_align(torch.ones(1, 8, 32, 32), torch.tensor([[0, 4.0, 4, 20, 20]]), 7, 0.5).shape
+        torch.Size([1, 8, 7, 7])
     """
     if not isinstance(input, Tensor):
         raise InputError(f"input must be a tensor, got {type(input).__name__}")
@@ -57,7 +61,7 @@ def roi_align(
         raise InputError(f"input must be [N, C, H, W], got {list(input.shape)}")
     if not input.is_floating_point():
         raise InputError(f"input must be float32, float64, float16 or bfloat16, got {input.dtype}")
-    height, width = pair(output_size)
+    height, width = height_and_width(output_size)
     rois = as_rois(boxes)
     refuse_forward_ad("roi_align", (input, rois))
     return _op([input], rois, [spatial_scale], height, width, sampling_ratio, aligned, 224.0, 4)
@@ -74,18 +78,33 @@ def roi_align_levels(
     canonical_size: float = 224,
     canonical_level: int = 4,
 ) -> Tensor:
-    """RoIAlign from a feature pyramid in one call: each RoI reads the level that suits its size.
+    """Return RoIAlign of RoIs from a feature pyramid, each from the level that suits its size, in one call.
 
     A RoI of area ``s * s`` reads level ``floor(canonical_level + log2(s / canonical_size) + 1e-6)`` (Lin et al. 2017,
-    eq. 1), limited to the levels there are; ``features[0]`` is level ``-log2(scales[0])``, and every next map is one
-    level above. ``features`` are [N, C, H, W] per level, ``rois`` [K, 5], the result is [K, C, height, width]; all else
-    is as in :func:`roi_align`.
+    eq. 1), limited to the existing levels. ``features[0]`` is level ``-log2(scales[0])``; each following feature map is
+    one level coarser.
 
-    >>> pyramid = [torch.ones(1, 8, 64 >> level, 64 >> level) for level in range(3)]
-    >>> roi_align_levels(pyramid, torch.tensor([[0, 4.0, 4, 20, 20]]), 7, [1 / 4, 1 / 8, 1 / 16]).shape
-    torch.Size([1, 8, 7, 7])
+    Args:
+        features: per level, [N, C, H, W], fine to coarse; otherwise as ``input`` in :func:`roi_align`.
+        rois: [K, 5] (image index, x1, y1, x2, y2), in pixels of the image.
+        output_size: bins per RoI, one number or (height, width).
+        scales: per level, cells per image pixel.
+        sampling_ratio, aligned: as in :func:`roi_align`.
+        canonical_size: a RoI with this side, in pixels, reads level ``canonical_level``.
+        canonical_level: see ``canonical_size``.
+
+    Returns:
+        [K, C, height, width] in the dtype and memory format of ``features``; gradients as in :func:`roi_align`.
+
+    Raises:
+        InputError: as in :func:`roi_align`.
+
+    Example:
+        >>> pyramid = [torch.ones(1, 8, 64 >> level, 64 >> level) for level in range(3)]
+        >>> roi_align_levels(pyramid, torch.tensor([[0, 4.0, 4, 20, 20]]), 7, [1 / 4, 1 / 8, 1 / 16]).shape
+        torch.Size([1, 8, 7, 7])
     """
-    height, width = pair(output_size)
+    height, width = height_and_width(output_size)
     refuse_forward_ad("roi_align_levels", (*features, rois))
     return _op(
         list(features),
@@ -101,10 +120,11 @@ def roi_align_levels(
 
 
 class RoIAlign(nn.Module):
-    """:func:`roi_align` as a module, with torchvision's arguments: ``RoIAlign(7, spatial_scale=0.25,
-    sampling_ratio=2)``.
+    """:func:`roi_align` as a module, with torchvision's arguments.
 
-    Called with features [N, C, H, W] and regions [K, 5] (or a list of [L, 4] per image); gives [K, C, oh, ow].
+    Example:
+        >>> RoIAlign(7, spatial_scale=0.25, sampling_ratio=2)(torch.ones(1, 8, 64, 64), torch.zeros(3, 5)).shape
+        torch.Size([3, 8, 7, 7])
     """
 
     def __init__(
@@ -117,11 +137,11 @@ class RoIAlign(nn.Module):
         self.aligned = aligned
 
     def forward(self, input: Tensor, rois: Tensor | Sequence[Tensor]) -> Tensor:
-        """``input`` [N, C, H, W] and RoIs (see :func:`roi_align`) to [K, C, height, width]."""
+        """Return [K, C, height, width] for ``input`` [N, C, H, W] and RoIs as in :func:`roi_align`."""
         return roi_align(input, rois, self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned)
 
     def extra_repr(self) -> str:
-        """The arguments, for ``print(model)``."""
+        """Return the arguments, for ``print(model)``."""
         return (
             f"output_size={self.output_size}, spatial_scale={self.spatial_scale}, "
             f"sampling_ratio={self.sampling_ratio}, aligned={self.aligned}"
@@ -216,7 +236,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return grads, grad_rois, None, None, None, None, None, None, None
 
 
-# The gradient to the features is linear in `grad`, and its adjoint is RoIAlign itself: second derivatives come free.
+# The gradient to the features is linear in `grad`, and its adjoint is RoIAlign itself, which gives second derivatives.
 def _setup_backward(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
     grad, rois, _, _, _, *settings, _, _ = inputs
     ctx.save_for_backward(grad, rois)

@@ -1,4 +1,4 @@
-"""The tail of a RoI head, whole: from class logits and box regressions to detections."""
+"""The postprocessing of a RoI head: from class logits and box regressions to detections, in one call."""
 
 from __future__ import annotations
 
@@ -30,38 +30,41 @@ def roi_detections(
     max_per_class: int | None = None,
     clip_first: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Turn the outputs of a RoI head into detections (Girshick 2015, section 3.1), all images at once.
+    """Return the detections of a RoI head (Girshick 2015, section 3.1) for a batch of images.
 
-    Softmax over the classes; every pair of a proposal and a class that is not the background is a candidate when its
-    score exceeds ``score_threshold``. Candidates are decoded and clipped to the image; boxes that are not finite, or
-    thinner or lower than ``min_size`` pixels, are dropped; within each class boxes suppress greedily at IoU >
-    ``nms_threshold``; the ``max_detections`` best of all classes remain, ties by lower proposal, then lower class. This
-    is torchvision's ``postprocess_detections``, with suppression exactly per class. Nothing here has a gradient.
+    Softmax over the classes gives the scores. Every pair of a proposal and a class with a score above
+    ``score_threshold`` is a candidate. Candidates are decoded and clipped to the image. Boxes that are not finite, or
+    narrower or lower than ``min_size``, are dropped. Within each class, boxes are suppressed greedily at IoU >
+    ``nms_threshold``. The ``max_detections`` best of all classes remain, ties by lower proposal, then lower class.
+
+    This is torchvision's ``postprocess_detections``, with suppression exactly per class. Nothing synchronizes with the
+    host, and nothing has a gradient.
 
     Args:
-        class_logits: [N, P, C + 1], with the background in column 0, or in the last with ``background_first=False``
-            (torchvision and TensorFlow have it first, detectron2 last); float32, float64, float16 or bfloat16.
-        box_deltas: regressions (dx, dy, dw, dh) of any floating dtype: [N, P, 4C] per class, [N, P, 4(C + 1)] with the
-            background's among them (torchvision), where it stands in ``class_logits``, or [N, P, 4] for all classes.
-        proposals: [N, P, 4], x1 y1 x2 y2 in pixels, any floating dtype.
-        counts: [N], how many proposals of each image are real; the rest is padding and is never read.
-        image_sizes: [N, 2] height and width in pixels of each image without its padding; any number dtype.
+        class_logits: [N, P, C + 1], with the background in column 0 (torchvision, TensorFlow), or in the last with
+            ``background_first=False`` (detectron2); float32, float64, float16 or bfloat16.
+        box_deltas: regressions (dx, dy, dw, dh), any floating-point dtype: [N, P, 4C] per class; [N, P, 4(C + 1)] with
+            the background's at its place in ``class_logits`` (torchvision); or [N, P, 4] for all classes.
+        proposals: [N, P, 4], x1 y1 x2 y2 in pixels, any floating-point dtype.
+        counts: [N], how many proposals of each image are real; the others are padding and never read.
+        image_sizes: [N, 2] height and width in pixels of each image without padding; any number dtype.
         score_threshold: scores must exceed this.
-        nms_threshold: IoU above which the lower-scored of two boxes of a class goes.
+        nms_threshold: IoU above which the lower-scored of two boxes of a class is suppressed.
         max_detections: D, how many detections an image gets at most.
-        weights: what the four deltas are divided by.
-        clip: greatest dw and dh before exp; ``math.inf`` for none.
-        min_size: least width and height of a clipped box in pixels; 0 keeps all.
-        background_first: which column of ``class_logits`` is the background.
+        weights: the four deltas are divided by these.
+        clip: dw and dh are limited to this before exp; ``math.inf`` for no limit.
+        min_size: the least width and height of a clipped box, in pixels; 0 keeps all.
+        background_first: whether column 0 of ``class_logits`` is the background, or the last.
         max_per_class: how many detections a class of an image gets at most; None for no limit.
-        clip_first: clip and drop before suppression, as PyTorch's detectors do. With False as TensorFlow's do: boxes
-            suppress each other as decoded, and only the ``max_detections`` best are clipped, those without
-            area dropped.
+        clip_first: clip and drop before suppression, as PyTorch's detectors do. False is TensorFlow's order: boxes
+            suppress each other unclipped; then the ``max_detections`` best are clipped and those without area dropped.
 
     Returns:
-        boxes [N, D, 4] and scores [N, D] by descending score, float32 (float64 for float64 logits); labels [N, D]
-        int64, 0-based without the background; counts [N] int64. Behind the last
-        detection boxes and scores are 0, labels -1.
+        boxes [N, D, 4] and scores [N, D] in descending order of score, float32 (float64 for float64 logits), padded
+        with 0; labels [N, D] int64, from 0 without background, padded with -1; counts [N] int64.
+
+    Raises:
+        InputError: for wrong shapes, dtypes or devices.
 
     Example:
         >>> logits = torch.tensor([[[0.0, 3.0, 0.0]]])

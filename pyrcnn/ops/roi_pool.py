@@ -11,7 +11,7 @@ import torch.fx
 from torch import Tensor, nn
 
 from ..errors import require
-from ._regions import NAMES, as_rois, is_channels_last, memory_format, pair
+from ._regions import NAMES, as_rois, height_and_width, is_channels_last, memory_format
 from ._register import input_errors, refuse_forward_ad
 
 _op = torch.ops.pyrcnn.roi_pool.default
@@ -19,7 +19,7 @@ _backward_op = torch.ops.pyrcnn._roi_pool_backward.default
 
 
 def _is_known(fact: Any) -> bool:
-    """Whether ``fact`` holds; of sizes that torch.export leaves open, whether it holds for all of them."""
+    """Return whether ``fact`` holds; for sizes that torch.export leaves open, whether it holds for all of them."""
     if torch.compiler.is_compiling():
         return torch.fx.experimental.symbolic_shapes.statically_known_true(fact)
     return fact
@@ -32,39 +32,44 @@ def roi_pool(
     output_size: int | Sequence[int],
     spatial_scale: float = 1.0,
 ) -> Tensor:
-    """Take the maximum of ``input`` in the bins of each RoI, rounded to whole cells; torchvision's ``roi_pool``.
+    """Return the maxima of ``input`` in the bins of each RoI, rounded to whole cells, as torchvision's ``roi_pool``.
+
+    The gradient reaches ``input`` at the place of the maximum, the first of equal ones. ``boxes`` have no gradient.
 
     Args:
-        input: feature map [N, C, H, W]; float32, float64, float16 or bfloat16; NCHW and NHWC are read natively.
-        boxes: RoIs [K, 5] (image index, x1, y1, x2, y2), or a list with one tensor of boxes [L, 4] per image, in pixels
+        input: feature map [N, C, H, W]; float32, float64, float16 or bfloat16; NCHW or NHWC in memory.
+        boxes: RoIs [K, 5] (image index, x1, y1, x2, y2), or a list with one tensor of boxes [K, 4] per image, in pixels
             of the image. They may have a wider dtype than ``input``; coordinates are never rounded to half precision.
         output_size: bins per RoI, one number or (height, width).
-        spatial_scale: feature cells per image pixel, for example 1 / 16.
+        spatial_scale: cells of the feature map per image pixel, for example 1 / 16.
 
     Returns:
-        [K, C, height, width] in the dtype and memory format of ``input``. Bins outside the map, and RoIs with a
-        coordinate that is NaN or infinite, are 0. A NaN in ``input`` wins, as in ``max_pool2d``.
+        [K, C, height, width] in the dtype and memory format of ``input``. Bins outside the feature map, and RoIs with a
+        coordinate that is NaN or infinite, are 0. A NaN in ``input`` is the maximum of its bin, as in ``max_pool2d``.
 
-    The gradient reaches ``input``, at the place of the maximum (the first of equals); rounded coordinates have none.
-    Raises :class:`pyrcnn.InputError` on bad shapes and dtypes and, on the CPU, on an image index out of range; on CUDA
-    such a RoI gives zeros, because an error would have to wait for the device.
+    Raises:
+        InputError: for wrong shapes, dtypes or devices and, on the CPU, for an image index out of range. On CUDA, such
+            a RoI gives zeros, because detecting it would synchronize with the device.
 
-    >>> roi_pool(torch.ones(1, 8, 32, 32), torch.tensor([[0, 4.0, 4, 20, 20]]), 7, 0.5).shape
-    torch.Size([1, 8, 7, 7])
+    Example:
+        >>> roi_pool(torch.ones(1, 8, 32, 32), torch.tensor([[0, 4.0, 4, 20, 20]]), 7, 0.5).shape
+        torch.Size([1, 8, 7, 7])
     """
-    height, width = pair(output_size)
+    height, width = height_and_width(output_size)
     rois = as_rois(boxes)
     refuse_forward_ad("roi_pool", (input,))
-    bits = 0
-    if input.requires_grad and torch.is_grad_enabled():  # where the maxima are, in 16 bits if they are enough
+    bits = 0  # the gradient needs the places of the maxima, in 16 bits if that is enough
+    if input.requires_grad and torch.is_grad_enabled():
         bits = 16 if _is_known(input.shape[2] * input.shape[3] <= 1 << 15) else 32
     return _op(input, rois, spatial_scale, height, width, bits)[0]
 
 
 class RoIPool(nn.Module):
-    """:func:`roi_pool` as a module, with torchvision's arguments: ``RoIPool(7, spatial_scale=1 / 16)``.
+    """:func:`roi_pool` as a module, with torchvision's arguments.
 
-    Called with features [N, C, H, W] and regions [K, 5] (or a list of [L, 4] per image); gives [K, C, oh, ow].
+    Example:
+        >>> RoIPool(7, spatial_scale=1 / 16)(torch.ones(1, 8, 64, 64), torch.zeros(3, 5)).shape
+        torch.Size([3, 8, 7, 7])
     """
 
     def __init__(self, output_size: int | Sequence[int], spatial_scale: float) -> None:
@@ -73,11 +78,11 @@ class RoIPool(nn.Module):
         self.spatial_scale = spatial_scale
 
     def forward(self, input: Tensor, rois: Tensor | Sequence[Tensor]) -> Tensor:
-        """``input`` [N, C, H, W] and RoIs (see :func:`roi_pool`) to [K, C, height, width]."""
+        """Return [K, C, height, width] for ``input`` [N, C, H, W] and RoIs as in :func:`roi_pool`."""
         return roi_pool(input, rois, self.output_size, self.spatial_scale)
 
     def extra_repr(self) -> str:
-        """The arguments, for ``print(model)``."""
+        """Return the arguments, for ``print(model)``."""
         return f"output_size={self.output_size}, spatial_scale={self.spatial_scale}"
 
 
@@ -115,7 +120,7 @@ def _(
 def _setup_forward(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     input, rois, ctx.scale, *_, ctx.argmax_bits = inputs
     ctx.mark_non_differentiable(output[1])
-    ctx.set_materialize_grads(False)  # of the places, whose zeros would be as large as the result
+    ctx.set_materialize_grads(False)  # autograd would make zeros for the places, as large as the result
     ctx.save_for_backward(output[1], rois)
     ctx.size = (input.shape[0], input.shape[2], input.shape[3], is_channels_last([input]))
 
@@ -139,7 +144,7 @@ def _double_backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
         return grad.new_zeros(argmax.shape), *[None] * 8
     channels, pixels = grad.shape[1], grad.shape[2] * grad.shape[3]
     plane = rois[:, :1].long() * channels + torch.arange(channels, device=grad.device)  # [K, C]
-    taken = argmax >= 0  # not so in empty bins and, on CUDA, where the image index is out of range
+    taken = argmax >= 0  # False in empty bins and, on CUDA, for an image index out of range
     at = (plane[:, :, None, None] * pixels + argmax).where(taken, 0)
     return grad.reshape(-1)[at].where(taken, 0), *[None] * 8
 

@@ -1,4 +1,4 @@
-"""One run of training: steps, scores, checkpoints, and a clean end when it is interrupted."""
+"""One training run: steps, scores, checkpoints, and a clean end when it is interrupted."""
 
 from __future__ import annotations
 
@@ -27,7 +27,15 @@ from .schedule import Average, make_optimizer, set_rate
 
 @dataclass(frozen=True)
 class Result:
-    """The last validation ``scores`` (empty without validation data), the ``best`` AP; its files."""
+    """What :func:`pyrcnn.train.fit` returns.
+
+    Attributes:
+        steps: how many steps were made.
+        scores: the last scores on the validation data; empty without it.
+        best: the best AP, or None without validation data.
+        best_file: the weights with the best AP, or None.
+        last_file: the last weights, or None if ``config.out`` is None.
+    """
 
     steps: int
     scores: dict[str, float]
@@ -37,7 +45,7 @@ class Result:
 
 
 class Run:
-    """The moving parts of one call of :func:`pyrcnn.train.fit`."""
+    """The state of one call of :func:`pyrcnn.train.fit`."""
 
     def __init__(
         self, model: nn.Module, train_data: Any, val_data: CocoDataset | None, config: TrainConfig, quiet: bool
@@ -45,7 +53,7 @@ class Run:
         self.model, self.train_data, self.val_data = model, train_data, val_data
         self.config, self.quiet = config, quiet
         self.device = torch.device(config.device)
-        self.out = _folder(config.out) if config.out else None
+        self.out = _make_folder(config.out) if config.out else None
         self.checkpoint = self.out / "checkpoint.pt" if self.out else None
         self.step, self.best, self.scores = 0, None, {}  # type: tuple[int, float | None, dict[str, float]]
         self.interrupted: int | None = None
@@ -59,7 +67,7 @@ class Run:
         self.optimizer = make_optimizer(model, config)
         self.average = Average(model, config.ema) if config.ema else None
         self.identity = files.identity(config, model, len(train_data))
-        resumed = self._resumed()
+        resumed = self._resume()
         groups = aspect_groups(train_data) if config.group_by_aspect and isinstance(train_data, CocoDataset) else None
         self.batches, per_epoch = batches(
             train_data, config.batch_size, config.augment, seed=config.seed, workers=config.workers, groups=groups,
@@ -103,17 +111,17 @@ class Run:
 
     @property
     def epoch(self) -> float:
-        """Passes over the data so far."""
+        """The number of passes over the data so far."""
         return self.step / self.steps_per_epoch
 
     def _update(self) -> float:
-        """One step: forward and backward of ``accumulate`` batches, then one update. Returns the learning rate."""
+        """Make one step: forward and backward of ``accumulate`` batches, then one update. Return the learning rate."""
         config = self.config
         learning_rate = set_rate(self.optimizer, self.step, self.steps, config)
         for _ in range(config.accumulate):
-            pictures, targets = next(self.batches)
+            images, targets = next(self.batches)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16):
-                losses = self.model([p.to(self.device, non_blocking=True) for p in pictures],
+                losses = self.model([i.to(self.device, non_blocking=True) for i in images],
                                     [t.to(self.device, non_blocking=True) for t in targets])  # fmt: skip
             loss = torch.stack([value.float() for value in losses.values()]).sum()
             (loss / config.accumulate).backward()
@@ -131,7 +139,7 @@ class Run:
         return learning_rate
 
     def _means(self) -> dict[str, float]:
-        """Mean losses since the last call; raises when they are not finite, before a checkpoint can hold them."""
+        """Return the mean losses since the last call; raise if one is not finite, before a checkpoint is written."""
         self._check_finite()
         count = self.sums.pop("steps", torch.ones(()))
         means = {name: float(value) / float(count) for name, value in self.sums.items()}
@@ -141,11 +149,11 @@ class Run:
     def _check_finite(self) -> None:
         bad = [f"{name} {float(value)}" for name, value in self.sums.items() if not torch.isfinite(value)]
         if bad:
-            hint = "lower learning_rate, or lengthen warmup"
+            hint = "use a lower learning_rate or a longer warmup"
             raise FloatingPointError(f"training diverged before step {self.step} ({', '.join(bad)}): {hint}")
 
     def _evaluate(self) -> tuple[dict[str, float], bool]:
-        """Score the (averaged) weights; a new best is saved."""
+        """Score the (averaged) weights and save them if they are the best. Return (scores, whether they are)."""
         assert self.val_data is not None
         if self.average:
             self.average.swap(self.model)
@@ -153,9 +161,10 @@ class Run:
             results = evaluate.predict(self.model, self.val_data)
             truth = self.val_data.ground_truth()
             self.scores = evaluate.score(truth, results)
-            if len(self.val_data.joints) == evaluate.COCO_JOINTS and results and "keypoints" in results[0]:
-                joints = evaluate.score(truth, results, keypoints=True)
-                self.scores |= {f"keypoints_{name}": value for name, value in joints.items()}
+            scorable = len(self.val_data.keypoint_names) == evaluate.COCO_KEYPOINTS
+            if scorable and results and "keypoints" in results[0]:
+                of_keypoints = evaluate.score(truth, results, keypoints=True)
+                self.scores |= {f"keypoints_{name}": value for name, value in of_keypoints.items()}
             better = self.best is None or self.scores["AP"] > self.best
             if better:
                 self.best = self.scores["AP"]
@@ -184,16 +193,19 @@ class Run:
             "average": self.average.values if self.average else None, "random": files.random_state(),
         })  # fmt: skip
 
-    def _resumed(self) -> dict[str, Any] | None:
-        """The state to go on from, already put into model, optimiser and average; None for a fresh run."""
+    def _resume(self) -> dict[str, Any] | None:
+        """Restore model, optimizer and average from the checkpoint and return it; None for a new run."""
         if self.checkpoint is None:
-            require(not self.config.resume, "resume needs out, the folder of the run to continue")
+            require(
+                not self.config.resume,
+                "resume must be False without out, got True; set out to the folder of the run to continue",
+            )
             return None
         if not self.config.resume:
-            taken = f"out: {self.out} holds a run already: continue it with resume=True or choose another folder"
+            taken = f"out must be a folder without a run, got {self.out}; resume=True continues its run"
             require(not self.checkpoint.exists(), taken)
             return None
-        require(self.checkpoint.exists(), f"resume: there is no {self.checkpoint} to continue from")
+        require(self.checkpoint.exists(), f"resume must be False, got True: there is no {self.checkpoint} to continue")
         found = files.read(self.checkpoint, self.identity)
         self.model.load_state_dict(found["model"])
         self.optimizer.load_state_dict(found["optimizer"])
@@ -207,14 +219,14 @@ class Run:
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
-        """Ctrl-C and a termination request finish the step and write a checkpoint; a second one stops at once."""
+        """Let SIGINT and SIGTERM finish the step and write a checkpoint; a second signal stops at once."""
 
         def note(number: int, frame: FrameType | None) -> None:
             if self.interrupted is not None:
                 raise KeyboardInterrupt
             self.interrupted = number
 
-        if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
+        if threading.current_thread() is not threading.main_thread():  # only the main thread may set signal handlers
             yield
             return
         before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -225,10 +237,10 @@ class Run:
                 signal.signal(number, handler)
 
 
-def _folder(out: str) -> Path:
+def _make_folder(out: str) -> Path:
     path = Path(out)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"out: the folder {out} cannot be made: {error.strerror}") from None
+        raise InputError(f"out must be a folder that can be created, got {out} ({error.strerror})") from None
     return path

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on, and the log that stays: JSON, one object a line."""
+"""Progress on the terminal, and the log file ``metrics.jsonl`` with one JSON object per line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class Log:
-    """A progress bar with an estimate on a terminal (plain lines elsewhere), and ``metrics.jsonl``."""
+    """Shows a progress bar with an estimate on a terminal, plain lines elsewhere, and writes ``metrics.jsonl``."""
 
     def __init__(self, path: Path | None, steps: int, start: int, quiet: bool = False):
         self.steps, self.start, self.began = steps, start, time.monotonic()
@@ -39,11 +39,11 @@ class Log:
             self.file.close()
 
     def advance(self, step: int) -> None:
-        """``step`` steps are done."""
+        """Show that ``step`` steps are done."""
         self.bar.update(self.task, completed=step)
 
     def losses(self, step: int, epoch: float, learning_rate: float, losses: Mapping[str, float]) -> None:
-        """Log one line of losses (means since the last line)."""
+        """Log the mean losses since the last call."""
         self._write(step=step, epoch=round(epoch, 3), learning_rate=learning_rate, **losses)
         text = f"step {step}/{self.steps}  epoch {epoch:.1f}  loss {losses['loss']:.3f}"
         self.bar.update(self.task, description=text)

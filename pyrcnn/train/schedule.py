@@ -1,4 +1,4 @@
-"""What the optimiser sees: parameter groups, and the learning rate as a pure function of the step."""
+"""The optimizer's parameter groups, and the learning rate as a function of the step."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from .config import TrainConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW or SGD over the trainable parameters, in groups by (backbone or not, decayed or not).
+    """Return AdamW or SGD over the trainable parameters, in groups by (in the backbone or not, decayed or not).
 
-    Parameters of one dimension (biases, norms) are not decayed. Each group keeps its rate at the peak of the schedule
-    under ``peak``.
+    Parameters with one dimension (biases, norms) are not decayed. Each group has its highest learning rate under
+    ``peak``.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             groups[name.startswith("backbone."), parameter.ndim > 1].append(parameter)
-    require(bool(groups), "model has no trainable parameter")
+    require(bool(groups), "model must have trainable parameters, got none")
     settings = []
     for (in_backbone, decayed), parameters in sorted(groups.items(), key=lambda item: item[0]):
         peak = config.learning_rate * (config.backbone_rate if in_backbone else 1.0)
@@ -34,9 +34,10 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 
 
 def rate(step: int, steps: int, config: TrainConfig) -> float:
-    """The learning rate of step ``step`` (from 0) of ``steps``, as a fraction of its peak; the end's beyond them.
+    """Return the learning rate of step ``step`` (from 0) of ``steps``, as a fraction of the highest.
 
-    Linear warm-up, then half a cosine down to nothing, or tenfold falls at ``milestones``.
+    It rises linearly during the warmup, then falls by half a cosine to 0, or tenfold at each of ``milestones``. Beyond
+    the last step it stays.
     """
     warmup = config.warmup * steps
     if step < warmup:
@@ -48,16 +49,17 @@ def rate(step: int, steps: int, config: TrainConfig) -> float:
 
 
 def set_rate(optimizer: torch.optim.Optimizer, step: int, steps: int, config: TrainConfig) -> float:
-    """Give every group its rate for ``step``; returns the rate of the last group (the heads)."""
+    """Set every group's learning rate for ``step``; return that of the last group (the heads)."""
     for group in optimizer.param_groups:
         group["lr"] = group["peak"] * rate(step, steps, config)
     return optimizer.param_groups[-1]["lr"]
 
 
 class Average:
-    """The exponential running mean of a model's weights and floating buffers (Polyak averaging).
+    """The exponential running average of a model's weights and floating-point buffers (Polyak averaging).
 
-    The decay rises to its value over the first steps (``(1 + n) / (10 + n)``), so that the start does not linger.
+    The decay grows to its value over the first steps, as ``(1 + n) / (10 + n)``, so that the initial weights are
+    forgotten soon.
     """
 
     def __init__(self, model: nn.Module, decay: float):
@@ -66,13 +68,13 @@ class Average:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Mix the weights after ``step`` steps in."""
+        """Add the weights after ``step`` steps to the average."""
         decay = min(self.decay, (1 + step) / (10 + step))
         current = dict(_floating(model))
         torch._foreach_lerp_(list(self.values.values()), [current[n].detach() for n in self.values], 1 - decay)
 
     def swap(self, model: nn.Module) -> None:
-        """Exchange the model's values with the averaged ones; twice is as before."""
+        """Exchange the model's values with the averages; a second call restores both."""
         for name, value in _floating(model):
             value.data, self.values[name] = self.values[name], value.data
 

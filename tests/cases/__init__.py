@@ -1,4 +1,4 @@
-"""The one table of operators: each entry feeds the contract tests and the benchmarks."""
+"""The table of operators. Each entry feeds the contract tests and the benchmarks."""
 
 from __future__ import annotations
 
@@ -14,46 +14,45 @@ Inputs = dict[str, Any]
 Shape = Mapping[str, Any]
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-# |difference| <= tolerance * (1 + |oracle|): float32 arithmetic, then the rounding of the storage type
+# |difference| <= tolerance * (1 + |expected|): errors of float32 arithmetic and of rounding to the storage type
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 
 
 @dataclass(frozen=True)
 class OpCase:
-    """One operator: how to call it, what is right, at which sizes.
+    """One operator: how to call it, its reference implementation, and the sizes to test.
 
-    ``inputs(generator, device, dtype, shape)`` makes the keyword arguments of ``call``: tensors and plain
-    numbers; for low precision, values that the dtype can hold. ``oracle`` takes the same keyword arguments in float64
-    on the CPU and returns what ``call`` returns; ``native(inputs)`` gives (overload, positional arguments).
+    ``inputs(generator, device, dtype, shape)`` returns the keyword arguments of ``call``: tensors and plain numbers. In
+    low precision, the values must be exact in the dtype. ``oracle`` is the reference implementation: it takes the same
+    keyword arguments in float64 on the CPU and returns what ``call`` returns. ``native(inputs)`` returns (overload,
+    positional arguments).
     """
 
     name: str
     call: Callable[..., Any]
     oracle: Callable[..., Any]
     inputs: Callable[[torch.Generator, torch.device, torch.dtype, Shape], Inputs]
-    shapes: Mapping[str, Shape]  # readable id -> sizes, small: every promise is checked at each
-    native: Callable[[Inputs], tuple[Any, tuple[Any, ...]]] | None = None  # None: plain torch, no op of its own
-    empty_shapes: Mapping[str, Shape] = field(default_factory=dict)  # legal sizes with a zero in them
-    bench_shapes: Mapping[str, Shape] = field(default_factory=dict)  # sizes of real runs
+    shapes: Mapping[str, Shape]  # readable id → small sizes; every test runs at each of them
+    native: Callable[[Inputs], tuple[Any, tuple[Any, ...]]] | None = None  # None for an operator in plain torch
+    empty_shapes: Mapping[str, Shape] = field(default_factory=dict)  # valid sizes that contain a zero
+    bench_shapes: Mapping[str, Shape] = field(default_factory=dict)  # sizes in real models
     grads: tuple[str, ...] = ()  # the inputs that receive a gradient
-    grad_shape: Shape | None = None  # tiny, for gradcheck
+    grad_shape: Shape | None = None  # very small, for gradcheck
     dtypes: tuple[torch.dtype, ...] = FLOATS
     tolerance: Mapping[torch.dtype, float] = field(default_factory=lambda: TOLERANCE)
-    # The oracle sees the inputs after rounding to the dtype; where a rounding can still flip a decision (a threshold),
-    # at most this share of the output's elements may differ.
+    # The reference gets the inputs rounded to the dtype. Where rounding can still change a decision at a threshold, at
+    # most this share of the output's elements may differ.
     discrete: float = 0.0
-    # (what is wrong, change of the inputs, the argument that the error must begin with)
+    # (what is wrong, change of the inputs, argument that the error message must start with)
     bad: tuple[tuple[str, Callable[[Inputs], Inputs], str], ...] = ()
-    # Inputs that hold anything (NaN, inf, far outside, an index past the end): return a result or raise InputError.
+    # Inputs with NaN, infinities, huge coordinates or invalid indices: the operator returns or raises InputError.
     hostile: Callable[[torch.Generator, torch.device, torch.dtype], list[Inputs]] | None = None
-    layouts: tuple[str, ...] = ()  # the inputs with 4 dimensions whose memory format the output must keep
-    bytes: Callable[[Shape, torch.dtype], int] | None = (
-        None  # bytes that must move: inputs read once, outputs written once
-    )
+    layouts: tuple[str, ...] = ()  # the inputs [N, C, H, W] whose memory format the output must have
+    bytes: Callable[[Shape, torch.dtype], int] | None = None  # bytes to read and write: every input and output once
 
 
 def change(**values: Any) -> Callable[[Inputs], Inputs]:
-    """``change(boxes=lambda b: b[:, :3])`` for ``OpCase.bad``: replaces arguments, given their old value."""
+    """Return a function for ``OpCase.bad`` that replaces arguments: ``change(boxes=lambda b: b[:, :3])``."""
     return lambda inputs: {**inputs, **{k: v(inputs[k]) if callable(v) else v for k, v in values.items()}}
 
 
@@ -63,5 +62,5 @@ def _collect() -> list[OpCase]:
 
 
 def all_cases() -> list[OpCase]:
-    """Every case of every module in this folder (each defines ``CASES``)."""
+    """Return the cases of all modules in this folder; each defines ``CASES``."""
     return sorted(_collect(), key=lambda case: case.name)

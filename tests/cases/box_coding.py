@@ -16,7 +16,7 @@ WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
 def make_boxes(generator: torch.Generator, device: torch.device, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    """Boxes within 0..64 with sides of 4 to 20, on quarters so that every dtype holds them exactly."""
+    """Return boxes within 0..64 with sides of 4 to 20, in multiples of 1/4, which are exact in every dtype."""
     corner = torch.randint(0, 176, (*shape, 2), generator=generator)
     size = torch.randint(16, 80, (*shape, 2), generator=generator)
     return (torch.cat([corner, corner + size], -1) / 4).to(device, dtype)
@@ -29,7 +29,7 @@ def _normal(generator: torch.Generator, device: torch.device, dtype: torch.dtype
 def _decode_inputs(g: torch.Generator, device: torch.device, dtype: torch.dtype, s: Shape) -> Inputs:
     deltas = _normal(g, device, dtype, (*s["rows"], 4))
     if deltas.numel():
-        deltas.view(-1, 4)[-1, 2:] = 100.0  # far above the cap
+        deltas.view(-1, 4)[-1, 2:] = 100.0  # far above the limit
     rest = {"weights": WEIGHTS, "clip": 2.0, "size": s.get("size")}
     return {"deltas": deltas, "anchors": make_boxes(g, device, dtype, s["anchors"]), **rest}
 

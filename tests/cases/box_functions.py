@@ -1,4 +1,4 @@
-"""The plain torch functions: box measures, conversions and losses."""
+"""The functions in plain torch: box measures, conversions and losses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _two(g: torch.Generator, device: torch.device, dtype: torch.dtype, s: Shape)
 
 
 def _hostile_pairs(g: torch.Generator, device: torch.device, dtype: torch.dtype) -> list[Inputs]:
-    """Boxes whose coordinates are extremes."""
+    """Return boxes with extreme coordinates."""
     boxes = torch.cartesian_prod(*[torch.tensor(EXTREMES)] * 4).to(device, dtype)
     return [{"boxes1": boxes[::29], "boxes2": boxes[::11]}]
 
@@ -105,7 +105,7 @@ CASES = [
         empty_shapes={**NO_PAIRS, "no-images": {"first": (0, 2), "second": (0, 3)}},
         bench_shapes={"square": {"first": (1000,), "second": (1000,)}},
         grads=("boxes1", "boxes2"),
-        grad_shape={"first": (2, 3), "second": (2, 4), "shift": 0.1},  # no equal coordinates: there are kinks
+        grad_shape={"first": (2, 3), "second": (2, 4), "shift": 0.1},  # no equal coordinates, where the gradient jumps
         bad=(
             ("an unknown format", lambda i: {**i, "fmt": "yxyx"}, "fmt"),
             ("one box", change(boxes1=lambda b: b[0]), "boxes1"),
@@ -119,7 +119,7 @@ CASES = [
     _pairwise("distance_box_iou", lambda a, b: reference.diou(a, b, EPS)),
     _loss("generalized_box_iou_loss", lambda a, b: reference.giou(a, b, EPS)),
     _loss("distance_box_iou_loss", lambda a, b: reference.diou(a, b, EPS, EPS)),
-    # the weight of the aspect ratios is a constant to autograd, so gradcheck has nothing to compare with
+    # the weight of the aspect ratios is a constant for autograd, so numerical gradients differ
     OpCase(
         name="complete_box_iou",
         call=ops.complete_box_iou,

@@ -49,8 +49,8 @@ def hostile_centers(generator: torch.Generator, device: torch.device, dtype: tor
     ]
 
 
-def joints(generator: torch.Generator, device: torch.device, dtype: torch.dtype, shape: Shape) -> Inputs:
-    n, j, h, w = (shape[name] for name in ("images", "joints", "height", "width"))
+def keypoints(generator: torch.Generator, device: torch.device, dtype: torch.dtype, shape: Shape) -> Inputs:
+    n, j, h, w = (shape[name] for name in ("images", "keypoints", "height", "width"))
 
     def noise(channels: int, scale: float) -> torch.Tensor:
         return (torch.randn(n, channels, h, w, generator=generator) * scale).to(device, dtype)
@@ -80,7 +80,7 @@ def joints_native(given: Inputs) -> tuple[Any, tuple[Any, ...]]:
 
 
 def hostile_joints(generator: torch.Generator, device: torch.device, dtype: torch.dtype) -> list[Inputs]:
-    given = joints(generator, device, dtype, {"images": 2, "k": 6, "joints": 3, "height": 5, "width": 6})
+    given = keypoints(generator, device, dtype, {"images": 2, "k": 6, "keypoints": 3, "height": 5, "width": 6})
     wild = torch.tensor([[-1, 4, 10**9, -(10**9), 2**62, 0]] * 2, device=device)
     spoilt = [{**given, "ys": wild}, {**given, "xs": wild}]
     for name in ("heatmap", "regression", "offset", "boxes"):
@@ -124,7 +124,7 @@ def hostile_objects(generator: torch.Generator, device: torch.device, dtype: tor
     ]
 
 
-KEYPOINTS = {"images": 2, "k": 7, "joints": 3, "height": 12, "width": 11}
+KEYPOINTS = {"images": 2, "k": 7, "keypoints": 3, "height": 12, "width": 11}
 CASES = [
     OpCase(
         name="decode_centers",
@@ -156,7 +156,7 @@ CASES = [
         name="match_keypoints",
         call=ops.match_keypoints,
         oracle=match_keypoints,
-        inputs=joints,
+        inputs=keypoints,
         native=joints_native,
         shapes={
             "nearest": KEYPOINTS,
@@ -170,12 +170,12 @@ CASES = [
         empty_shapes={
             "no-image": {**KEYPOINTS, "images": 0},
             "no-detection": {**KEYPOINTS, "k": 0},
-            "no-joint": {**KEYPOINTS, "joints": 0},
+            "no-keypoint": {**KEYPOINTS, "keypoints": 0},
             "no-candidate": {**KEYPOINTS, "candidates": 0},
         },
         bench_shapes={
-            "17x128x128": {"images": 1, "k": 100, "joints": 17, "height": 128, "width": 128},
-            "17x256x256": {"images": 1, "k": 100, "joints": 17, "height": 256, "width": 256},
+            "17x128x128": {"images": 1, "k": 100, "keypoints": 17, "height": 128, "width": 128},
+            "17x256x256": {"images": 1, "k": 100, "keypoints": 17, "height": 256, "width": 256},
         },
         bad=(
             ("flat-heatmap", change(heatmap=lambda t: t[0]), "heatmap"),

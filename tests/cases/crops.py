@@ -42,9 +42,9 @@ def hostile_crops(generator: torch.Generator, device: torch.device, dtype: torch
     return [*boxes, {**given, "boxes": mixed}, {**given, "box_indices": wild}]
 
 
-def pictures(generator: torch.Generator, device: torch.device, dtype: torch.dtype, shape: Shape) -> Inputs:
+def images(generator: torch.Generator, device: torch.device, dtype: torch.dtype, shape: Shape) -> Inputs:
     images = []
-    for i, (h, w) in enumerate(shape["pictures"]):
+    for i, (h, w) in enumerate(shape["images"]):
         bytes_ = torch.randint(0, 256, (h, w, 3), generator=generator, dtype=torch.uint8).permute(2, 0, 1)
         images.append((bytes_ if i % 2 == 0 else bytes_ / 256).to(device, torch.uint8 if i % 2 == 0 else dtype))
     options = {
@@ -68,14 +68,14 @@ def pictures_native(given: Inputs) -> tuple[Any, tuple[Any, ...]]:
 
 
 def hostile_pictures(generator: torch.Generator, device: torch.device, dtype: torch.dtype) -> list[Inputs]:
-    given = pictures(generator, device, dtype, PICTURES)
+    given = images(generator, device, dtype, IMAGES)
     return [
         {**given, "images": [torch.full_like(given["images"][1], v) for _ in range(2)]}
         for v in (math.nan, math.inf, -math.inf)
     ] + [{**given, "std": [0.0, math.nan, math.inf]}]
 
 
-PICTURES = {"pictures": [(7, 9), (12, 5)], "size": (10, 12), "sizes": [(9, 12), (10, 4)]}
+IMAGES = {"images": [(7, 9), (12, 5)], "size": (10, 12), "sizes": [(9, 12), (10, 4)]}
 CASES = [
     OpCase(
         name="crop_and_resize",
@@ -114,17 +114,17 @@ CASES = [
         name="preprocess",
         call=ops.preprocess,
         oracle=preprocess,
-        inputs=pictures,
+        inputs=images,
         native=pictures_native,
         shapes={
-            "two-pictures": PICTURES,
-            "legacy": {**PICTURES, "legacy": True, "white": 255.0, "bgr": True, "shift": 0.5},
-            "padded-with-zeros": {**PICTURES, "pad_normalized": True},
-            "channels-last": {**PICTURES, "channels_last": True},
+            "two-images": IMAGES,
+            "legacy": {**IMAGES, "legacy": True, "white": 255.0, "bgr": True, "shift": 0.5},
+            "padded-with-zeros": {**IMAGES, "pad_normalized": True},
+            "channels-last": {**IMAGES, "channels_last": True},
         },
-        bench_shapes={"480x640": {"pictures": [(480, 640)], "size": (512, 512), "sizes": [(384, 512)]}},
+        bench_shapes={"480x640": {"images": [(480, 640)], "size": (512, 512), "sizes": [(384, 512)]}},
         bad=(
-            ("no-picture", change(images=[]), "images"),
+            ("no-image", change(images=[]), "images"),
             ("grey", change(images=lambda images: [i[:1] for i in images]), "images"),
             ("integers", change(images=lambda images: [i.int() for i in images]), "images"),
             ("flat", change(images=lambda images: [i[0, 0] for i in images], sizes=None), "images"),
@@ -138,7 +138,7 @@ CASES = [
             ("integer-dtype", change(dtype=torch.int32), "dtype"),
         ),
         hostile=hostile_pictures,
-        # arithmetic is in float32 whatever the pictures' dtype
+        # arithmetic is in float32 for every dtype of the images
         tolerance={**TOLERANCE, torch.float64: TOLERANCE[torch.float32]},
     ),
 ]

@@ -1,4 +1,4 @@
-"""heatmap_peaks: values in steps of 1/8, which every dtype holds, so that ties and plateaus are many and exact."""
+"""heatmap_peaks, with multiples of 1/8, which are exact in every dtype, so that ties and plateaus are frequent."""
 
 from __future__ import annotations
 

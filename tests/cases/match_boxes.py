@@ -16,7 +16,7 @@ def _inputs(g: torch.Generator, device: torch.device, dtype: torch.dtype, s: Sha
     n, m, k = s["images"], s["anchors"], s["truths"]
     anchors = make_boxes(g, device, dtype, (m,) if s["shared"] else (n, m))
     truths = make_boxes(g, device, dtype, (n, k))
-    if m and k:  # equal boxes: ties on both sides
+    if m and k:  # equal boxes, so that anchors and ground truth have ties
         truths[:, -1] = truths[:, 0]
         anchors[..., m // 2, :] = anchors[..., 0, :]
         truths[:, k // 2] = anchors[..., 0, :]

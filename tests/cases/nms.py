@@ -12,8 +12,8 @@ from pyrcnn import ops
 from tests.cases import Inputs, OpCase, Shape, change
 from tests.reference import nms as reference
 
-# Corners are whole numbers below 64 and the threshold is 1/2, so float32 and float64 decide every pair alike, exact
-# ties included; scores come in 32 steps, so there are many equal ones.
+# Corners are integers below 64 and the threshold is 1/2, so float32 and float64 decide every pair alike, including
+# exact ties. Scores have 32 values, so many are equal.
 THRESHOLD = 0.5
 
 
@@ -91,7 +91,7 @@ def hostile_padded(generator: torch.Generator, device: torch.device, dtype: torc
 
 
 def given(name: str, size: tuple[int, ...], dtype: torch.dtype) -> Callable[[Inputs], Inputs]:
-    """Adds an argument that the first shape does without."""
+    """Add an argument that the first shape does not have."""
     return lambda inputs: {**inputs, name: torch.zeros(size, dtype=dtype, device=inputs["boxes"].device)}
 
 

@@ -1,4 +1,4 @@
-"""The two fused tails: proposals of an RPN, detections of a RoI head."""
+"""generate_proposals and roi_detections."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.reference import proposals as reference
 
 
 def reals(dtype: torch.dtype) -> torch.dtype:
-    """What goes with inputs of ``dtype`` where low precision would lose pixels."""
+    """Return the dtype of boxes that go with inputs of ``dtype``: half precision would lose pixels."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
@@ -31,7 +31,7 @@ def rpn_inputs(generator: torch.Generator, device: torch.device, dtype: torch.dt
     height = max((h * s for (h, _, _), s in zip(levels_of(shape), strides, strict=True)), default=0.0)
     width = max((w * s for (_, w, _), s in zip(levels_of(shape), strides, strict=True)), default=0.0)
     for (h, w, a), stride in zip(levels_of(shape), strides, strict=True):
-        # distinct logits, so that float64 and the dtype agree on the order of all but exact ties
+        # distinct logits, so that float64 and the dtype agree on the order except for exact ties
         inputs["objectness"].append((normal(n, a, h, w) * 2).to(dtype).to(device))
         inputs["deltas"].append((normal(n, 4 * a, h, w) * 0.4).to(dtype).to(device))
         sides = stride * torch.tensor([[3 + i % 3, 2 + i // 3] for i in range(a)], dtype=torch.float64).reshape(a, 2)

@@ -16,7 +16,7 @@ _SCALES = [1 / 4, 1 / 8, 1 / 16]
 def make_rois(
     generator: torch.Generator, device: torch.device, dtype: torch.dtype, count: int, images: int, size: float
 ) -> torch.Tensor:
-    """RoIs [K, 5] in and around images of ``size`` pixels, some partly or wholly outside, some inverted.
+    """Return RoIs [K, 5] in and around images of ``size`` pixels, some partly or entirely outside, some inverted.
 
     In quarters of pixels from 1/8 on, so that float32 holds them exactly and no sample hits a border by rounding.
     """
@@ -60,7 +60,7 @@ def _levels(generator: torch.Generator, device: torch.device, dtype: torch.dtype
 
 
 def hostile_rois() -> torch.Tensor:
-    """NaN, infinite, gigantic, inverted, empty and far RoIs, and batch indices that are none."""
+    """Return NaN, infinite, huge, inverted, empty and distant RoIs, and invalid image indices."""
     nan, inf = math.nan, math.inf
     rows = [
         [0, nan, 1, 5, 5],

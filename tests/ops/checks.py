@@ -1,4 +1,4 @@
-"""Small tools of the contract tests: flattening, comparing, changing layouts and dtypes."""
+"""Helpers of the contract tests: flattening, comparing, changing layouts and dtypes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.cases import Inputs, OpCase
 
 
 def tensors(value: Any) -> list[Tensor]:
-    """Every tensor in a result: a tensor, a (named) tuple, a list, a dict, or those nested."""
+    """Return all tensors in a result: a tensor, (named) tuple, list or dict, or those nested."""
     if isinstance(value, Tensor):
         return [value]
     if isinstance(value, dict):
@@ -24,7 +24,7 @@ def tensors(value: Any) -> list[Tensor]:
 
 
 def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
-    """The same structure with every tensor replaced."""
+    """Return the same structure with every tensor replaced."""
     if isinstance(value, Tensor):
         return function(value)
     if isinstance(value, dict):
@@ -37,14 +37,14 @@ def map_tensors(function: Callable[[Tensor], Tensor], value: Any) -> Any:
 
 
 def upcast(inputs: Inputs) -> Inputs:
-    """What the oracle sees: float64 on the CPU, contiguous."""
+    """Return the inputs of the reference implementation: float64 on the CPU, contiguous."""
     return map_tensors(lambda t: (t.double() if t.is_floating_point() else t).cpu().contiguous(), inputs)
 
 
 def close(case: OpCase, dtype: torch.dtype, actual: Any, expected: Any) -> None:
-    """Assert that a result is the oracle's within the case's tolerance for that dtype."""
+    """Assert that a result equals the reference's within the case's tolerance for that dtype."""
     got, want = tensors(actual), tensors(expected)
-    assert len(got) == len(want), f"{case.name} returns {len(got)} tensors, its oracle {len(want)}"
+    assert len(got) == len(want), f"{case.name} returns {len(got)} tensors, its reference {len(want)}"
     for i, (a, b) in enumerate(zip(got, want, strict=True)):
         assert tuple(a.shape) == tuple(b.shape), f"output {i}: {tuple(a.shape)} instead of {tuple(b.shape)}"
         a, b = a.detach().cpu().double(), b.detach().cpu().double()
@@ -62,7 +62,7 @@ def identical(actual: Any, expected: Any) -> None:
 
 
 def strided(t: Tensor) -> Tensor:
-    """The same values behind strides that fit no memory format."""
+    """Return the same values with strides of no memory format."""
     if t.ndim == 0:
         return t
     wide = torch.empty(*t.shape[:-1], t.shape[-1] * 2 + 1, dtype=t.dtype, device=t.device)
@@ -72,7 +72,7 @@ def strided(t: Tensor) -> Tensor:
 
 
 def shifted(t: Tensor) -> Tensor:
-    """The same values at an address that is aligned to one element only."""
+    """Return the same values at an address that is aligned to one element only."""
     storage = torch.empty(t.numel() + 1, dtype=t.dtype, device=t.device)
     view = storage[1:].view(t.shape)
     view.copy_(t)
@@ -80,13 +80,13 @@ def shifted(t: Tensor) -> Tensor:
 
 
 def channels_last(t: Tensor) -> Tensor:
-    """NHWC where there are four dimensions."""
+    """Return a tensor with four dimensions in NHWC, others unchanged."""
     return t.contiguous(memory_format=torch.channels_last) if t.ndim == 4 else t
 
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """The same bits every time: no atomic sums on a GPU; torch also fills fresh memory with NaN."""
+    """Use deterministic algorithms: no atomic sums on a GPU. torch also fills new memory with NaN."""
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
@@ -95,7 +95,7 @@ def deterministic() -> Iterator[None]:
 
 
 def whatever_the_threads(function: Callable[[], Tensor], *counts: int) -> Tensor:
-    """What ``function`` returns, which must be the same to the bit with every number of threads (1, 2 and 8)."""
+    """Return the result of ``function``, after asserting that 1, 2 and 8 threads give the same bits."""
     before, results = torch.get_num_threads(), []
     try:
         for threads in counts or (1, 2, 8):
@@ -108,7 +108,7 @@ def whatever_the_threads(function: Callable[[], Tensor], *counts: int) -> Tensor
 
 
 def gradients(case: OpCase, inputs: Inputs) -> list[Tensor]:
-    """The gradients of the case's differentiable inputs for fixed, uneven weights on the outputs."""
+    """Return the gradients to the case's differentiable inputs, with fixed, unequal weights of the outputs."""
     leaves: list[Tensor] = []
 
     def leaf(t: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Inputs on which other libraries' operators were run, and what they gave (``tests/fixtures/ops_peers.npz``).
+"""Inputs for which other libraries' results are stored (``tests/fixtures/ops_peers.npz``).
 
 All inputs are drawn from integers by a fixed rule, so that every version of every library sees the same bits; the file
-holds results alone. ``tests/fixtures/make_ops_peers.py`` wrote it.
+holds the results only. ``tests/fixtures/make_ops_peers.py`` wrote it.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 FILE = Path(__file__).parents[1] / "fixtures" / "ops_peers.npz"
-MODES = (("half_pixel", True), ("output_half_pixel", False))  # ONNX's name of what `aligned` is
+MODES = (("half_pixel", True), ("output_half_pixel", False))  # ONNX's name for `aligned`
 RATIOS, BINS, SCALE = (0, 2), (5, 4), 1 / 16
 
 
 def integers(seed: int, below: int, *shape: int) -> Tensor:
-    """SplitMix64 of seed, seed + 1, ...: int64 numbers from 0 to ``below`` - 1."""
+    """Return int64 numbers from 0 to ``below`` - 1: SplitMix64 of seed, seed + 1, …"""
     with np.errstate(over="ignore"):
         z = (np.arange(np.prod(shape), dtype=np.uint64) + np.uint64(seed << 32)) * np.uint64(0x9E3779B97F4A7C15)
         z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -31,7 +31,7 @@ def integers(seed: int, below: int, *shape: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Suppression:
-    """One call of ``nms``, or of ``batched_nms`` where there are categories."""
+    """One call of ``nms``, or of ``batched_nms`` if there are categories."""
 
     name: str
     boxes: Tensor
@@ -46,7 +46,7 @@ def _sized(seed: int, count: int, extent: int, low: int, high: int) -> Tensor:
 
 
 def suppressions() -> Iterator[Suppression]:
-    """Random, tied, degenerate and empty boxes under random, few and equal scores, and 100,000 boxes at once.
+    """Yield random, tied, degenerate and empty boxes with random, few and equal scores, and 100,000 boxes at once.
 
     The thresholds are numbers that float32 holds, so that no pair can lie between a threshold and its rounding.
     """
@@ -78,7 +78,7 @@ def suppressions() -> Iterator[Suppression]:
 
 
 def regions() -> tuple[Tensor, Tensor]:
-    """Features [2, 3, 24, 30] and RoIs [24, 5] in, across and outside the image, tiny, empty and inverted."""
+    """Return features [2, 3, 24, 30] and RoIs [24, 5]: inside, across and outside the image, tiny, empty, inverted."""
     features = (integers(21, 4096, 2, 3, 24, 30) - 2048) / 1024
     corner = integers(22, 8 * 560, 24, 2) / 8 - 60
     boxes = torch.cat([corner, corner + integers(23, 8 * 300, 24, 2) / 8], 1)

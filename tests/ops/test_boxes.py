@@ -1,4 +1,4 @@
-"""What is special to box coding, anchors and matching, beyond the promises of every operator."""
+"""Box coding, anchors and matching, beyond the contract of every operator."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def levels() -> tuple[list[tuple[int, int]], list[int], list[Tensor]]:
 
 
 def match_by_matrix(anchors: Tensor, truths: Tensor, high: float, low: float) -> tuple[Tensor, Tensor, Tensor]:
-    """The matching of torchvision and detectron2, with the whole matrix of IoUs."""
+    """Return torchvision's and detectron2's matching, computed with the whole matrix of IoUs."""
     iou = ops.box_iou(truths, anchors)
     best, index = iou.max(dim=0)
     state = torch.where(best >= high, 1, torch.where(best < low, 0, -1))
@@ -56,7 +56,7 @@ def test_every_overlapped_ground_truth_gets_an_anchor(device, generator) -> None
     assert not ops.match_boxes(anchors, small, 0.7, 0.3, False).states.any()
 
 
-def test_a_claimed_anchor_keeps_its_own_best_ground_truth(device) -> None:
+def test_a_low_quality_match_keeps_its_own_best_ground_truth(device) -> None:
     anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0]], device=device)
     truths = torch.tensor([[0.0, 0.0, 10.0, 6.0], [0.0, 0.0, 10.0, 3.0]], device=device)  # IoU 0.6 and 0.3
     matches = ops.match_boxes(anchors, truths, 0.7, 0.4, True)
@@ -64,7 +64,7 @@ def test_a_claimed_anchor_keeps_its_own_best_ground_truth(device) -> None:
     assert matches.indices.tolist() == [0]
 
 
-def test_a_ground_truth_that_nothing_overlaps_claims_nothing(device) -> None:
+def test_a_ground_truth_without_overlap_matches_no_anchor(device) -> None:
     anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 30.0, 30.0]], device=device)
     far = torch.tensor([[500.0, 500.0, 510.0, 510.0]], device=device)
     assert ops.match_boxes(anchors, far, 0.7, 0.3, True).states.tolist() == [0, 0]
@@ -86,16 +86,16 @@ def test_padding_is_never_matched(device) -> None:
     assert ops.match_boxes(anchors, truths, 0.9, 0.3).indices.tolist() == [[1]]
 
 
-def test_crowds_are_ignored_not_learnt_from(device) -> None:
+def test_crowds_are_ignored_in_training(device) -> None:
     anchors = torch.tensor([[0.0, 0.0, 10.0, 10.0], [0.0, 0.0, 10.0, 40.0], [90.0, 90.0, 99.0, 99.0]], device=device)
     crowd = torch.tensor([[0.0, 0.0, 20.0, 20.0], [90.0, 90.0, 99.0, 99.0]], device=device)
     is_crowd = torch.tensor([True, False], device=device)
     matches = ops.match_boxes(anchors, crowd, 0.7, 0.3, crowd=is_crowd)
-    assert matches.states.tolist() == [-1, 0, 1]  # inside the crowd, half in it, not in it
+    assert matches.states.tolist() == [-1, 0, 1]  # inside the crowd, half inside, outside
     assert matches.indices.tolist() == [0, 0, 1]
 
 
-def test_nan_anchors_take_no_part(device, generator) -> None:
+def test_nan_anchors_are_not_matched(device, generator) -> None:
     anchors, truths = random_boxes(200, generator).to(device), random_boxes(9, generator).to(device)
     out = torch.arange(200, device=device) % 3 == 0
     masked = torch.where(out[:, None], math.nan, anchors)
@@ -108,7 +108,7 @@ def test_nan_anchors_take_no_part(device, generator) -> None:
     assert not whole.states[out].any()
 
 
-def test_images_are_matched_as_if_alone(device, generator) -> None:
+def test_images_are_matched_independently(device, generator) -> None:
     anchors = random_boxes(3000, generator).to(device)
     truths = torch.stack([random_boxes(12, generator) for _ in range(3)]).to(device)
     counts = torch.tensor([12, 5, 0], device=device)
@@ -119,14 +119,14 @@ def test_images_are_matched_as_if_alone(device, generator) -> None:
             assert torch.equal(a[n], b)
 
 
-def test_decoding_undoes_encoding(device, generator) -> None:
+def test_decoding_inverts_encoding(device, generator) -> None:
     anchors, boxes = random_boxes(500, generator).to(device).double(), random_boxes(500, generator).to(device).double()
     weights = (10.0, 10.0, 5.0, 5.0)
     deltas = ops.encode_boxes(boxes, anchors, weights)
     torch.testing.assert_close(ops.decode_boxes(deltas, anchors, weights, clip=math.inf), boxes)
 
 
-def test_growth_is_capped_unless_asked_otherwise(device) -> None:
+def test_growth_is_limited_by_default(device) -> None:
     anchor = torch.tensor([[0.0, 0.0, 16.0, 16.0]], device=device)
     delta = torch.tensor([[0.0, 0.0, 5.0, 5.0]], device=device)
     width = ops.decode_boxes(delta, anchor)[0, 2] - ops.decode_boxes(delta, anchor)[0, 0]
@@ -174,18 +174,20 @@ def test_half_deltas_with_float32_anchors_give_float32(low: torch.dtype, device,
 def test_logarithms_are_accurate_to_the_last_bits(value: float, device) -> None:
     unit = torch.tensor([[0.0, 0.0, 1.0, 1.0]], device=device)
     box = torch.tensor([[0.0, 0.0, value, value]], device=device)
-    got = ops.encode_boxes(box.expand(9, 4), unit.expand(9, 4))[:, 2].cpu().double()  # packs and the rest
+    got = (
+        ops.encode_boxes(box.expand(9, 4), unit.expand(9, 4))[:, 2].cpu().double()
+    )  # whole SIMD packs and the remainder
     want = math.log(torch.tensor(value, dtype=torch.float32).double().item())
     torch.testing.assert_close(got, torch.full_like(got, want), rtol=3e-7, atol=0)
 
 
 def test_anchors_are_not_copied_for_every_class(device) -> None:
-    from pyrcnn.ops._pairing import pair
+    from pyrcnn.ops._pairing import broadcast_anchors
 
     rows, anchors = torch.zeros(5, 7, 4, device=device), torch.zeros(5, 1, 4, device=device)
-    assert pair("deltas", rows, anchors)[1:] == (anchors, 7)
+    assert broadcast_anchors("deltas", rows, anchors)[1:] == (anchors, 7)
     rows, anchors = torch.zeros(2, 5, 4, device=device), torch.zeros(5, 4, device=device)
-    assert pair("deltas", rows, anchors)[1:] == (anchors, 1)
+    assert broadcast_anchors("deltas", rows, anchors)[1:] == (anchors, 1)
 
 
 @pytest.mark.parametrize("format_", [torch.contiguous_format, torch.channels_last])
@@ -204,7 +206,7 @@ def test_fused_anchors_equal_the_separate_steps(dtype: torch.dtype, format_, dev
         assert torch.equal(fused[n], ops.clip_boxes_to_image(boxes[n], tuple(image_sizes[n].tolist())))
 
 
-def test_remove_small_boxes_keeps_what_is_large_enough(device) -> None:
+def test_remove_small_boxes(device) -> None:
     boxes = torch.tensor(
         [[0.0, 0.0, 4.0, 4.0], [0.0, 0.0, 4.0, 3.9], [0.0, 0.0, 9.0, 9.0], [5.0, 5.0, 1.0, 1.0]], device=device
     )
@@ -212,7 +214,7 @@ def test_remove_small_boxes_keeps_what_is_large_enough(device) -> None:
     assert ops.remove_small_boxes(boxes[:0], 4.0).tolist() == []
 
 
-def test_integer_boxes_are_taken(device) -> None:
+def test_integer_boxes_are_accepted(device) -> None:
     boxes = torch.tensor([[0, 0, 200, 200], [100, 0, 250, 250]], device=device, dtype=torch.uint8)
     assert ops.box_area(boxes).tolist() == [40000, 37500]
     assert ops.box_iou(boxes, boxes)[0, 1].item() == pytest.approx(20000 / 57500)
@@ -224,7 +226,7 @@ def in_torch(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 
 def differentiable(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """The same with the gradient at 0 told: releases of torch differ in that of ``clamp`` at its bound."""
+    """Return the same with an explicit gradient at 0: torch's versions differ in that of ``clamp`` at its bound."""
     low = torch.max(boxes1[..., :, None, :2], boxes2[..., None, :, :2])
     size = torch.min(boxes1[..., :, None, 2:], boxes2[..., None, :, 2:]) - low
     w, h = torch.where(size >= 0, size, size.detach().clamp(min=0)).unbind(-1)
@@ -234,7 +236,7 @@ def differentiable(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_iou_has_the_bits_of_torchs_arithmetic(dtype: torch.dtype, device, generator) -> None:
-    """Also where coordinates are equal, boxes are empty or inside out, and numbers are infinite or NaN."""
+    """The boxes include equal coordinates, empty and inverted boxes, infinities and NaN."""
     rough = torch.randint(-3, 4, (301, 4), generator=generator).to(dtype)
     wild = torch.tensor([math.inf, -math.inf, math.nan, 6e4, 0.1, -0.0, 2.0], dtype=dtype)
     rough[::5] = wild[torch.randint(7, (61, 4), generator=generator)]
@@ -254,7 +256,7 @@ def test_the_gradient_of_iou_is_torchs_at_kinks_and_poles(device, generator) -> 
 
 
 def test_single_pairs_have_torchs_gradient(device) -> None:
-    """One pair at a time, where no sum hides the others behind a NaN."""
+    """One pair at a time: in a sum, one NaN would hide the other gradients."""
     sides = torch.cartesian_prod(*[torch.arange(3.0, device=device)] * 4)
     boxes1, boxes2 = (b.reshape(-1, 1, 4).double() for b in (sides.repeat(81, 1), sides.repeat_interleave(81, 0)))
     leaves = [b.clone().requires_grad_() for b in (boxes1, boxes2)]
@@ -276,7 +278,7 @@ def test_iou_of_batches_that_broadcast_other_formats_and_mixed_dtypes(device, ge
     torch.testing.assert_close(torch.vmap(ops.box_iou, (None, 0))(boxes1, several), ops.box_iou(boxes1, several))
 
 
-def test_errors_are_of_the_types_that_callers_of_torchvision_catch() -> None:
+def test_errors_have_the_types_that_callers_of_torchvision_catch() -> None:
     for kind in (ValueError, RuntimeError, AssertionError, InputError):
         with pytest.raises(kind, match="Unsupported"):
             ops.box_convert(torch.zeros(1, 4), "xyxy", "nothing")

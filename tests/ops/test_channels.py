@@ -1,4 +1,4 @@
-"""Regions' operators at the edges of what they do at once: channels of one load, of a block, RoIs of a batch."""
+"""RoI operators at sizes where their kernels change: channels of one load, channels of a block, RoIs of a batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.ops import checks
 
 
 def rois_of(count: int, device: torch.device) -> Tensor:
-    """RoIs of two images, [count, 5], within and beyond maps of 7 x 6."""
+    """Return RoIs [count, 5] of two images, inside and outside feature maps of 7 x 6."""
     generator = torch.Generator().manual_seed(count)
     images = torch.arange(count)[:, None] % 2
     start = torch.rand(count, 2, generator=generator) * 6 - 1
@@ -38,7 +38,7 @@ OPERATORS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def features_of(channels: int, dtype: torch.dtype, device: torch.device, channels_last: bool, offset: int) -> Tensor:
-    """Maps [2, channels, 7, 6] of different numbers that every dtype holds, ``offset`` elements into their memory."""
+    """Return feature maps [2, channels, 7, 6], exact in every dtype, starting ``offset`` elements into their memory."""
     generator = torch.Generator().manual_seed(channels)
     size = 2 * channels * 42
     values = torch.randperm(size, generator=generator).remainder(1009).sub(500) / 256

@@ -1,4 +1,4 @@
-"""Every operator of the case table against every promise that all operators make."""
+"""The contract of all operators, tested for every case of the table."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_threads_and_repetition_change_nothing(case: OpCase, shape: Any, device,
 
 @pytest.mark.parametrize(("case", "shape"), one_size())
 def test_every_output_element_is_written(case: OpCase, shape: Any, device, generator) -> None:
-    """Under deterministic mode torch fills fresh memory with NaN, in native code too: none may be left."""
+    """In deterministic mode, torch fills new memory with NaN, also in native code: the output must contain none."""
     inputs = case.inputs(generator, device, main_dtype(case), shape)
     expected = case.call(**inputs)
     with checks.deterministic():
@@ -143,7 +143,7 @@ def test_compiles_as_one_graph(case: OpCase, shape: Any, device, generator) -> N
     compiled = torch.compile(case.call, fullgraph=True, backend="aot_eager", dynamic=True)(**inputs)
     if case.native:
         checks.identical(compiled, expected)
-    else:  # plain torch: a compiler may choose another order of operations
+    else:  # plain torch: a compiler may reorder operations
         checks.close(case, main_dtype(case), compiled, expected)
     with torch.inference_mode():
         checks.identical(case.call(**inputs), expected)
@@ -165,7 +165,7 @@ def test_gradcheck(case: OpCase, shape: Any, device, generator) -> None:
         changed = {k: checks.map_tensors(lambda _: next(fresh), v) for k, v in prepared.items() if k in case.grads}
         return tuple(t for t in checks.tensors(case.call(**{**prepared, **changed})) if t.is_floating_point())
 
-    repeated = 1e-10 if device.type == "cuda" else 0.0  # the fast backward there adds atomically, in any order
+    repeated = 1e-10 if device.type == "cuda" else 0.0  # the default backward adds atomically there, in any order
     assert torch.autograd.gradcheck(function, tuple(leaves), eps=1e-6, atol=1e-5, nondet_tol=repeated)
 
 

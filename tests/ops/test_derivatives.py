@@ -1,4 +1,4 @@
-"""What every native operator says of derivatives: each input's alone, second ones, forward mode, and none at all."""
+"""Derivatives of every native operator: with respect to each input alone, second ones, forward mode, and none."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FORWARD_TOO = {"box_iou"}
 
 
 def leaves_of(inputs: Inputs, names: tuple[str, ...]) -> tuple[Inputs, list[Tensor]]:
-    """The inputs with those names as leaves that require a gradient, and the leaves."""
+    """Return the inputs with those names as leaves that require a gradient, and the leaves."""
     leaves: list[Tensor] = []
 
     def leaf(t: Tensor) -> Tensor:
@@ -39,7 +39,7 @@ def differentiable(result: Any) -> list[Tensor]:
 
 
 def gradients(case: OpCase, inputs: Inputs, names: tuple[str, ...]) -> list[Tensor]:
-    """Of the sum of squares, which depends on the inputs twice."""
+    """Return the gradients of the sum of squares, in which the inputs occur twice."""
     prepared, leaves = leaves_of(inputs, names)
     return list(torch.autograd.grad(sum(t.square().sum() for t in differentiable(case.call(**prepared))), leaves))
 
@@ -54,7 +54,7 @@ def test_an_inputs_gradient_does_not_depend_on_the_others(case: OpCase, shape: A
     checks.identical(by_name, together)
 
 
-def test_regions_alone_have_a_gradient(device, generator) -> None:
+def test_rois_alone_have_a_gradient(device, generator) -> None:
     maps = torch.randn(1, 2, 8, 8, generator=generator, dtype=torch.float64).to(device)
     rois = torch.tensor([[0.0, 1, 1, 5.5, 6]], dtype=torch.float64, device=device, requires_grad=True)
     (alone,) = torch.autograd.grad(roi_align(maps, rois, 2).square().sum(), rois)
@@ -64,7 +64,7 @@ def test_regions_alone_have_a_gradient(device, generator) -> None:
 
 
 @pytest.mark.parametrize(("case", "shape"), WITH)
-def test_second_derivatives_are_right_or_refused(case: OpCase, shape: Any, device, generator) -> None:
+def test_second_derivatives_are_right_or_raise(case: OpCase, shape: Any, device, generator) -> None:
     inputs, leaves = leaves_of(case.inputs(generator, device, torch.float64, shape), case.grads)
 
     def function(*values: Tensor) -> tuple[Tensor, ...]:
@@ -84,7 +84,7 @@ def test_second_derivatives_are_right_or_refused(case: OpCase, shape: Any, devic
 
 
 @pytest.mark.parametrize(("case", "shape"), [p for p in WITH if p.values[0].name not in FORWARD_TOO])
-def test_forward_mode_is_refused_not_forgotten(case: OpCase, shape: Any, device, generator) -> None:
+def test_forward_mode_raises_where_it_is_not_supported(case: OpCase, shape: Any, device, generator) -> None:
     inputs = case.inputs(generator, device, torch.float64, shape)
     with forward_ad.dual_level():
         for name in case.grads:
@@ -104,7 +104,7 @@ def test_forward_mode_where_there_is_one(case: OpCase, shape: Any, device, gener
 
 
 @pytest.mark.parametrize(("case", "shape"), WITHOUT)
-def test_what_has_no_gradient_requires_none(case: OpCase, shape: Any, device, generator) -> None:
+def test_operators_without_a_gradient_require_none(case: OpCase, shape: Any, device, generator) -> None:
     inputs = case.inputs(generator, device, torch.float64, shape)
     wanting = checks.map_tensors(lambda t: t.clone().requires_grad_() if t.is_floating_point() else t, inputs)
     with warnings.catch_warnings():

@@ -1,4 +1,4 @@
-"""What is special to generate_proposals: ties, levels, filters, memory formats, autograd."""
+"""generate_proposals beyond the contract: ties, levels, filters, memory formats, autograd."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CELL = torch.tensor([[-8.0, -8.0, 8.0, 8.0]])
 
 
 def one_level(logits: list[float], **changes: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """A row of 16-pixel boxes side by side, each with its logit."""
+    """Return the proposals of a row of 16-pixel boxes side by side with the given logits."""
     n = len(logits)
     inputs = {
         "objectness": [torch.tensor(logits).view(1, 1, 1, n)],
@@ -44,14 +44,14 @@ def test_order_ties_and_pads() -> None:
     assert scores[0, 4:].eq(0).all()
 
 
-def test_the_cut_before_suppression_takes_the_lower_index_of_equals() -> None:
+def test_pre_nms_top_n_takes_the_lower_index_of_equals() -> None:
     boxes, _, counts = one_level([1.0] * 5, pre_nms_top_n=3)
     assert lefts(boxes, counts) == [0, 1, 2]
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_a_flood_of_equal_logits_keeps_index_order(layout: torch.memory_format) -> None:
-    """Many more equal logits than one block holds, the anchors of a cell far apart in NCHW."""
+def test_many_equal_logits_keep_the_order_of_indices(layout: torch.memory_format) -> None:
+    """There are many more equal logits than one block holds; in NCHW, the anchors of a cell are far apart."""
     n, per_cell = 70, 3
     logits = torch.zeros(1, per_cell, n, n).contiguous(memory_format=layout)
     deltas = torch.zeros(1, 4 * per_cell, n, n).contiguous(memory_format=layout)
@@ -76,7 +76,7 @@ def test_not_a_number_and_infinity_are_dropped() -> None:
 def test_min_size_is_inclusive() -> None:
     assert one_level([1.0, 1.0], min_size=16.0)[2].tolist() == [2]
     assert one_level([1.0, 1.0], min_size=16.001)[2].tolist() == [0]
-    # the image cuts the second box to 8 pixels
+    # the second box is clipped to 8 pixels
     assert one_level([1.0, 1.0], min_size=8.5, image_sizes=torch.tensor([[16, 24]]))[2].tolist() == [1]
 
 
@@ -143,7 +143,7 @@ def test_nothing_requires_grad(generator: torch.Generator) -> None:
 
 @pytest.mark.parametrize(("share", "wanted"), [(1.0, 400), (0.5, 400), (0.02, 400), (1.0, 3000)])
 def test_selection_from_many_is_exact(generator: torch.Generator, share: float, wanted: int) -> None:
-    """Large maps take the sampled bar; here most logits are far below the best, or not numbers at all."""
+    """Large maps use a threshold from a sample; here most logits are far below the best, or NaN."""
     logits = torch.randn(1, 3, 90, 90, generator=generator) * 3
     logits[torch.rand(logits.shape, generator=generator) > share] = math.nan
     order = logits.permute(0, 2, 3, 1).reshape(-1).nan_to_num(-math.inf).argsort(descending=True, stable=True)

@@ -1,4 +1,4 @@
-"""CenterNet's operators, crops and preprocessing against numbers that TensorFlow's object detection API gave."""
+"""CenterNet's operators, crops and preprocessing against results of TensorFlow's Object Detection API."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pyrcnn import InputError, ops
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 POST = np.load(FIXTURES / "centernet_post.npz")
 TARGETS = np.load(FIXTURES / "centernet_targets.npz")
-PICTURES = np.load(FIXTURES / "tf_preprocess.npz")
+IMAGES = np.load(FIXTURES / "tf_preprocess.npz")
 CROPS = np.load(FIXTURES / "tf_crops.npz")
 FORMATS = pytest.mark.parametrize("nhwc", [False, True], ids=["nchw", "nhwc"])
 SPREADS = [0.26, *[0.25] * 2, *[0.35] * 2, *[0.79] * 2, *[0.72] * 2, *[0.62] * 2, *[1.07] * 2, *[0.89] * 4]
 
 
 def maps(array: np.ndarray, nhwc: bool) -> Tensor:
-    """NHWC as stored → [N, C, H, W] in either memory format."""
+    """Return a stored NHWC array as [N, C, H, W], in NHWC or NCHW memory format."""
     nchw = torch.from_numpy(array).permute(0, 3, 1, 2)
     return nchw if nhwc else nchw.contiguous()
 
@@ -30,7 +30,7 @@ def maps(array: np.ndarray, nhwc: bool) -> Tensor:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("width", [1, 3, 8, 15, 16, 17, 31, 32, 33, 100])
 def test_both_memory_formats_find_the_same_peaks_at_the_ends_of_rows(width: int, dtype: torch.dtype, generator) -> None:
-    """In NCHW whole packs of a row are compared with their neighbours; plateaus, NaN and rows' ends must not show."""
+    """NCHW compares whole SIMD packs of a row; plateaus, NaN and row ends must not change results."""
     x = torch.randint(-3, 4, (2, 3, 7, width), generator=generator).to(dtype)
     x[torch.rand(x.shape, generator=generator) < 0.1] = torch.nan
     for k in (5, 40, 3 * 7 * width):
@@ -84,7 +84,7 @@ RANKINGS = {
 }
 
 
-def joints(nhwc: bool, boxes: bool = True, **options: object) -> tuple[Tensor, Tensor]:
+def match(nhwc: bool, boxes: bool = True, **options: object) -> tuple[Tensor, Tensor]:
     ys, xs = (torch.from_numpy(POST[f"box_{axis}"]).long() for axis in "yx")
     heatmap, regression, offset = (maps(POST[name], nhwc) for name in ("kp_heat", "kp_reg", "kp_off_per"))
     given = torch.from_numpy(POST["box_strided"])[..., [1, 0, 3, 2]].contiguous() if boxes else None
@@ -95,14 +95,14 @@ def joints(nhwc: bool, boxes: bool = True, **options: object) -> tuple[Tensor, T
 @FORMATS
 @pytest.mark.parametrize("name", RANKINGS)
 def test_keypoints_are_tensorflows(name: str, nhwc: bool) -> None:
-    keypoints, scores = joints(nhwc, boxes=name != "nobox", **RANKINGS[name])
+    keypoints, scores = match(nhwc, boxes=name != "nobox", **RANKINGS[name])
     assert (keypoints.flip(-1).numpy() == POST[f"refine_{name}_yx"]).all()
     assert np.abs(scores.numpy() - POST[f"refine_{name}_scores"]).max() < 1e-6
 
 
-def test_keypoints_outside_the_picture_are_clipped_as_tensorflows() -> None:
+def test_keypoints_outside_the_image_are_clipped_as_in_tensorflow() -> None:
     sizes = torch.from_numpy(POST["box_true_shapes"])[:, :2]
-    keypoints, scores = joints(nhwc=False, image_sizes=sizes / 4, **RANKINGS["wide"])
+    keypoints, scores = match(nhwc=False, image_sizes=sizes / 4, **RANKINGS["wide"])
     normalised = keypoints.flip(-1) * 4 / sizes[:, None, None]
     assert np.abs(normalised.numpy() - POST["kpnorm_clip1_yx"]).max() < 1e-6
     assert (scores.numpy() == POST["kpnorm_clip1_scores"]).all()
@@ -138,15 +138,15 @@ def test_target_maps_are_tensorflows(nhwc: bool) -> None:
     assert np.abs(drawn.permute(0, 2, 3, 1).numpy() - TARGETS["kpt_heatmap_0"]).max() < 1e-6
 
 
-def picture(index: int) -> Tensor:
-    return torch.from_numpy(PICTURES[f"img{index}"]).permute(2, 0, 1)
+def image(index: int) -> Tensor:
+    return torch.from_numpy(IMAGES[f"img{index}"]).permute(2, 0, 1)
 
 
 @pytest.mark.parametrize("index", [0, 1, 3, 5])
-def test_legacy_resize_is_tensorflows_to_the_bit(index: int) -> None:
-    size = tuple(int(v) for v in PICTURES[f"shape{index}"][:2])
-    batch = ops.preprocess([picture(index)], (64, 64), (0,) * 3, (1,) * 3, [size], white=255.0, legacy=True)
-    assert (batch[0].permute(1, 2, 0).numpy() == PICTURES[f"resized{index}"]).all()
+def test_legacy_resize_equals_tensorflows_bit_for_bit(index: int) -> None:
+    size = tuple(int(v) for v in IMAGES[f"shape{index}"][:2])
+    batch = ops.preprocess([image(index)], (64, 64), (0,) * 3, (1,) * 3, [size], white=255.0, legacy=True)
+    assert (batch[0].permute(1, 2, 0).numpy() == IMAGES[f"resized{index}"]).all()
 
 
 @pytest.mark.parametrize(
@@ -162,14 +162,14 @@ def test_legacy_resize_is_tensorflows_to_the_bit(index: int) -> None:
         ),
     ],
 )
-def test_normalisation_is_tensorflows_to_the_bit(name: str, mean, std, options) -> None:
-    size = tuple(int(v) for v in PICTURES["shape0"][:2])
-    batch = ops.preprocess([picture(0)], (64, 64), mean, std, [size], white=255.0, legacy=True, **options)
-    assert (batch.permute(0, 2, 3, 1).numpy() == PICTURES[f"norm:{name}"]).all()
+def test_normalization_equals_tensorflows_bit_for_bit(name: str, mean, std, options) -> None:
+    size = tuple(int(v) for v in IMAGES["shape0"][:2])
+    batch = ops.preprocess([image(0)], (64, 64), mean, std, [size], white=255.0, legacy=True, **options)
+    assert (batch.permute(0, 2, 3, 1).numpy() == IMAGES[f"norm:{name}"]).all()
 
 
 @FORMATS
-def test_crops_are_tensorflows_to_the_bit(nhwc: bool) -> None:
+def test_crops_equal_tensorflows_bit_for_bit(nhwc: bool) -> None:
     features = maps(CROPS["crop_features"], nhwc)
     boxes = torch.from_numpy(CROPS["crop_boxes"]).reshape(-1, 4)
     crops = ops.crop_and_resize(features, boxes, torch.arange(2).repeat_interleave(20), 14)
@@ -196,7 +196,7 @@ def test_crops_have_second_derivatives(dtype: torch.dtype, device) -> None:
 
 @FORMATS
 def test_a_map_has_no_more_candidates_than_cells(nhwc: bool, device) -> None:
-    """Asking for more takes no more memory."""
+    """A larger ``candidates`` needs no more memory."""
     generator = torch.Generator().manual_seed(0)
     heatmap, regression, offset = (
         maps(torch.randn(2, 6, 5, channels, generator=generator).numpy(), nhwc).to(device) for channels in (3, 6, 2)
@@ -208,7 +208,7 @@ def test_a_map_has_no_more_candidates_than_cells(nhwc: bool, device) -> None:
 
 
 @pytest.mark.parametrize("ranking", ["distance", "score_by_distance", "score_by_scaled_distance", "gaussian"])
-def test_without_candidates_the_regressed_joint_stays_whatever_the_limits(ranking: str, device) -> None:
+def test_without_candidates_the_regressed_keypoint_stays(ranking: str, device) -> None:
     cell, nothing = torch.tensor([[1]], device=device), torch.full((1, 1, 4, 4), -torch.inf, device=device)
     half, boxes = torch.full((1, 2, 4, 4), 0.5, device=device), torch.tensor([[[-8.0, -8, 16, 16]]], device=device)
     spreads = (1.0,) if ranking == "gaussian" else ()
@@ -224,7 +224,7 @@ def test_without_candidates_the_regressed_joint_stays_whatever_the_limits(rankin
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.float64, torch.bfloat16])
-def test_image_sizes_are_read_as_they_are(dtype: torch.dtype, device) -> None:
+def test_image_sizes_of_all_number_dtypes(dtype: torch.dtype, device) -> None:
     generator = torch.Generator().manual_seed(0)
     cells = [torch.randint(0, 8, (1, 5), generator=generator).to(device) for _ in range(2)]
     maps = [3 * torch.randn(1, c, 8, 8, generator=generator).to(device) for c in (2, 4, 4)]

@@ -1,4 +1,4 @@
-"""Past 2^31 elements: what lies behind them is read and written as if it were alone. The inputs are zero elsewhere."""
+"""Tensors with more than 2^31 elements: the images behind them give the same results as alone. All else is zero."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from torch import Tensor
 from pyrcnn import ops
 from tests.cases.proposals import roi_inputs, rpn_inputs
 from tests.ops.checks import identical
-from tests.ops.test_nms import clustered
+from tests.ops.test_nms import clustered_boxes
 from tests.reference import nms as reference
 
 GIANT = 2**31
-BEHIND = 3  # images behind the 2^31st element
+BEHIND = 3  # images behind element 2^31
 on_each_device = pytest.mark.parametrize(
     "device",
     [
@@ -34,7 +34,7 @@ on_each_device = pytest.mark.parametrize(
 
 
 def behind(images: int, part: Tensor, fill: float = 0.0) -> Tensor:
-    """``part``, the last of so many images."""
+    """Return ``images`` images of which ``part`` is the last."""
     whole = part.new_full((images, *part.shape[1:]), fill) if fill else part.new_zeros((images, *part.shape[1:]))
     whole[-len(part) :] = part
     return whole
@@ -47,7 +47,7 @@ def last(result: Any) -> list[Tensor]:
 @on_each_device
 def test_nms_padded(device: torch.device, generator: torch.Generator) -> None:
     rows = 1024
-    some = [clustered(generator, rows) for _ in range(BEHIND)]
+    some = [clustered_boxes(generator, rows) for _ in range(BEHIND)]
     boxes = torch.stack([b for b, _ in some]).to(device, torch.float16)
     scores = torch.stack([s for _, s in some]).to(device, torch.float16)
     images = GIANT // (4 * rows) + 8
@@ -89,8 +89,8 @@ def test_roi_detections(device: torch.device, generator: torch.Generator) -> Non
 
 @on_each_device
 def test_match_boxes(device: torch.device, generator: torch.Generator) -> None:
-    truths = clustered(generator, 40)[0].to(device, torch.float16)
-    few = clustered(generator, 1000)[0].to(device, torch.float16)
+    truths = clustered_boxes(generator, 40)[0].to(device, torch.float16)
+    few = clustered_boxes(generator, 1000)[0].to(device, torch.float16)
     anchors = behind(GIANT // 4 + 1000, few)
     assert anchors.numel() > GIANT
     for many, alone in zip(ops.match_boxes(anchors, truths, 0.7, 0.3, True),
@@ -99,22 +99,22 @@ def test_match_boxes(device: torch.device, generator: torch.Generator) -> None:
 
 
 @on_each_device
-def test_preprocess_from_and_to_a_giant_picture(device: torch.device, generator: torch.Generator) -> None:
+def test_preprocess_from_and_to_a_huge_image(device: torch.device, generator: torch.Generator) -> None:
     side = 27_000
-    picture = torch.zeros(3, side, side, dtype=torch.uint8, device=device)
-    picture[:, ::1000, ::1000] = torch.randint(0, 256, (3, 27, 27), generator=generator, dtype=torch.uint8).to(device)
-    assert picture.numel() > GIANT
+    image = torch.zeros(3, side, side, dtype=torch.uint8, device=device)
+    image[:, ::1000, ::1000] = torch.randint(0, 256, (3, 27, 27), generator=generator, dtype=torch.uint8).to(device)
+    assert image.numel() > GIANT
     zero, one = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    small = ops.preprocess([picture], (27, 27), zero, one, legacy=True)
-    torch.testing.assert_close(small[0], picture[:, ::1000, ::1000] / 255)
+    small = ops.preprocess([image], (27, 27), zero, one, legacy=True)
+    torch.testing.assert_close(small[0], image[:, ::1000, ::1000] / 255)
     large = ops.preprocess([(small[0] * 255).round().byte()], (side, side), zero, one, legacy=True, dtype=torch.float16)
     torch.testing.assert_close(large[0, :, ::1000, ::1000].float(), small[0], atol=2e-3, rtol=0)
 
 
 @on_each_device
 def test_nms_of_400_000_boxes(device: torch.device, generator: torch.Generator) -> None:
-    """torchvision's bit matrix would take 20 GB, and its indices end near 393,000 boxes. Memory here is linear."""
-    few, scores = (t.round() if t.ndim == 2 else t for t in clustered(generator, 200))
+    """Memory must be linear: torchvision's bit matrix would take 20 GB, and its indices overflow near 393,000 boxes."""
+    few, scores = (t.round() if t.ndim == 2 else t for t in clustered_boxes(generator, 200))
     copies = 2000
     shift = torch.arange(copies)[:, None, None] * torch.tensor([4096.0, 0, 4096, 0])
     expected = (reference.nms(few, scores, 0.7)[:, None] + torch.arange(copies) * len(few)).flatten()

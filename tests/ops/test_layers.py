@@ -16,7 +16,7 @@ def maps() -> dict[str, torch.Tensor]:
     return {"a": torch.rand(2, 3, 17, 19), "b": torch.rand(2, 4, 9, 10), "c": torch.rand(2, 5, 5, 5)}
 
 
-def test_a_pyramid_adds_what_is_above() -> None:
+def test_a_pyramid_adds_the_coarser_level() -> None:
     pyramid, inputs = ops.FeaturePyramidNetwork([3, 4, 5], 6), maps()
     got = pyramid(inputs)
     top = pyramid.inner_blocks[2](inputs["c"])
@@ -53,7 +53,7 @@ def test_states_of_the_older_naming_load() -> None:
     assert torch.equal(other.layer_blocks[1][0].weight, pyramid.layer_blocks[1][0].weight)
 
 
-def test_bad_pyramids_are_refused() -> None:
+def test_bad_pyramids_raise() -> None:
     with pytest.raises(InputError, match="in_channels_list"):
         ops.FeaturePyramidNetwork([3, 0], 6)
     with pytest.raises(TypeError, match="extra_blocks"):
@@ -97,7 +97,7 @@ def test_a_pyramid_compiles_as_one_graph() -> None:
 
 
 def test_names_are_also_where_torchvision_has_them() -> None:
-    """Code that imports from torchvision's modules changes nothing but the package."""
+    """Code that imports from torchvision's modules needs to change the package name only."""
     for module, names in {
         "boxes": "nms batched_nms box_area box_convert box_iou clip_boxes_to_image remove_small_boxes",
         "feature_pyramid_network": "ExtraFPNBlock FeaturePyramidNetwork LastLevelMaxPool LastLevelP6P7",
@@ -109,8 +109,8 @@ def test_names_are_also_where_torchvision_has_them() -> None:
             assert getattr(there, name) is getattr(ops, name, getattr(there, name))
 
 
-def test_maps_without_cells_have_no_scale() -> None:
+def test_empty_feature_maps_raise() -> None:
     pool = ops.MultiScaleRoIAlign(["0"], 7, 2)
     for empty in (torch.rand(1, 3, 0, 4), torch.rand(1, 3, 4, 0)):
-        with pytest.raises(InputError, match="x must hold maps that are not empty"):
+        with pytest.raises(InputError, match="x must hold feature maps that are not empty"):
             pool({"0": empty}, [torch.rand(2, 4)], [(64, 64)])

@@ -1,4 +1,4 @@
-"""Large results lie in memory that is kept for the next call: never shared by two live tensors, ordinary otherwise."""
+"""Large results use memory from a cache: live tensors never share it, and they behave as any other tensor."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ MAP = torch.randn(1, 64, 40, 40, generator=torch.Generator().manual_seed(0))
 CHANNELS_LAST = {"nchw": torch.contiguous_format, "nhwc": torch.channels_last}
 
 
-def pooled(count: int = 600, layout: str = "nchw") -> Tensor:
-    """[count, 64, 7, 7]: 7.5 MB at 600."""
+def pool_many(count: int = 600, layout: str = "nchw") -> Tensor:
+    """Return [count, 64, 7, 7]: 7.5 MB for 600."""
     rois = torch.tensor([[0, 4.0, 4, 200, 150]]).repeat(count, 1)
     rois[:, 1] += torch.arange(count) * 0.1
     return ops.roi_align(MAP.contiguous(memory_format=CHANNELS_LAST[layout]), rois, 7, 0.25, 2)
@@ -24,13 +24,13 @@ def pooled(count: int = 600, layout: str = "nchw") -> Tensor:
 
 @pytest.mark.parametrize("layout", CHANNELS_LAST)
 def test_live_results_have_memory_of_their_own(layout: str) -> None:
-    first = pooled(layout=layout)
+    first = pool_many(layout=layout)
     expected = first.clone()
-    second = pooled(layout=layout)
+    second = pool_many(layout=layout)
     assert first.data_ptr() != second.data_ptr()
     view = first[3]
     del first
-    third = pooled(layout=layout)  # the view still holds the first one's memory
+    third = pool_many(layout=layout)  # the view still uses the first one's memory
     third.zero_()
     assert torch.equal(view, expected[3])
     assert torch.equal(second, expected)
@@ -38,17 +38,17 @@ def test_live_results_have_memory_of_their_own(layout: str) -> None:
     assert second.is_contiguous(memory_format=CHANNELS_LAST[layout])
 
 
-def test_what_was_in_the_memory_before_does_not_show() -> None:
-    expected = pooled().clone()
+def test_old_contents_of_the_memory_do_not_show() -> None:
+    expected = pool_many().clone()
     for count in (600, 560, 610):
-        pooled(count).fill_(torch.nan)
-        assert torch.equal(pooled(600), expected)
+        pool_many(count).fill_(torch.nan)
+        assert torch.equal(pool_many(600), expected)
 
 
 def test_results_are_ordinary_tensors() -> None:
     with torch.inference_mode():
-        assert pooled().is_inference()
-    out = pooled()
+        assert pool_many().is_inference()
+    out = pool_many()
     assert out.untyped_storage().nbytes() == out.numel() * 4
     leaf = MAP.clone().requires_grad_()
     ops.roi_align(leaf, torch.tensor([[0, 4.0, 4, 200, 150]]).repeat(600, 1), 7, 0.25, 2).mul_(2).sum().backward()
@@ -56,11 +56,11 @@ def test_results_are_ordinary_tensors() -> None:
     assert torch.equal(torch.from_numpy(out.numpy()), out)
 
 
-def test_threads_take_and_give_back_at_once() -> None:
-    expected, wrong = pooled().clone(), []
+def test_threads_allocate_and_free_concurrently() -> None:
+    expected, wrong = pool_many().clone(), []
 
     def work() -> None:
-        wrong.extend(i for i in range(5) if not torch.equal(pooled(), expected))
+        wrong.extend(i for i in range(5) if not torch.equal(pool_many(), expected))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -71,13 +71,13 @@ def test_threads_take_and_give_back_at_once() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_process_computes_too() -> None:
-    expected = pooled().clone()
+def test_a_forked_process_computes() -> None:
+    expected = pool_many().clone()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
     child = os.fork()
     if child == 0:
-        os._exit(0 if torch.equal(pooled(), expected) else 1)
+        os._exit(0 if torch.equal(pool_many(), expected) else 1)
     torch.set_num_threads(threads)
     assert os.waitpid(child, 0)[1] == 0
-    assert torch.equal(pooled(), expected)
+    assert torch.equal(pool_many(), expected)

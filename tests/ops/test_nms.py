@@ -1,4 +1,4 @@
-"""What is special to suppression: exactness down to the last bit, ties, torchvision's corners, any instruction set."""
+"""Suppression beyond the contract: exact to the last bit, ties, torchvision's special cases, all instruction sets."""
 
 from __future__ import annotations
 
@@ -21,20 +21,22 @@ from tests.reference import nms as reference
 ISAS = ("default", "avx2", "avx512")
 
 
-def strewn(generator: torch.Generator, count: int) -> Tensor:
-    """Boxes of many sizes of which most stay."""
+def scattered_boxes(generator: torch.Generator, count: int) -> Tensor:
+    """Return boxes of many sizes, most of which are kept."""
     middle, sizes = torch.rand(count, 2, generator=generator), torch.rand(count, 2, generator=generator)
     sizes = 4 * torch.exp(3 * sizes)
     return torch.cat([middle * 1500 - sizes, middle * 1500 + sizes], 1)
 
 
 def upcast(t: Tensor) -> Tensor:
-    """To the type that the op computes in."""
+    """Return ``t`` in the dtype that the operator computes in."""
     return t.cpu() if t.dtype == torch.float64 else t.cpu().float()
 
 
-def clustered(generator: torch.Generator, count: int, size: float = 60.0, spread: float = 0.1) -> tuple[Tensor, Tensor]:
-    """Boxes as a region proposal network gives them: about 20 around each object."""
+def clustered_boxes(
+    generator: torch.Generator, count: int, size: float = 60.0, spread: float = 0.1
+) -> tuple[Tensor, Tensor]:
+    """Return boxes as from an RPN: about 20 around each object."""
     centers = torch.rand(count // 20 + 1, 2, generator=generator) * 1000
     objects = torch.randint(0, len(centers), (count,), generator=generator)
     sizes = (torch.randn(len(centers), 2, generator=generator) * 0.7).exp()[objects] * size
@@ -44,23 +46,25 @@ def clustered(generator: torch.Generator, count: int, size: float = 60.0, spread
 
 
 FAMILIES = {
-    "clustered": lambda g, n: clustered(g, n)[0],
-    "strewn": strewn,
-    "overflowing_sums": lambda g, n: strewn(g, n) * 2e35,
+    "clustered": lambda g, n: clustered_boxes(g, n)[0],
+    "scattered": scattered_boxes,
+    "overflowing_sums": lambda g, n: scattered_boxes(g, n) * 2e35,
     "inverted": lambda g, n: torch.rand(n, 4, generator=g) * 100,
     "grid": lambda g, n: torch.randint(0, 6, (n, 4), generator=g).float(),
-    "degenerate": lambda g, n: clustered(g, n)[0] * torch.tensor([1.0, 1, 1, 0]) + torch.tensor([0.0, 5, 0, 5]),
-    "subnormal_areas": lambda g, n: clustered(g, n)[0] * 1e-22,
-    "subnormal_coordinates": lambda g, n: clustered(g, n)[0] * 1e-43,
-    "overflowing_areas": lambda g, n: clustered(g, n)[0] * 1e17,
-    "huge_coordinates": lambda g, n: clustered(g, n)[0] * 1e35,
-    "hostile": lambda g, n: torch.cat([hostile_rows(g, torch.device("cpu"), torch.float32)[0], clustered(g, n)[0]])[:n],
+    "degenerate": lambda g, n: clustered_boxes(g, n)[0] * torch.tensor([1.0, 1, 1, 0]) + torch.tensor([0.0, 5, 0, 5]),
+    "subnormal_areas": lambda g, n: clustered_boxes(g, n)[0] * 1e-22,
+    "subnormal_coordinates": lambda g, n: clustered_boxes(g, n)[0] * 1e-43,
+    "overflowing_areas": lambda g, n: clustered_boxes(g, n)[0] * 1e17,
+    "huge_coordinates": lambda g, n: clustered_boxes(g, n)[0] * 1e35,
+    "hostile": lambda g, n: torch.cat(
+        [hostile_rows(g, torch.device("cpu"), torch.float32)[0], clustered_boxes(g, n)[0]]
+    )[:n],
 }
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_keeps_exactly_what_the_rule_keeps(family: str, dtype: torch.dtype, device, generator) -> None:
+def test_equals_the_definition_exactly(family: str, dtype: torch.dtype, device, generator) -> None:
     boxes = FAMILIES[family](generator, 200).to(device, dtype)
     scores = hostile_rows(generator, device, dtype)[1]
     for threshold in (0.5, 0.7, 1 / 3, 0.05, 1.0, 0.0, -0.5, 1e-4, 1e-30, 3.0, math.inf, -math.inf, math.nan):
@@ -87,7 +91,7 @@ def test_order_is_that_of_a_stable_descending_sort(device) -> None:
 def test_a_pair_at_the_threshold_stays(device) -> None:
     """IoU 1/2, 1/3, 7/10 and 3/5 in float32 against thresholds that round to the same float32 or the one below."""
     for inter, union, threshold in ((1, 2, 0.5), (1, 3, 1 / 3), (7, 10, 0.7), (3, 5, 0.6)):
-        # The second box lies in the first: IoU is the ratio of their widths.
+        # The second box lies inside the first, so their IoU is the ratio of the widths.
         boxes = torch.tensor([[0.0, 0, union, 1], [0, 0, inter, 1]], device=device)
         scores = torch.tensor([0.9, 0.8], device=device)
         below = float(torch.nextafter(torch.tensor(threshold), torch.tensor(0.0)))
@@ -95,15 +99,15 @@ def test_a_pair_at_the_threshold_stays(device) -> None:
         assert nms(boxes, scores, below).tolist() == [0]
 
 
-def test_boxes_without_area_suppress_nothing_of_their_kind(device) -> None:
+def test_boxes_without_area_do_not_suppress_each_other(device) -> None:
     boxes = torch.tensor([[1.0, 1, 1, 1], [1, 1, 1, 1], [0, 0, 2, 2]], device=device)
     assert nms(boxes, torch.tensor([0.9, 0.8, 0.7], device=device), 0.0).tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("dtype", FLOATS, ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_many_boxes_are_kept_as_few_are(family: str, dtype: torch.dtype, device, generator) -> None:
-    """Many boxes are indexed by place and size, which must not show: boxes in groups meet every box of theirs."""
+def test_many_boxes_give_the_same_as_few(family: str, dtype: torch.dtype, device, generator) -> None:
+    """Many boxes are indexed by place and size; boxes with groups are compared with all boxes of their group."""
     boxes = FAMILIES[family](generator, 2500).to(device, dtype)
     scores = torch.rand(2500, generator=generator).to(device, dtype)
     one_group = torch.zeros(1, 2500, dtype=torch.int64, device=device)
@@ -114,8 +118,8 @@ def test_many_boxes_are_kept_as_few_are(family: str, dtype: torch.dtype, device,
 
 
 def test_a_hundred_thousand_boxes(device, generator) -> None:
-    """Objects far apart do not interact, so the answer for many is the answer for few, repeated."""
-    few, scores = clustered(generator, 200)
+    """Distant objects do not interact, so the result for many is the repeated result for few."""
+    few, scores = clustered_boxes(generator, 200)
     kept = reference.nms(few, scores, 0.7)
     copies = 500
     shift = torch.arange(copies)[:, None, None] * torch.tensor([4096.0, 0, 4096, 0])
@@ -129,9 +133,9 @@ def test_a_hundred_thousand_boxes(device, generator) -> None:
 
 
 @pytest.mark.parametrize("width", [640, 20_000, 100_000, 10_000_000])
-def test_batched_is_nms_per_class_however_large_the_picture(width: int, device, generator) -> None:
-    """Shifting each class's coordinates, the usual trick, loses the last bits of the boxes there."""
-    boxes, scores = clustered(generator, 3000)
+def test_batched_is_nms_per_class_in_images_of_any_size(width: int, device, generator) -> None:
+    """The usual method shifts the coordinates of each class, which loses their last bits in large images."""
+    boxes, scores = clustered_boxes(generator, 3000)
     boxes, scores = (boxes + torch.rand(3000, 1, generator=generator) * width).to(device), scores.to(device)
     idxs = torch.randint(0, 40, (3000,), generator=generator).to(device)
     kept = torch.cat([rows[nms(boxes[rows], scores[rows], 0.6)] for c in range(40) for rows in (idxs == c).nonzero().T])
@@ -141,7 +145,7 @@ def test_batched_is_nms_per_class_however_large_the_picture(width: int, device, 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.uint8, torch.float32, torch.float16])
 def test_categories_of_any_dtype(dtype: torch.dtype, device, generator) -> None:
-    boxes, scores = (t.to(device) for t in clustered(generator, 200))
+    boxes, scores = (t.to(device) for t in clustered_boxes(generator, 200))
     idxs = torch.randint(0, 9, (200,), generator=generator).to(device)
     assert torch.equal(batched_nms(boxes, scores, idxs.to(dtype), 0.5), batched_nms(boxes, scores, idxs, 0.5))
 
@@ -152,8 +156,8 @@ def test_negative_zero_is_the_category_zero(device) -> None:
     assert batched_nms(boxes, torch.ones(2, device=device), idxs, 0.5).tolist() == [0]
 
 
-def test_nothing_may_come_with_nothing(device) -> None:
-    """torchvision looks at no other argument where there are no boxes."""
+def test_scores_and_idxs_may_be_none_without_boxes(device) -> None:
+    """torchvision reads no other argument if there are no boxes."""
     empty = torch.empty(0, dtype=torch.int64, device=device)
     assert torch.equal(batched_nms(empty, None, None, 0.5), empty)  # type: ignore[arg-type]
 
@@ -164,7 +168,7 @@ def test_devices_must_agree() -> None:
 
 
 def test_groups_do_not_change_the_order_or_the_stop(device, generator) -> None:
-    boxes, scores = (t.to(device) for t in clustered(generator, 600))
+    boxes, scores = (t.to(device) for t in clustered_boxes(generator, 600))
     groups = torch.randint(-3, 300, (600,), generator=generator).to(device) * (2**55 + 1)
     full = batched_nms(boxes, scores, groups, 0.4)
     for limit in (1, 5, 100, len(full), len(full) + 50):
@@ -184,8 +188,8 @@ def test_scores_at_the_score_threshold_are_left_out(device) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_autocast_brings_boxes_and_scores_together(dtype: torch.dtype, device, generator) -> None:
-    boxes, scores = (t.to(device) for t in clustered(generator, 100))
+def test_autocast_gives_boxes_and_scores_one_dtype(dtype: torch.dtype, device, generator) -> None:
+    boxes, scores = (t.to(device) for t in clustered_boxes(generator, 100))
     scores = scores.to(dtype)
     with torch.autocast(device.type, dtype):
         kept = nms(boxes, scores, 0.5)
@@ -195,8 +199,8 @@ def test_autocast_brings_boxes_and_scores_together(dtype: torch.dtype, device, g
     assert torch.equal(indices[0, : int(counts)], kept)
 
 
-def test_what_is_kept_may_feed_the_next_op_of_a_graph(device, generator) -> None:
-    boxes, scores = (t.to(device) for t in clustered(generator, 100))
+def test_kept_indices_are_an_input_of_the_next_op_in_a_graph(device, generator) -> None:
+    boxes, scores = (t.to(device) for t in clustered_boxes(generator, 100))
 
     def twice(boxes: Tensor, scores: Tensor) -> Tensor:
         kept = nms(boxes, scores, 0.7)
@@ -208,19 +212,19 @@ def test_what_is_kept_may_feed_the_next_op_of_a_graph(device, generator) -> None
 
 
 def digest(seed: int) -> str:
-    """A fingerprint of many results; equal on every instruction set."""
+    """Return a hash of many results, which is equal on every instruction set."""
     generator = torch.Generator().manual_seed(seed)
     collected = hashlib.sha256()
     for dtype in FLOATS:
         for count in (5, 40, 700):
-            boxes, scores = clustered(generator, count)
+            boxes, scores = clustered_boxes(generator, count)
             idxs = torch.randint(0, 5, (count,), generator=generator)
             boxes, scores = boxes.to(dtype), scores.to(dtype)
             for threshold in (0.5, 0.7, 1e-6):
                 padded = nms_padded(boxes[None], scores[None], threshold, 30, idxs[None])
                 for kept in (nms(boxes, scores, threshold), batched_nms(boxes, scores, idxs, threshold), *padded):
                     collected.update(kept.numpy().tobytes())
-        many = tuple(t.to(dtype) for t in clustered(generator, 2500))
+        many = tuple(t.to(dtype) for t in clustered_boxes(generator, 2500))
         for boxes, scores in (many, hostile_rows(generator, torch.device("cpu"), dtype)):
             collected.update(nms(boxes, scores, 0.5).numpy().tobytes())
     return collected.hexdigest()

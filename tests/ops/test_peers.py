@@ -1,4 +1,4 @@
-"""Suppression and RoIAlign against what torchvision and ONNX Runtime gave."""
+"""Suppression and RoIAlign against stored results of torchvision and ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESULTS = np.load(FILE)
 def test_kept_boxes_and_their_order_are_torchvisions(case: Suppression, device) -> None:
     expected = torch.from_numpy(RESULTS[f"kept/{case.name}"].astype(np.int64))
     boxes, scores = case.boxes.to(device), case.scores.to(device)
-    for dtype in {case.boxes.dtype, torch.float32}:  # the coordinates are short: float32 computes the same IoU
+    for dtype in {case.boxes.dtype, torch.float32}:  # few digits: the IoU is the same in float32
         b, s = boxes.to(dtype), scores.to(dtype)
         if case.idxs is None:
             assert torch.equal(nms(b, s, case.threshold).cpu(), expected)

@@ -1,4 +1,4 @@
-"""What is special to RoIAlign and RoIPool: worked examples, the coordinates' gradient, sizes, instruction sets."""
+"""RoIAlign and RoIPool beyond the contract: examples, gradients of coordinates, sizes, instruction sets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rois_of(boxes: torch.Tensor) -> torch.Tensor:
 
 
 def test_a_ramp_is_sampled_at_the_bins_centres() -> None:
-    """Bilinear interpolation is exact on a plane, so each bin holds the plane's value at its centre."""
+    """Bilinear interpolation is exact on a plane, so each bin has the plane's value at its centre."""
     ramp = torch.arange(16.0)[:, None] * 10 + torch.arange(16.0)
     out = roi_align(ramp[None, None], torch.tensor([[0.0, 4, 2, 8, 10]]), (4, 2), 1.0, 2)
     expected = torch.tensor([3.0, 5, 7, 9])[:, None] * 10 + torch.tensor([5.0, 7])
@@ -36,8 +36,8 @@ def test_a_ramp_is_sampled_at_the_bins_centres() -> None:
 
 @pytest.mark.parametrize("pool", [roi_align, roi_pool])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_boxes_of_many_images_find_their_own(pool: Any, dtype: torch.dtype) -> None:
-    values = (torch.arange(2100.0) % 7).to(dtype)  # bfloat16 counts to 256, float16 to 2048
+def test_half_precision_boxes_of_many_images_read_their_own_image(pool: Any, dtype: torch.dtype) -> None:
+    values = (torch.arange(2100.0) % 7).to(dtype)  # bfloat16 has all integers up to 256, float16 up to 2048
     boxes = [torch.tensor([[0.0, 0.0, 1.0, 1.0]], dtype=dtype)] * 2100
     assert torch.equal(pool(values[:, None, None, None].expand(2100, 1, 2, 2), boxes, 1).flatten(), values)
 
@@ -67,7 +67,7 @@ def test_the_coordinates_have_a_gradient(ratio: int, aligned: bool, device) -> N
     torch.autograd.gradcheck(lambda x, b: roi_align(x, rois_of(b), 2, 0.25, ratio, aligned), (image, boxes))
 
 
-def test_second_derivatives_and_where_there_are_none(device) -> None:
+def test_second_derivatives_exist_or_raise(device) -> None:
     maps = [torch.randn(2, 2, 12 >> i, 10 >> i, dtype=torch.float64, device=device, requires_grad=True) for i in (0, 1)]
     rois = rois_of(BOXES.to(device))
     pool = lambda *x: roi_align_levels(x, rois, 2, [0.25, 0.125], canonical_size=16, canonical_level=2)  # noqa: E731
@@ -114,14 +114,14 @@ def test_multi_scale_follows_each_batchs_sizes(device) -> None:
 
 
 def test_low_precision_features_keep_the_coordinates(device) -> None:
-    """At x = 1001.3, bfloat16 coordinates would be 4 pixels apart."""
+    """At x = 1001.3, neighbouring bfloat16 numbers are 4 pixels apart."""
     image = torch.randn(1, 2, 4, 1100, dtype=torch.bfloat16, device=device)
     rois = torch.tensor([[0, 1001.3, 0, 1003.4, 3]], device=device)
     expected = reference.roi_align(image.double().cpu(), rois.double().cpu(), (2, 2), 1.0, 2)
     torch.testing.assert_close(roi_align(image, rois, 2, 1.0, 2).double().cpu(), expected, rtol=1e-2, atol=1e-2)
 
 
-def test_pool_takes_nan_and_infinities(device) -> None:
+def test_pool_propagates_nan_and_infinities(device) -> None:
     image = torch.full((1, 1, 4, 4), -torch.inf, device=device)
     image[0, 0, 3, 3] = torch.nan
     rois = torch.tensor([[0.0, 0, 0, 3, 3]], device=device)
@@ -135,7 +135,7 @@ def test_pool_takes_nan_and_infinities(device) -> None:
 
 @pytest.mark.parametrize("capability", ["default", "avx2", "avx512"])
 def test_every_instruction_set_agrees(capability: str) -> None:
-    """The result of each instruction set that this machine has, against the one in use here."""
+    """Compare each instruction set of this machine with the one in use."""
     script = (
         "import torch\nfrom pyrcnn.ops import roi_align, roi_pool\ntorch.manual_seed(0)\n"
         "x = torch.randn(1, 75, 20, 20); r = torch.tensor([[0.0, 3, 4, 60, 70], [0, 10, 0, 30, 90]])\n"
@@ -164,7 +164,7 @@ def test_every_instruction_set_agrees(capability: str) -> None:
 
 
 def test_pool_of_no_image_has_second_derivatives_of_zero(device) -> None:
-    """On CUDA a RoI may name an image that is not there: nothing was taken from it, so nothing may be read for it."""
+    """On CUDA, a RoI may have an image index out of range; its second derivative must read no image."""
     argmax = torch.tensor([[[[3]]], [[[-1]]]], dtype=torch.int32, device=device)
     rois = torch.tensor([[0.0, 0, 0, 1, 1], [7, 0, 0, 1, 1]], device=device)
     context = SimpleNamespace(saved_tensors=(argmax, rois))

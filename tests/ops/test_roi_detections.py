@@ -1,4 +1,4 @@
-"""What is special to roi_detections: thresholds, ties, classes, chunks of candidates."""
+"""roi_detections beyond the contract: thresholds, ties, classes, chunks of candidates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.reference import proposals as reference
 
 
 def detect(logits: list[list[float]], lefts: list[float], **changes: Any) -> tuple[Tensor, ...]:
-    """Rows of class logits for 10-pixel boxes at the given left edges, not moved by regression."""
+    """Return the detections for class logits of 10-pixel boxes at the given left edges, with zero deltas."""
     n = len(logits)
     boxes = torch.tensor([[x, 0.0, x + 10, 10.0] for x in lefts]).view(1, n, 4)
     inputs = {
@@ -62,7 +62,7 @@ def test_the_background_may_be_last() -> None:
 
 
 @pytest.mark.parametrize("background_first", [True, False])
-def test_three_widths_of_deltas(generator: torch.Generator, background_first: bool) -> None:
+def test_three_shapes_of_deltas(generator: torch.Generator, background_first: bool) -> None:
     shape = {"images": 2, "rows": 30, "classes": 4, "width": 16, "most": 50, "background_first": background_first}
     inputs = roi_inputs(generator, torch.device("cpu"), torch.float32, shape)
     expected = roi_detections(**inputs)
@@ -90,13 +90,13 @@ def test_padding_rows_are_never_read(generator: torch.Generator) -> None:
         assert torch.equal(a, b)
 
 
-def test_rows_with_nan_and_boxes_that_are_not_finite_give_nothing() -> None:
+def test_rows_with_nan_and_boxes_that_are_not_finite_are_dropped() -> None:
     assert detect([[math.nan, 9.0], [0.0, math.inf], [0.0, 9.0]], [0.0, 20.0, 40.0])[3].tolist() == [1]
     deltas = torch.zeros(1, 2, 4)
     deltas[0, 0, 2] = math.nan
     boxes, _, _, counts = detect([[0.0, 9.0], [0.0, 8.0]], [0.0, 1.0], box_deltas=deltas)
     assert counts.tolist() == [1]
-    assert boxes[0, 0, 0] == 1  # the dropped box, though better, suppresses nothing
+    assert boxes[0, 0, 0] == 1  # the dropped box has the higher score, but suppresses nothing
 
 
 def test_thin_boxes_are_dropped_before_suppression() -> None:
@@ -104,7 +104,7 @@ def test_thin_boxes_are_dropped_before_suppression() -> None:
     assert detect([[0.0, 9.0]], [99.995], min_size=0.0)[3].tolist() == [1]
 
 
-def test_a_class_may_be_capped() -> None:
+def test_max_per_class() -> None:
     _, _, labels, counts = detect([[0.0, 3.0, 2.0]] * 3, [0.0, 30.0, 60.0], max_per_class=1)
     assert counts.tolist() == [2]
     assert labels[0, :2].tolist() == [0, 1]
@@ -112,7 +112,7 @@ def test_a_class_may_be_capped() -> None:
 
 @pytest.mark.parametrize("most", [3, 700, 5000])
 def test_more_candidates_than_are_sorted_at_first(generator: torch.Generator, most: int) -> None:
-    """1,800 candidates, many equal; heavy overlap, so that several rounds are needed."""
+    """1,800 candidates, many with equal scores; they overlap so much that several rounds are needed."""
     shape = {"images": 1, "rows": 300, "classes": 6, "width": 4, "most": most, "threshold": 0.0}
     inputs = roi_inputs(generator, torch.device("cpu"), torch.float64, shape)
     for name in ("class_logits", "box_deltas"):
@@ -122,8 +122,8 @@ def test_more_candidates_than_are_sorted_at_first(generator: torch.Generator, mo
 
 
 def test_many_equal_boxes_before_one_more_is_kept(generator: torch.Generator) -> None:
-    """20,000 candidates in 40 classes, of which each row's copies of the first rows' boxes are suppressed: the last
-    boxes that are kept come thousands of candidates after the others."""
+    """Of 20,000 candidates in 40 classes, most are copies of the first rows and suppressed, so that the last kept boxes
+    come thousands of candidates after the others."""
     rows, classes = 500, 40
     logits = torch.randn(1, rows, classes + 1, generator=generator)
     logits[:, -2:] -= 9.0
@@ -139,7 +139,7 @@ def test_many_equal_boxes_before_one_more_is_kept(generator: torch.Generator) ->
 
 
 def test_many_equal_scores_go_by_row_then_class() -> None:
-    """6,000 candidates, of which a sample tells nothing."""
+    """6,000 candidates with equal scores, of which a sample gives no threshold."""
     rows, classes = 150, 40
     boxes, _, labels, counts = detect(
         [[0.0] * (classes + 1)] * rows,

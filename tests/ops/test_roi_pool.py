@@ -1,4 +1,4 @@
-"""What only RoIPool promises: where its maxima are, in as few bits as they need, and gradients however they lie."""
+"""RoIPool beyond the contract: the places of maxima in 16 and 32 bits, and gradients in any memory layout."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_gradient_may_lie_in_any_order(layout: torch.memory_format, channels: 
 
 
 def test_places_must_fit(device: torch.device) -> None:
-    refused = (ValueError, RuntimeError)  # which of them the bare operator raises depends on torch
+    refused = (ValueError, RuntimeError)  # which one the native operator raises depends on torch's version
     with pytest.raises(refused, match="argmax_bits must be 0, 16 or 32, got 8"):
         _op(_map(5, 5, device), _rois(device), 1.0, 2, 2, 8)
     with pytest.raises(refused, match="argmax_bits must be 32"):

@@ -1,1 +1,1 @@
-"""Float64 oracles in plain loops, written from the papers. They import torch and never pyrcnn."""
+"""Reference implementations in float64 and plain loops, written from the papers. They import torch and never pyrcnn."""

@@ -1,4 +1,4 @@
-"""Pairwise box measures and losses, one pair at a time (Rezatofighi 2019, Zheng 2020, Lin 2017 et al.)."""
+"""Box measures and losses, one pair of boxes at a time (Rezatofighi et al. 2019, Zheng et al. 2020, Lin et al.)."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def ciou(a: Coordinates, b: Coordinates, eps: float, iou_eps: float = 0.0) -> fl
 
 
 def pairwise(measure: Callable[..., float]) -> Callable[..., Tensor]:
-    """[..., N, M] from boxes1 [..., N, 4] and boxes2 [..., M, 4]."""
+    """Return [..., K1, K2] for boxes1 [..., K1, 4] and boxes2 [..., K2, 4]."""
 
     def function(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -> Tensor:
         n, m = boxes1.shape[-2], boxes2.shape[-2]
@@ -67,7 +67,7 @@ def pairwise(measure: Callable[..., float]) -> Callable[..., Tensor]:
 
 
 def loss(measure: Callable[..., float]) -> Callable[..., Tensor]:
-    """[...] from boxes1 and boxes2 [..., 4], or their mean or sum."""
+    """Return [...] for boxes1 and boxes2 [..., 4], or the mean or sum."""
 
     def function(boxes1: Tensor, boxes2: Tensor, reduction: str = "none") -> Tensor:
         pairs = zip(boxes1.reshape(-1, 4).tolist(), boxes2.reshape(-1, 4).tolist(), strict=True)

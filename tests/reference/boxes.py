@@ -1,4 +1,4 @@
-"""Boxes, their deltas, anchors and matching, one number at a time (Ren et al. 2015, sections 3.1 and 3.1.2)."""
+"""Box coding, anchors and matching, one number at a time (Ren et al. 2015, sections 3.1 and 3.1.2)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def by_rows(function: Callable[..., list[float]], rows: Tensor, anchors: Tensor) -> Tensor:
-    """function(row, anchor) for every row [..., 4] and the anchor that broadcasts to it."""
+    """Return function(row, anchor) for every row [..., 4] and the anchor that broadcasts to it."""
     pairs = zip(rows.reshape(-1, 4).tolist(), anchors.expand(rows.shape).reshape(-1, 4).tolist(), strict=True)
     return torch.tensor([function(r, a) for r, a in pairs], dtype=torch.float64).reshape(rows.shape)
 
@@ -33,11 +33,11 @@ def decode_boxes(
     height, width = (math.inf, math.inf) if size is None else size
     low = -math.inf if size is None else 0.0
 
-    def clipped(delta: Sequence[float], anchor: Sequence[float]) -> list[float]:
+    def clip_box(delta: Sequence[float], anchor: Sequence[float]) -> list[float]:
         box = decode(delta, anchor, weights, clip)
         return [min(max(x, low), high) for x, high in zip(box, (width, height, width, height), strict=True)]
 
-    return by_rows(clipped, deltas, anchors)
+    return by_rows(clip_box, deltas, anchors)
 
 
 def encode_boxes(boxes: Tensor, anchors: Tensor, weights: Sequence[float] = (1, 1, 1, 1)) -> Tensor:
@@ -123,7 +123,7 @@ def match_one(
     allow_low_quality: bool,
     crowd_threshold: float,
 ) -> list[tuple[int, int, float]]:
-    """(index, state, IoU) per anchor of one image."""
+    """Return (index, state, IoU) of every anchor of one image."""
     real = [g for g, crowd in enumerate(crowds) if not crowd]
     ious = [[_iou(a, truths[g]) for g in real] for a in anchors]
     results = []

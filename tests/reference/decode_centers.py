@@ -1,4 +1,4 @@
-"""A box per centre cell (Zhou et al. 2019, section 4)."""
+"""CenterNet's boxes, one cell at a time (Zhou et al. 2019, section 4)."""
 
 from __future__ import annotations
 

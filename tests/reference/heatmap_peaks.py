@@ -1,4 +1,4 @@
-"""Peaks of class maps, one cell at a time (Zhou et al. 2019, section 4)."""
+"""Peaks of heatmaps, one cell at a time (Zhou et al. 2019, section 4)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def sigmoid(x: float) -> float:
 
 
 def peaks_of(plane: Tensor, kernel: int, use_sigmoid: bool, tolerance: float) -> list[tuple[float, int, int]]:
-    """(score, y, x) of every local maximum of one map [H, W], in no order."""
+    """Return (score, y, x) of every local maximum of one heatmap [H, W], in any order."""
     height, width = plane.shape
     values = plane.tolist()
     radius = kernel // 2

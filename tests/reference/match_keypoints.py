@@ -1,4 +1,4 @@
-"""Joints of detections, one at a time (Zhou et al. 2019, section 4, with the rules of TensorFlow's CenterNet)."""
+"""CenterNet's keypoints, one at a time (Zhou et al. 2019, section 4, with the rules of TensorFlow's CenterNet)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .heatmap_peaks import peaks_of
 
 
 def sigma_of(height: float, width: float, overlap: float = 0.7) -> float:
-    """The target Gaussian's deviation; the quadratics are divided by 2 rather than 2a, as the original does."""
+    """Return the target Gaussian's sigma; the quadratics are divided by 2 instead of 2a, as in the original code."""
 
     def root(a: float, b: float, c: float) -> float:
         return (-b + math.sqrt(b * b - 4 * a * c)) / 2
@@ -46,13 +46,13 @@ def match_keypoints(
     max_distance: float = 0.3,
     unmatched_score: float = 0.1,
 ) -> tuple[Tensor, Tensor]:
-    images, joints = heatmap.shape[:2]
+    images, count = heatmap.shape[:2]
     keypoints, scores = (
-        heatmap.new_zeros(images, ys.shape[1], joints, 2),
-        heatmap.new_zeros(images, ys.shape[1], joints),
+        heatmap.new_zeros(images, ys.shape[1], count, 2),
+        heatmap.new_zeros(images, ys.shape[1], count),
     )
     for n in range(images):
-        for j in range(joints):
+        for j in range(count):
             found = sorted((-s, y, x) for s, y, x in peaks_of(heatmap[n, j], kernel, sigmoid, tolerance))[:candidates]
             pair = 2 * j if offset.shape[1] > 2 else 0
             points = [

@@ -1,4 +1,4 @@
-"""Greedy suppression, straight from its definition: every pair's IoU, then one walk down the scores."""
+"""Greedy non-maximum suppression by its definition: the IoU of all pairs, then the boxes by descending score."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def iou_matrix(boxes: Tensor) -> Tensor:
-    """IoU of all pairs of ``boxes`` [M, 4] in their dtype, each operation rounded on its own; 0 / 0 is NaN."""
+    """Return the IoU [K, K] of all pairs of ``boxes`` [K, 4], each operation rounded to their dtype; 0 / 0 is NaN."""
     x1, y1, x2, y2 = boxes.unbind(1)
     areas = (x2 - x1) * (y2 - y1)
     widths = torch.minimum(x2[:, None], x2) - torch.maximum(x1[:, None], x1)
@@ -20,17 +20,17 @@ def iou_matrix(boxes: Tensor) -> Tensor:
 
 
 def visiting_order(scores: list[float]) -> list[int]:
-    """Descending, ties by lower index, NaN first."""
+    """Return the order of descending scores, ties by lower index, NaN first."""
     return sorted(range(len(scores)), key=lambda i: (0, 0.0) if math.isnan(scores[i]) else (1, -scores[i]))
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
-    """Indices kept, by descending score; the dtype of ``boxes`` is the dtype of all arithmetic."""
+    """Return the indices kept, by descending score; all arithmetic is in the dtype of ``boxes``."""
     return batched_nms(boxes, scores, torch.zeros(len(boxes), dtype=torch.int64), iou_threshold)
 
 
 def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
-    """The same among boxes of one category."""
+    """Return the indices kept after suppression within each category."""
     exceeds = (iou_matrix(boxes) > torch.tensor(iou_threshold, dtype=boxes.dtype)).tolist()
     category = idxs.tolist()
     kept: list[int] = []
@@ -49,7 +49,7 @@ def nms_padded(
     score_threshold: float = -math.inf,
     valid: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Image by image: filter, suppress, cut off, pad with -1."""
+    """Filter, suppress, cut off and pad with -1, image by image."""
     images, rows = scores.shape
     indices = torch.full((images, max_output), -1)
     counts = torch.zeros(images, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Pictures to one batch, one pixel at a time."""
+"""Images to one batch, one pixel at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Region proposals and RoI detections, box by box, from the papers' description."""
+"""The postprocessing of an RPN and of a RoI head, box by box, from the papers' description."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 Box = tuple[float, float, float, float]
 
 
-def decoded(anchor: Sequence[float], delta: Sequence[float], weights: Sequence[float], clip: float) -> Box:
+def decode(anchor: Sequence[float], delta: Sequence[float], weights: Sequence[float], clip: float) -> Box:
     dx, dy, dw, dh = (d / w for d, w in zip(delta, weights, strict=True))
     w, h = anchor[2] - anchor[0], anchor[3] - anchor[1]
     x, y = anchor[0] + w / 2 + dx * w, anchor[1] + h / 2 + dy * h
@@ -76,7 +76,7 @@ def generate_proposals(
                 y, x, a = i // per_cell // columns, i // per_cell % columns, i % per_cell
                 dx, dy = (x + offset) * across, (y + offset) * down
                 anchor = [c + s for c, s in zip(cells[a], (dx, dy, dx, dy), strict=True)]
-                box = decoded(anchor, codes[i], weights, clip)
+                box = decode(anchor, codes[i], weights, clip)
                 if clip_first:
                     box = inside(box, height, width)
                 if (usable(box, min_size) or not clip_first) and not any(
@@ -129,7 +129,7 @@ def roi_detections(
                 at = 4 * (label + first) if width_of_deltas == 4 * columns else 4 * label
                 at = 0 if width_of_deltas == 4 else at
                 code = box_deltas[image, row, at : at + 4].tolist()
-                box = decoded(proposals[image, row].tolist(), code, weights, clip)
+                box = decode(proposals[image, row].tolist(), code, weights, clip)
                 if clip_first:
                     box = inside(box, height, width)
                 if usable(box, min_size) or not clip_first:

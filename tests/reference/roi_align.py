@@ -1,4 +1,4 @@
-"""RoIAlign as He et al. 2017 define it (section 3), and the level rule of Lin et al. 2017 (eq. 1), sample by sample."""
+"""RoIAlign as He et al. 2017 define it (section 3), and the choice of levels of Lin et al. 2017, sample by sample."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def bilinear(image: Tensor, y: float, x: float) -> Tensor:
-    """The value of ``image`` [C, H, W] at a point: 0 more than a pixel outside it, border values up to there."""
+    """Return ``image`` [C, H, W] at a point: border values up to one pixel outside, 0 beyond."""
     channels, height, width = image.shape
     if not (height > 0 and width > 0 and -1 <= y <= height and -1 <= x <= width):
         return image.new_zeros(channels)
@@ -41,7 +41,7 @@ def roi_align(
     sampling_ratio: int = -1,
     aligned: bool = False,
 ) -> Tensor:
-    """``input`` [N, C, H, W], ``boxes`` [K, 5] to [K, C, height, width]."""
+    """Return [K, C, height, width] for ``input`` [N, C, H, W] and ``boxes`` [K, 5]."""
     rows, columns = output_size
     out = input.new_zeros(len(boxes), input.shape[1], rows, columns)
     for k, (index, x1, y1, x2, y2) in enumerate(boxes.tolist()):
@@ -60,7 +60,7 @@ def roi_align(
 
 
 def level_of(box: Sequence[float], scales: Sequence[float], canonical_size: float, canonical_level: int) -> int:
-    """Which of the maps with these ``scales`` the box (x1, y1, x2, y2) reads."""
+    """Return the index of the feature map, of those with these ``scales``, that the box (x1, y1, x2, y2) reads."""
     first = round(-math.log2(scales[0]))
     area = (box[2] - box[0]) * (box[3] - box[1])
     if not area > 0:
@@ -81,7 +81,7 @@ def roi_align_levels(
     canonical_size: float = 224,
     canonical_level: int = 4,
 ) -> Tensor:
-    """``features`` [N, C, H, W] per level, ``rois`` [K, 5] to [K, C, height, width]."""
+    """Return [K, C, height, width] for ``features`` [N, C, H, W] per level and ``rois`` [K, 5]."""
     out = features[0].new_zeros(len(rois), features[0].shape[1], *output_size)
     for k in range(len(rois)):
         level = level_of(rois[k, 1:].tolist(), scales, canonical_size, canonical_level)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def _round(value: float) -> int:
-    """To the nearest integer, halves away from zero."""
+    """Return the nearest integer; halves are rounded away from zero."""
     return int(math.copysign(math.floor(abs(value) + 0.5), value))
 
 
@@ -21,7 +21,7 @@ def _cells(low: float, high: float, bins: int, p: int, size: int) -> range:
 
 
 def roi_pool(input: Tensor, boxes: Tensor, output_size: tuple[int, int], spatial_scale: float = 1.0) -> Tensor:
-    """``input`` [N, C, H, W], ``boxes`` [K, 5] to [K, C, height, width]; bins without a cell are 0."""
+    """Return [K, C, height, width] for ``input`` [N, C, H, W] and ``boxes`` [K, 5]; bins without a cell are 0."""
     rows, columns = output_size
     out = input.new_zeros(len(boxes), input.shape[1], rows, columns)
     for k, (index, *box) in enumerate(boxes.tolist()):
