@@ -16,7 +16,7 @@ from benchmarks import data
 from benchmarks.peers import COMPILED, torchvision
 from benchmarks.rows.heatmaps import heatmap, peaks_in_torch
 from benchmarks.rows.suppression import _torchvision_proposals
-from benchmarks.weights import behave
+from benchmarks.calibration import calibrate_
 from pyrcnn import deploy, models, ops
 
 # preset, images, (height, width) of the network's input, milliseconds
@@ -61,11 +61,11 @@ def same(ours: Any, theirs: Any, name: str) -> None:
 
 
 @pytest.fixture
-def goal(duel, device) -> Callable[..., None]:
+def goal(compare, device) -> Callable[..., None]:
     """``goal(microseconds, function, peers)``: a row of ``function`` replayed, beside the function called."""
 
     def run(microseconds: float, function: Callable[[], Any], **peers: Any) -> None:
-        duel(replayed(function, device), {"called": function, **peers}, agree=same, goal=microseconds * 1e-6)
+        compare(replayed(function, device), {"called": function, **peers}, agree=same, goal=microseconds * 1e-6)
 
     return run
 
@@ -130,16 +130,16 @@ def bench_goal_roi_detections_1000(goal, device) -> None:
     ("name", "images", "size", "milliseconds"), DETECTORS, ids=[f"{d[0]}-{d[1]}" for d in DETECTORS]
 )
 def bench_goal_detector(
-    duel, benchmark, device, name: str, images: int, size: tuple[int, int], milliseconds: float
+    compare, benchmark, device, name: str, images: int, size: tuple[int, int], milliseconds: float
 ) -> None:
-    """From normalised pictures to padded detections, written into given tensors; the time is the whole batch's."""
+    """From normalised images to padded detections, written into given tensors; the time is the whole batch's."""
     small: dict[str, int] = {}
     if benchmark.disabled or device.type != "cuda":  # checked only
         images, size = min(images, 2), (128, 128)
         small = {"input_size": 128} if name.startswith("centernet") else {"min_size": 128, "max_size": 128}
     model: Any = models.build(name, **small).eval()
-    picture = torch.randint(256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    behave(model, picture).to(device)
+    image = torch.randint(256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    behave(model, image).to(device)
     fast = deploy.optimize(model, "auto")
     low = fast if benchmark.disabled else deploy.optimize(model, "auto", graphs=0)
     pixels = torch.randn(images, 3, *size, generator=torch.Generator().manual_seed(1)).to(device)
@@ -151,7 +151,7 @@ def bench_goal_detector(
         peers[COMPILED] = plain(model, pixels, sizes, compiled=True)
     if benchmark.disabled:
         peers.clear()
-    duel(lambda: fast.predict_padded(ready, sizes, out=out), peers, goal=milliseconds * 1e-3, dtype=str(fast.dtype))
+    compare(lambda: fast.predict_padded(ready, sizes, out=out), peers, goal=milliseconds * 1e-3, dtype=str(fast.dtype))
 
 
 def plain(model: Any, pixels: torch.Tensor, sizes: torch.Tensor, compiled: bool = False) -> Callable[[], Any]:

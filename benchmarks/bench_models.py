@@ -17,9 +17,9 @@ import torch
 
 from benchmarks.peers import OnnxRuntime, OpenVinoModel, openvino_has_bfloat16, optional, torchvision
 from benchmarks.portable import onnx_file, portable
-from benchmarks.race import human
+from benchmarks.timing import human
 from benchmarks.stages import split
-from benchmarks.weights import behave
+from benchmarks.calibration import calibrate_
 from pyrcnn import Detections, checkpoints, deploy, models, ops
 
 # (height, width) of the picture
@@ -110,7 +110,7 @@ def autocast(model: Any, image: torch.Tensor) -> Callable[[], Any]:
 
 
 @pytest.mark.parametrize("name", models.names())
-def bench_model(duel, benchmark, device, name: str, capsys, pytestconfig) -> None:
+def bench_model(compare, benchmark, device, name: str, capsys, pytestconfig) -> None:
     # Checked only, not timed (--benchmark-disable): the same code on small pictures, with few proposals.
     small: dict[str, Any] = {"input_size": 128}
     sizes: dict[str, int] = {}
@@ -146,7 +146,7 @@ def bench_model(duel, benchmark, device, name: str, capsys, pytestconfig) -> Non
         parts = split(fast, image, device, rounds if rounds > 1 else 0)
         published = PUBLISHED.get(name)
         facts = {"split": parts, "published": published and published / 1e3, "dtype": str(fast.dtype), "note": note}
-        duel(lambda: fast([image]), peers, lambda a, b, peer: agree(a, b, str(fast.dtype) + peer), **facts)
+        compare(lambda: fast([image]), peers, lambda a, b, peer: agree(a, b, str(fast.dtype) + peer), **facts)
         if not benchmark.disabled:
             with capsys.disabled():
                 print(f"\n{name}: " + ", ".join(f"{k} {human(v)}" for k, v in parts.items()))

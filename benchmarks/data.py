@@ -53,7 +53,7 @@ def features(
     dtype: torch.dtype,
     channels_last: bool,
 ) -> list[Tensor]:
-    """One feature map per level, one picture."""
+    """One feature map per level, one image."""
     g = torch.Generator().manual_seed(channels)
     maps = [torch.randn(1, channels, h, w, generator=g).to(device, dtype) for _, h, w in levels]
     return [m.contiguous(memory_format=torch.channels_last) for m in maps] if channels_last else maps

@@ -39,21 +39,21 @@ def part(count: int, scale: float) -> int:
     return max(1, round(count * scale))
 
 
-def strewn(kind: str, count: int) -> tuple[Tensor, Tensor]:
+def boxes_of(kind: str, count: int) -> tuple[Tensor, Tensor]:
     return (data.rpn_boxes if kind == "rpn" else data.random_boxes)(count, CPU)
 
 
 def nms(kind: str, count: int, threshold: float, scale: float) -> Call:
-    return ops.nms, (*strewn(kind, part(count, scale)), threshold)
+    return ops.nms, (*boxes_of(kind, part(count, scale)), threshold)
 
 
 def batched_nms(classes: int, count: int, threshold: float, scale: float) -> Call:
-    boxes, scores = strewn("rpn", part(count, scale))
+    boxes, scores = boxes_of("rpn", part(count, scale))
     return ops.batched_nms, (boxes, scores, torch.randint(classes, scores.shape), threshold)
 
 
 def nms_padded(images: int, count: int, scale: float) -> Call:
-    boxes, scores = strewn("rpn", part(count, scale))
+    boxes, scores = boxes_of("rpn", part(count, scale))
     return ops.nms_padded, (boxes.expand(images, -1, -1).clone(), scores.expand(images, -1).clone(), 0.7, 300)
 
 
@@ -97,12 +97,12 @@ def crop_and_resize(layout: str, scale: float) -> Call:
 
 
 def decode_boxes(size: tuple[int, int] | None, scale: float) -> Call:
-    anchors, _ = strewn("rpn", part(ANCHORS, scale))
+    anchors, _ = boxes_of("rpn", part(ANCHORS, scale))
     return lambda *tensors: ops.decode_boxes(*tensors, size=size), (torch.randn(anchors.shape) * 0.2, anchors)
 
 
 def encode_boxes(scale: float) -> Call:
-    return ops.encode_boxes, (strewn("rpn", part(ANCHORS, scale))[0], strewn("rpn", part(ANCHORS, scale))[0])
+    return ops.encode_boxes, (boxes_of("rpn", part(ANCHORS, scale))[0], boxes_of("rpn", part(ANCHORS, scale))[0])
 
 
 def decode_and_clip(scale: float) -> Call:
@@ -118,12 +118,12 @@ def decode_anchors(scale: float) -> Call:
 
 
 def match_boxes(scale: float) -> Call:
-    anchors, truth = strewn("rpn", part(ANCHORS, scale))[0], strewn("rpn", 30)[0]
+    anchors, truth = boxes_of("rpn", part(ANCHORS, scale))[0], boxes_of("rpn", 30)[0]
     return ops.match_boxes, (anchors, truth[None], 0.7, 0.3, True)
 
 
 def box_iou(count: int, scale: float) -> Call:
-    return ops.box_iou, (strewn("rpn", part(count, scale))[0], strewn("random", part(count, scale))[0])
+    return ops.box_iou, (boxes_of("rpn", part(count, scale))[0], boxes_of("random", part(count, scale))[0])
 
 
 def side_of(side: int, scale: float) -> int:
@@ -150,9 +150,9 @@ def draw_gaussians(images: int, scale: float) -> Call:
 
 
 def preprocess(height: int, width: int, scale: float) -> Call:
-    picture = torch.randint(256, (3, part(height, scale), part(width, scale)), dtype=torch.uint8)
+    image = torch.randint(256, (3, part(height, scale), part(width, scale)), dtype=torch.uint8)
     size = (512, 512) if scale == 1 else (32, 32)
-    return ops.preprocess, ([picture], size, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    return ops.preprocess, ([image], size, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def decode_centers(scale: float) -> Call:

@@ -1,4 +1,4 @@
-"""Figures to a picture: ``python -m benchmarks.plot models.json models.svg`` (matplotlib, of the extra ``bench``).
+"""Figures to a image: ``python -m benchmarks.plot models.json models.svg`` (matplotlib, of the extra ``bench``).
 
 One bar per model row that ``pytest benchmarks/bench_models.py --rows models.json`` wrote, made of its stages; marks
 beside it show the peers and the published speed.
@@ -23,7 +23,7 @@ MARKS = {
 
 
 def draw(report: dict[str, Any], out: Path) -> None:
-    """Write the picture in the format that the suffix of ``out`` names."""
+    """Write the image in the format that the suffix of ``out`` names."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -44,7 +44,7 @@ def draw(report: dict[str, Any], out: Path) -> None:
     )
     for axes, part in zip(panels[:, 0], parts, strict=True):
         panel(axes, part)
-    panels[-1, 0].set_xlabel("milliseconds per picture, batch 1 (published: on other hardware)")
+    panels[-1, 0].set_xlabel("milliseconds per image, batch 1 (published: on other hardware)")
     machine = report["machine"]
     panels[0, 0].set_title(f"{machine.get('gpu') or machine['cpu']}, {rows[0]['threads']} thread(s)", fontsize=9)
     figure.savefig(out)

@@ -1,7 +1,7 @@
 """Our detectors with tails of torch's and torchvision's operators alone, for the runtimes that lack ours.
 
 The networks are the model's own layers, its norms folded as :func:`pyrcnn.deploy.export` does; what follows them is
-written as users of those runtimes write it. Pictures come one at a time and in one size: anchors are constants.
+written as users of those runtimes write it. Images come one at a time and in one size: anchors are constants.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class PortableFasterRCNN(nn.Module):
     def __init__(self, model: Any, height: int, width: int, pixels: Tensor):
         super().__init__()
         self.model = prepared(model, None, channels_last=False, fold=True, packed=False)
-        self.height, self.width = height, width  # of the picture, without the padding
+        self.height, self.width = height, width  # of the image, without the padding
         logits, _ = self.model.rpn.head(self.model.backbone(pixels))
         self.anchors = self.model.rpn.anchors(logits, *pixels.shape[-2:]).split([x.numel() for x in logits])
         self.tv: Any = torchvision()
@@ -100,7 +100,7 @@ class PortableFasterRCNN(nn.Module):
             return ops.roi_align(features[0], rois, c.resolution, scales[0], c.sampling_ratio, c.aligned)
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         first, last = (-int(math.log2(s)) for s in (scales[0], scales[-1]))
-        level = (4 + torch.log2(area.sqrt() / 224 + 1e-6)).floor().clamp(first, last) - first
+        level = (4 + torch.log2(area.sqrt() / 224 + 1e-6)).lower_bound().clamp(first, last) - first
         result = torch.zeros(boxes.shape[0], features[0].shape[1], c.resolution, c.resolution)
         for i, scale in enumerate(scales):
             here = (level == i).nonzero()[:, 0]

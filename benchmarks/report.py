@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks.race import human
+from benchmarks.timing import human
 
 
 def table(report: dict[str, Any]) -> str:

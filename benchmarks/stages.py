@@ -1,4 +1,4 @@
-"""Where a detector's time goes, from picture to boxes, on the run itself: its own methods are timed where they are.
+"""Where a detector's time goes, from image to boxes, on the run itself: its own methods are timed where they are.
 
 ``python -m benchmarks.stages NAME [--plain] [--openvino] …`` prints the stages of one preset at batch 1, and the
 layers that its time is spent in, of one kind and shape together; with ``--openvino`` beside OpenVINO's.
@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.machine import ceilings
-from benchmarks.race import synchronize
+from benchmarks.machine import limits
+from benchmarks.timing import synchronize
 from pyrcnn.deploy.chain import ConvChain, ConvChains
 from pyrcnn.deploy.tile_conv import TileConv2d
 from pyrcnn.deploy.winograd import WinogradConv2d
@@ -31,7 +31,7 @@ FASTER_RCNN = {
     "region pooling": ("roi.pool",),
     "classes and boxes": ("roi.detect",),
 }
-REST = "rest"  # trimming and going back to the picture's pixels, and the calls between the stages
+REST = "rest"  # trimming and going back to the image's pixels, and the calls between the stages
 
 
 class Clock:
@@ -130,7 +130,7 @@ class Cost:
 
 def layers(model: nn.Module, image: torch.Tensor, device: torch.device, timer: Callable[[], float],
            rounds: int = 10) -> list[tuple[str, Cost]]:  # fmt: skip
-    """What the layers of one kind and shape cost per picture in the best round, the dearest first."""
+    """What the layers of one kind and shape cost per image in the best round, the dearest first."""
     found: dict[str, Cost] = {}
     began = 0.0
 
@@ -201,8 +201,8 @@ def beside_openvino(model: nn.Module, plain: nn.Module, image: torch.Tensor, rou
 
 def main() -> None:
     """The command line."""
-    from benchmarks.bench_models import picture
-    from benchmarks.weights import behave
+    from benchmarks.bench_models import image
+    from benchmarks.calibration import calibrate_
     from pyrcnn import deploy, models
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -219,7 +219,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    image = picture(arguments.model, device)
+    image = image(arguments.model, device)
     plain = behave(models.build(arguments.model).eval(), image.cpu()).to(device)
     model = plain if arguments.plain else deploy.optimize(plain, "auto", chain=not arguments.openvino)
     with torch.inference_mode():
@@ -233,13 +233,13 @@ def main() -> None:
         with torch.inference_mode():
             beside_openvino(model, plain, image, arguments.rounds, arguments.top)
         return
-    best = ceilings(device.type, arguments.threads)
+    best = limits(device.type, arguments.threads)
     print("\n| layers, input → result | calls | ms | share | floor, ms | of the floor |\n|---|---|---|---|---|---|")
     more = Cost()
     for _, cost in costs[arguments.top :]:
         more = Cost(*(a + b for a, b in zip(astuple(more), astuple(cost), strict=True)))
     for what, cost in [*costs[: arguments.top], (f"{max(len(costs) - arguments.top, 0)} more", more)]:
-        floor = best.floor(cost.moved, cost.operations)
+        floor = best.lower_bound(cost.moved, cost.operations)
         share = cost.seconds / sum(parts.values())
         times = f"{1e3 * floor:.2f} | {cost.seconds / floor:.2f}" if floor else "– | –"
         print(f"| {what} | {cost.calls} | {1e3 * cost.seconds:.2f} | {share:.1%} | {times} |")
