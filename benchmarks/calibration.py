@@ -25,6 +25,7 @@ BACKGROUND = -7.0  # mean logit of everything that is no object
 HIGHEST, LOWEST = 3.0, 1.5  # logits of the objects
 NEIGHBOR = 1.0  # logits of an object's neighbors are this much below its own
 RIDGE = 3e-3  # in units of the inputs' variance; bfloat16 rounds inputs by about 1 % of their deviation
+BRANCH = 0.25  # scale of residual branches; as they come, 50 random layers amplify a rounding error 100 times
 # mean and deviation of the other layers' outputs
 CENTERNET = {"size": (16.0, 3.0), "offset": (0.5, 0.15), "keypoint_heatmap": (-6.0, 1.7),
              "keypoint_regression": (0.0, 4.0), "keypoint_offset": (0.5, 0.15)}  # fmt: skip
@@ -49,6 +50,31 @@ def _normalize(norm: Any, inputs: tuple[Tensor, ...]) -> None:
         norm.running_mean.copy_(x.mean((0, 2, 3)))
         # Do not amplify a channel that hardly varies: its rounding errors would decide what is found.
         norm.running_var.copy_(variance.maximum(variance.mean()))
+
+
+def _branch_ends(model: nn.Module) -> Iterator[Any]:
+    """The last layer of each residual branch."""
+    for block in model.modules():
+        if hasattr(block, "bn3"):
+            yield block.bn3
+        elif hasattr(block, "shortcut"):
+            yield getattr(block.conv3, "norm", block.conv3)
+        elif hasattr(block, "skip") and hasattr(block, "norm"):
+            yield block.norm
+        elif hasattr(block, "project"):
+            yield block.project.norm
+
+
+def _standardize(layer: Any, inputs: tuple[Tensor, ...]) -> None:
+    """Give the layer's outputs mean 0 and deviation 1, as a norm would: else the mean hides what varies."""
+    if not hasattr(layer, "standardized"):
+        layer.standardized = True
+        out = layer.forward(inputs[0])
+        others = [d for d in range(out.ndim) if d != 1]
+        variance = out.var(others)
+        scale = variance.maximum(variance.mean()).clamp(min=1e-12).rsqrt()
+        layer.weight.mul_(scale.view(-1, *[1] * (layer.weight.ndim - 1)))
+        layer.bias.add_(-out.mean(others)).mul_(scale)
 
 
 @contextmanager
@@ -214,10 +240,19 @@ def calibrate_(model: Any, image: Tensor) -> Any:
 
     ``model`` is ours or torchvision's Faster R-CNN.
     """
+    for last in _branch_ends(model):
+        last.weight.mul_(BRANCH)
     named = dict(model.named_modules())
-    norms = [module for module in named.values() if hasattr(module, "running_var")]
-    with _hooked([norm.register_forward_pre_hook(_normalize) for norm in norms]):
+    hooks = [m.register_forward_pre_hook(_normalize) for m in named.values() if hasattr(m, "running_var")]
+    hooks += [
+        m.register_forward_pre_hook(_standardize)
+        for name, m in named.items()
+        if isinstance(m, nn.Linear) or (name.startswith("rpn.") and isinstance(m, nn.Conv2d))
+    ]
+    with _hooked(hooks):
         model([image])
+    for module in named.values():
+        module.__dict__.pop("standardized", None)
     heads = {name: m for name, m in named.items() if name.startswith("head.") and name.endswith(".out")}
     if heads:
         for name, maps in inputs_of(heads, model, image).items():
