@@ -1,4 +1,4 @@
-"""The ``compare`` fixture: check that all contenders agree, time them in turns, and store the figures for the tables."""
+"""The ``compare`` fixture: check that contenders agree, time them in turns, and store the figures for tables."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.machine import describe, limits
 from benchmarks.other_process import IPEX, OtherProcess
-from benchmarks.machine import limits, describe
 from benchmarks.peers import COMPILED
 from benchmarks.timing import Contender, Timing, human, time_in_turns
 

@@ -1,10 +1,11 @@
 """Time of ``pyrcnn detect`` per image: ``python -m benchmarks.detect_folder [--command PATH/pyrcnn] [-- --threads 2]``.
 
-Makes 200 images of 640 × 480 pixels out of the bundled images, flipped, shifted and brightened, each different, and runs
-``pyrcnn detect FOLDER --out DIR`` as a process of its own. One more run with a single image measures what every run
-needs once (start, loading the model, optimizing it); the table shows the run's time, and the difference per image.
-Arguments after ``--`` go to ``pyrcnn detect``: ``-- --plain`` runs the model as built, without ``deploy.optimize``. It
-uses the command line alone, so ``--command`` may name another installed version, and more than one, by turns.
+Makes 200 different images of 640 × 480 pixels out of the bundled ones and runs ``pyrcnn detect FOLDER --out DIR`` in a
+process of its own. A run with a single image measures what each run needs once: starting, loading and optimizing the
+model. The table shows the time per image of the whole run, and per further image without that.
+
+Arguments after ``--`` go to ``pyrcnn detect``: ``-- --plain`` runs the model as built, ``-- --no-draw`` writes no
+images. Only the command line is used, so ``--command`` may name other installed versions; several run in turns.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def write_images(folder: Path, count: int) -> None:
     """``count`` different JPEG images of ``SIZE``."""
     folder.mkdir(parents=True)
     spec = find_spec("pyrcnn")  # does not import it
-    assert spec is not None and spec.origin is not None, "pyrcnn must be installed, or its source folder be here"
+    if spec is None or spec.origin is None:
+        raise SystemExit("pyrcnn must be installed")
     assets = sorted(Path(spec.origin).with_name("assets").glob("*.jpg"))
     sources = [np.asarray(Image.open(path).convert("RGB").resize(SIZE)) for path in assets]
     random = np.random.default_rng(0)
@@ -70,7 +72,9 @@ def main() -> None:
         for _ in range(arguments.repeats):
             for command in commands:
                 times[command].append((detect(command, one_image, more), detect(command, all_images, more)))
-    print("| command | images | one image, s | all, s | ms per image | ms per further image |\n|---|---|---|---|---|---|")
+    print(
+        "| command | images | one image, s | all, s | ms per image | ms per further image |\n|---|---|---|---|---|---|"
+    )
     for command, runs in times.items():
         one, whole = (statistics.median(values) for values in zip(*runs, strict=True))
         each, further = 1e3 * whole / arguments.count, 1e3 * (whole - one) / max(arguments.count - 1, 1)

@@ -1,10 +1,9 @@
 """Peak extra memory of every operator: ``python -m benchmarks.memory`` (``nms roi_align`` for some).
 
-The rows are those of ``bench_ops.py``: all that has a thousand boxes or more, and of operators that differ in size
-alone the largest. Each runs once in a process of its own, after one small call that loads what it needs. ``memory.c``,
-compiled on the way, stands in for the C library's allocator (glibc's) and counts bytes: what the table calls extra is
-the most that was allocated during the call less what was before it, the outputs and all scratch. The resident set's
-peak tells less: blocks freed earlier hide new ones, and the kernel counts pages in batches of 128 KiB a core.
+The rows are those of ``bench_ops.py`` with large inputs, and training steps. Each runs once, on one thread, in its own
+process, after one small call that loads what it needs. ``memory.c`` replaces glibc's allocator in that process and
+counts bytes. "Peak extra" is the most that was allocated during the call, outputs and temporary memory included, less
+what was allocated before. The resident set's peak says less: new blocks reuse pages that were freed earlier.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ Call = tuple[Callable[..., Any], tuple[Any, ...]]
 Row = Callable[[float], Call]  # its argument: 1, or less for the same call on less
 SIZES = torch.tensor([[800.0, 1333.0]])
 STRIDES = [s for s, _, _ in data.RPN_LEVELS]
-SMALL = 0.01  # the call before the one that counts
+SMALL = 0.01  # of the call before the one that is measured
 
 
 def part(count: int, scale: float) -> int:
@@ -161,7 +160,7 @@ def decode_centers(scale: float) -> Call:
 
 
 def training(row: Row, *wanted: int) -> Row:
-    """``row`` with the gradients of these of its arguments, a list's tensors all; outputs are the results and they."""
+    """``row`` with gradients of the ``wanted`` arguments; outputs are the results and the gradients."""
 
     def both(scale: float) -> Call:
         function, arguments = row(scale)
@@ -261,7 +260,7 @@ def size_of(value: Any) -> int:
 
 
 def measure(row: Row) -> tuple[int, int, int]:
-    """Bytes of the inputs, of the outputs, and the most that was allocated at a time during the call."""
+    """Bytes of the inputs, of the outputs, and the largest extra allocation at any time of the call."""
     small, arguments = row(SMALL)
     small(*arguments)
     call, arguments = row(1)

@@ -134,7 +134,9 @@ def store(machine: str, tables: list[Table], title: str | None, note: str, date:
     rows = iter([json.dumps(row, ensure_ascii=False) for table in merged for row in table["cells"]])
     outline = {**kept, "tables": [{**t, "cells": [None] * len(t["cells"])} for t in merged]}
     # a table row on one line keeps the file short and its changes readable
-    text = re.sub(r"^ +null", lambda _: "    " + next(rows), json.dumps(outline, indent=1, ensure_ascii=False), flags=re.M)
+    text = re.sub(
+        r"^ +null", lambda _: "    " + next(rows), json.dumps(outline, indent=1, ensure_ascii=False), flags=re.M
+    )
     (FIGURES / f"{machine}.json").write_text(text + "\n")
 
 
@@ -143,8 +145,8 @@ def write_figures() -> None:
     lines = [
         "# Figures",
         "",
-        "Written by `python -m benchmarks.report`; [README.md](README.md) says how rows are measured. Compare ratios rather",
-        "than times: the machines are virtual and shared.",
+        "Written by `python -m benchmarks.report`; [README.md](README.md) says how rows are measured.",
+        "Compare ratios rather than times: the machines are virtual and shared.",
     ]
     machines = sorted((path.stem for path in FIGURES.glob("*.json")), key=lambda m: stored(m)["date"], reverse=True)
     for machine in machines:
