@@ -111,6 +111,40 @@ def he_normal(module: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
+class Float32Layer(nn.Module):
+    """A layer that computes and returns float32 in a network of lower precision, float64 in one of float64.
+
+    Its weights stay float32 when the network becomes bfloat16 or float16. A detector ends with such layers, because
+    8 bits do not suffice for scores that rank boxes and for sizes in pixels. Tracers must treat it as a leaf: a graph
+    that reads the weights by themselves loses the rule.
+    """
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Float32Layer:
+        def keep_float32(t: Tensor) -> Tensor:
+            moved = fn(t)
+            if moved.dtype in (torch.float16, torch.bfloat16):
+                moved = torch.empty_like(moved, dtype=torch.float32).copy_(t)
+            return moved
+
+        return super()._apply(keep_float32, recurse)  # type: ignore[arg-type]
+
+
+class Float32Conv2d(Float32Layer, nn.Conv2d):
+    """A convolution whose result is float32 for a bfloat16 or float16 input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] → [N, outputs, H / stride, W / stride]."""
+        return super().forward(x.to(self.weight.dtype))
+
+
+class Float32Linear(Float32Layer, nn.Linear):
+    """A linear layer whose result is float32 for a bfloat16 or float16 input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[K, inputs] → [K, outputs]."""
+        return super().forward(x.to(self.weight.dtype))
+
+
 def freeze_lower(stages: Iterable[nn.Module], trainable: int | None) -> None:
     """Stop the gradients of all but the last ``trainable`` of ``stages`` (lowest first); None: all train."""
     stages = list(stages)

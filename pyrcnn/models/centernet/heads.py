@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..layers import conv3x3, glorot_uniform
+from ..layers import Float32Conv2d, conv3x3, glorot_uniform
 
 CLASS_BIAS = -2.19  # sigmoid(-2.19) = 0.1: focal loss starts where most cells are background (Lin et al. 2017)
 
@@ -31,12 +31,12 @@ def head_channels(num_classes: int, joints: int) -> dict[str, int]:
 
 
 class Head(nn.Module):
-    """3x3 convolution to ``width`` channels, ReLU, 1x1 convolution to the outputs: ``conv``, ``out``."""
+    """3x3 convolution to ``width`` channels, ReLU, 1x1 convolution to the outputs in float32: ``conv``, ``out``."""
 
     def __init__(self, inputs: int, outputs: int, width: int, separable: bool, bias: float):
         super().__init__()
         self.conv = conv3x3(inputs, width, separable)
-        self.out = nn.Conv2d(width, outputs, 1)
+        self.out = Float32Conv2d(width, outputs, 1)
         glorot_uniform(self)
         nn.init.constant_(self.out.bias, bias)  # type: ignore[arg-type]
 

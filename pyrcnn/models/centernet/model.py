@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -87,6 +87,7 @@ class CenterNet(Detector):
     """
 
     config: CenterNetConfig
+    PARTS: ClassVar[dict[str, tuple[str, ...]]] = {"maps": ("backbone", "neck", "head")}
 
     def __init__(self, config: CenterNetConfig):
         super().__init__(config)
@@ -98,8 +99,20 @@ class CenterNet(Detector):
         self.head = Heads(self.neck.channels, config.num_classes, config.joints, config.head_width, config.separable)
         freeze_lower(self.backbone.stages, config.trainable_layers)
 
-    def fit(self, images: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """Loaded pictures [3, H, W] → network input [N, 3, S, S]; see :meth:`preprocess`."""
+    def input_size(self) -> tuple[int, int]:
+        """The configuration's ``input_size``, twice."""
+        return self.config.input_size, self.config.input_size
+
+    def size_multiple(self) -> int:
+        """32; 128 for Hourglass-104."""
+        return size_divisor(self.config)
+
+    def example_shapes(self, height: int, width: int) -> dict[str, tuple[int, ...]]:
+        """One image."""
+        return {"maps": (1, 3, height, width)}
+
+    def resize_and_batch(self, images: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Images [3, H, W] → network input [N, 3, S, S]; see :meth:`preprocess`."""
         return fit_square(images, self.config.input_size, self.config.normalization, dtype)
 
     def heads(self, pixels: Tensor) -> dict[str, Tensor]:
@@ -124,10 +137,11 @@ class CenterNet(Detector):
             rescored=config.keypoint_rescoring,
         )
 
-    def fitted_loss(
+    def batch_loss(
         self, pixels: Tensor, sizes: Tensor, scales: Tensor, targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
         """:meth:`loss` of what :meth:`preprocess` returned, averaged over the stacks."""
+        self.check_trainable()
         config = self.config
         objects = pad_targets(targets, scales, STRIDE, config.num_classes, config.joints)
         features = self.neck(self.backbone(pixels))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +82,11 @@ class FasterRCNN(Detector):
     """
 
     config: FasterRCNNConfig
+    PARTS: ClassVar[dict[str, tuple[str, ...]]] = {
+        "backbone": ("backbone",),
+        "proposals": ("rpn.head",),
+        "regions": ("roi.head", "roi.predictor"),
+    }
 
     def __init__(self, config: FasterRCNNConfig):
         super().__init__(config)
@@ -92,8 +97,30 @@ class FasterRCNN(Detector):
         self.roi = RoIHead(config.roi, channels, pooled, config.num_classes, conv5)
         freeze_lower(self.backbone.stages, config.trainable_layers)
 
-    def fit(self, images: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """Loaded pictures [3, H, W] → network input; see :meth:`preprocess`."""
+    def input_size(self) -> tuple[int, int]:
+        """Height and width of the network input for an image whose longer side is limited, in landscape format."""
+        c = self.config
+        if c.resize == "square":
+            return c.max_size, c.max_size
+        multiple = self.size_multiple()
+        return -(-c.min_size // multiple) * multiple, -(-c.max_size // multiple) * multiple
+
+    def size_multiple(self) -> int:
+        """The configuration's ``size_divisor``."""
+        return self.config.size_divisor
+
+    def example_shapes(self, height: int, width: int) -> dict[str, tuple[int, ...]]:
+        """One image, its finest level, and the regions of all its proposals."""
+        channels, stride = self.backbone.channels[0], self.backbone.strides[0]
+        regions = self.config.rpn.after_nms[1], channels, self.roi.resolution, self.roi.resolution
+        return {
+            "backbone": (1, 3, height, width),
+            "proposals": (1, channels, -(-height // stride), -(-width // stride)),
+            "regions": regions,
+        }
+
+    def resize_and_batch(self, images: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+        """Images [3, H, W] → network input; see :meth:`preprocess`."""
         c = self.config
         if c.resize == "square":
             return fit_square(images, c.max_size, c.normalization, dtype)
@@ -114,7 +141,7 @@ class FasterRCNN(Detector):
         """The first stage alone: boxes [N, P, 4], scores [N, P], counts [N]."""
         return self.rpn.propose(self.backbone(pixels), sizes, *pixels.shape[-2:])
 
-    def fitted_loss(
+    def batch_loss(
         self, pixels: Tensor, sizes: Tensor, scales: Tensor, targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
         """:meth:`loss` of what :meth:`preprocess` returned."""
@@ -123,6 +150,7 @@ class FasterRCNN(Detector):
 
     def padded_loss(self, pixels: Tensor, sizes: Tensor, truth: PaddedTargets) -> dict[str, Tensor]:
         """:meth:`loss` of fixed shapes, without host synchronisation; ``truth`` in pixels of the network input."""
+        self.check_trainable()
         height, width = pixels.shape[-2:]
         features = self.backbone(pixels)
         rpn, proposals, counts = self.rpn.loss(features, sizes, height, width, truth)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ... import ops
 from ...errors import require
-from ..layers import ConvNorm, float32, he_normal
+from ..layers import ConvNorm, Float32Linear, float32, he_normal
 from ..outputs import PaddedDetections
 from .targets import rows
 
@@ -149,8 +149,8 @@ class Predictor(nn.Module):
 
     def __init__(self, channels: int, num_classes: int, class_agnostic: bool):
         super().__init__()
-        self.cls_score = nn.Linear(channels, num_classes + 1)
-        self.bbox_pred = nn.Linear(channels, 4 if class_agnostic else 4 * num_classes)
+        self.cls_score = Float32Linear(channels, num_classes + 1)
+        self.bbox_pred = Float32Linear(channels, 4 if class_agnostic else 4 * num_classes)
         for layer, deviation in ((self.cls_score, 0.01), (self.bbox_pred, 0.001)):
             nn.init.normal_(layer.weight, std=deviation)
             nn.init.zeros_(layer.bias)
@@ -177,6 +177,11 @@ class RoIHead(nn.Module):
         else:
             self.head = MLPHead(channels, config)
         self.predictor = Predictor(self.head.channels, num_classes, config.class_agnostic)  # type: ignore[arg-type]
+
+    @property
+    def resolution(self) -> int:
+        """Cells per side of a pooled region."""
+        return self.config.resolution // 2 if self.config.pool == "crop" else self.config.resolution
 
     def pool(self, features: Sequence[Tensor], boxes: Tensor, height: int, width: int) -> Tensor:
         """``boxes`` [N, P, 4] out of the first levels of ``features`` (per level [N, C, H, W]): [N * P, C, S, S].

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...errors import require
 from ...ops import clip_boxes_to_image, decode_boxes, generate_proposals, grid_anchors, nms_padded
-from ..layers import float32
+from ..layers import Float32Conv2d, float32
 from .targets import PaddedTargets, rows, rpn_losses
 
 
@@ -96,21 +96,17 @@ class RPNHead(nn.Module):
         super().__init__()
         self.activation = {"relu": F.relu, "relu6": F.relu6}[activation]
         self.conv = nn.ModuleList(nn.Conv2d(width if i else channels, width, 3, padding=1) for i in range(convs))
-        self.cls_logits = nn.Conv2d(width, anchors, 1)
-        self.bbox_pred = nn.Conv2d(width, 4 * anchors, 1)
+        self.cls_logits = Float32Conv2d(width, anchors, 1)
+        self.bbox_pred = Float32Conv2d(width, 4 * anchors, 1)
         for layer in [*self.conv, self.cls_logits, self.bbox_pred]:
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """Per level [N, C, H, W]: logits [N, A, H, W] and deltas [N, 4A, H, W] (dx, dy, dw, dh of anchor 0, 1, …)."""
-        logits, deltas = [], []
-        for x in features:
-            for conv in self.conv:
-                x = self.activation(conv(x))
-            logits.append(self.cls_logits(x))
-            deltas.append(self.bbox_pred(x))
-        return logits, deltas
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """One level [N, C, H, W] → logits [N, A, H, W], deltas [N, 4A, H, W] (dx, dy, dw, dh of anchor 0, 1, …)."""
+        for conv in self.conv:
+            x = self.activation(conv(x))
+        return self.cls_logits(x), self.bbox_pred(x)
 
 
 def flat_logits(logits: Sequence[Tensor]) -> Tensor:
@@ -172,8 +168,9 @@ class RPN(nn.Module):
     def _apply(self, fn: Any, recurse: bool = True) -> RPN:
         """Whatever dtype the network takes, the anchors stay float32; they also survive the meta device."""
         super()._apply(fn, recurse)
+        device = self.cells[0].device
         for level, cell in enumerate(self.make_cells()):
-            setattr(self, f"cell{level}", cell.to(self.head.bbox_pred.weight.device))
+            setattr(self, f"cell{level}", cell.to(device))
         return self
 
     def spacing(self, features: Sequence[Tensor], height: int, width: int) -> list[tuple[int, int]]:
@@ -185,11 +182,16 @@ class RPN(nn.Module):
             return [(height // f.shape[-2], width // f.shape[-1]) for f in features]
         return [(stride, stride) for stride in self.strides]
 
+    def predict(self, features: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Per level the head's logits [N, A, H, W] and deltas [N, 4A, H, W]."""
+        logits, deltas = zip(*(self.head(x) for x in features), strict=True)
+        return list(logits), list(deltas)
+
     def propose(
         self, features: Sequence[Tensor], sizes: Tensor, height: int, width: int
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The best boxes [N, P, 4] with scores [N, P] and counts [N]; pixels are ``height`` × ``width``."""
-        logits, deltas = self.head(features)
+        logits, deltas = self.predict(features)
         return self.select(logits, deltas, sizes, height, width, training=False)
 
     def anchors(self, features: Sequence[Tensor], height: int, width: int) -> Tensor:
@@ -224,7 +226,7 @@ class RPN(nn.Module):
         self, features: Sequence[Tensor], sizes: Tensor, height: int, width: int, targets: PaddedTargets
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         """Losses, and the proposals [N, P, 4] and counts [N] that the RoI head learns from (without gradient)."""
-        logits, deltas = self.head(features)
+        logits, deltas = self.predict(features)
         anchors = self.anchors(features, height, width)
         losses = rpn_losses(flat_logits(logits), flat_deltas(deltas), anchors, targets, sizes, self.config)
         proposals, _, counts = self.select(logits, deltas, sizes, height, width, training=True)
