@@ -102,7 +102,7 @@ def bench_model(compare, benchmark, device, name: str, capsys, pytestconfig) -> 
             split=parts,
             published=published and published / 1e3,
             dtype=str(fast.dtype),
-            engine=str(getattr(fast, "engine", "native")),
+            engine=fast.engine,
             note="; ".join(notes),
         )
         if not benchmark.disabled:

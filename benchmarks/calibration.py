@@ -23,7 +23,7 @@ from torch import Tensor, nn
 OBJECTS = 12
 BACKGROUND = -7.0  # mean logit of everything that is no object
 HIGHEST, LOWEST = 3.0, 1.5  # logits of the objects
-NEIGHBOR = 1.0  # logits of an object's neighbors are this much below its own
+NEIGHBOR, STEP = 0.8, 0.12  # the first neighbor's logit is so much below the object's, each further one below that
 RIDGE = 3e-3  # in units of the inputs' variance; bfloat16 rounds inputs by about 1 % of their deviation
 BRANCH = 0.25  # scale of residual branches; as they come, 50 random layers amplify a rounding error 100 times
 # mean and deviation of the other layers' outputs
@@ -61,8 +61,6 @@ def _branch_ends(model: nn.Module) -> Iterator[Any]:
             yield getattr(block.conv3, "norm", block.conv3)
         elif hasattr(block, "skip") and hasattr(block, "norm"):
             yield block.norm
-        elif hasattr(block, "project"):
-            yield block.project.norm
 
 
 def _standardize(layer: Any, inputs: tuple[Tensor, ...]) -> None:
@@ -167,6 +165,11 @@ def _logits(count: int) -> Tensor:
     return torch.linspace(HIGHEST, LOWEST, count)
 
 
+def _lower(logit: Tensor, i: int) -> float:
+    """The logit of neighbor ``i``; neighbors differ, or rounding would decide which of them suppresses the others."""
+    return float(logit) - NEIGHBOR - STEP * i
+
+
 def map_objects_(layer: Any, maps: list[Tensor], channels: int) -> None:
     """Let objects stand out in the heatmaps [1, channels, H, W] that ``layer`` makes of ``maps``, one per level."""
     features = Features.of(torch.cat([rows_of(x) for x in maps]))
@@ -188,7 +191,7 @@ def map_objects_(layer: Any, maps: list[Tensor], channels: int) -> None:
     kept = layer.weight.clone(), layer.bias.clone()
     all_rows = rows + [n for around in neighbors for n in around]
     all_which = which + [c for c, around in zip(which, neighbors, strict=True) for _ in around]
-    lower = [float(v) - NEIGHBOR for v, around in zip(logits, neighbors, strict=True) for _ in around]
+    lower = [_lower(v, i) for v, around in zip(logits, neighbors, strict=True) for i in range(len(around))]
     features.stand_out_(
         layer, torch.tensor(all_rows), torch.tensor(all_which), torch.tensor([*logits.tolist(), *lower]), BACKGROUND
     )
@@ -212,7 +215,7 @@ def region_objects_(layer: Any, regions: Tensor, boxes: Tensor) -> None:
         near = [n for n in (overlap[row] > 0.65).nonzero()[:, 0].tolist() if n not in rows][:4]
         all_rows += [row, *near]
         all_which += [1 + i % classes] * (1 + len(near))
-        all_logits += [float(logits[i])] + [float(logits[i]) - NEIGHBOR] * len(near)
+        all_logits += [float(logits[i]), *(_lower(logits[i], n) for n in range(len(near)))]
     scale_(layer, [regions], BACKGROUND, 0.3)
     kept = layer.weight.clone(), layer.bias.clone()
     Features.of(regions).stand_out_(

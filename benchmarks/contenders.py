@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,8 +23,6 @@ def engines(model: Any, image: torch.Tensor, dtypes: list[torch.dtype]) -> Itera
         fast = deploy.optimize(model, dtype, engine=engine)
         return lambda: fast([image])
 
-    if "engine" not in inspect.signature(deploy.optimize).parameters:
-        return
     for engine, package in ENGINES.items():
         if package is None or (image.device.type == "cpu" and optional(package)):
             for dtype in dtypes:

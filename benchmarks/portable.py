@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from benchmarks.peers import torchvision
 from pyrcnn import models
-from pyrcnn.deploy.network import prepared
+from pyrcnn.deploy.networks import replace_networks
 
 
 class PortableCenterNet(nn.Module):
@@ -26,7 +26,7 @@ class PortableCenterNet(nn.Module):
 
     def __init__(self, model: Any):
         super().__init__()
-        self.model = prepared(model, None, channels_last=False, fold=True, packed=False)
+        self.model = replace_networks(model)
         self.k = model.config.max_detections
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
@@ -61,9 +61,9 @@ class PortableFasterRCNN(nn.Module):
 
     def __init__(self, model: Any, height: int, width: int, pixels: Tensor):
         super().__init__()
-        self.model = prepared(model, None, channels_last=False, fold=True, packed=False)
+        self.model = replace_networks(model)
         self.height, self.width = height, width  # of the image, without the padding
-        logits, _ = self.model.rpn.head(self.model.backbone(pixels))
+        logits, _ = self.model.rpn.predict(self.model.backbone(pixels))
         self.anchors = self.model.rpn.anchors(logits, *pixels.shape[-2:]).split([x.numel() for x in logits])
         self.tv: Any = torchvision()
 
@@ -74,7 +74,7 @@ class PortableFasterRCNN(nn.Module):
     def proposals(self, features: list[Tensor]) -> Tensor:
         c = self.model.rpn.config
         boxes, scores, levels = [], [], []
-        for level, (logits, deltas) in enumerate(zip(*self.model.rpn.head(features), strict=True)):
+        for level, (logits, deltas) in enumerate(zip(*self.model.rpn.predict(features), strict=True)):
             flat = logits.permute(0, 2, 3, 1).flatten()
             best, index = flat.topk(min(c.before_nms[1], self.anchors[level].shape[0]))
             rows = deltas.permute(0, 2, 3, 1).reshape(-1, 4)[index]
