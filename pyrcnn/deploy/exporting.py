@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
-import logging
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from ..checkpoints.atomic import replacing
 from ..errors import require
-from ..models import CenterNet, metadata
-from .network import check, input_size, prepared
+from ..models import metadata
+from .networks import check_model, replace_networks
+from .quiet import without_warnings
 
-METADATA = (
-    "pyrcnn.json"  # in PyTorch's files: family, config, classes, category ids, as in a weights file, and the input
-)
+METADATA = "pyrcnn.json"  # the entry with family, config, classes and category ids, as in a weights file, and the input
 
 
 class _Detector(nn.Module):
@@ -32,38 +28,28 @@ class _Detector(nn.Module):
         self.model, self.layout = model, layout
 
     def forward(self, pixels: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
-        pixels = pixels.to(self.model.precision.dtype).contiguous(memory_format=self.layout)
+        pixels = pixels.to(self.model.dtype).contiguous(memory_format=self.layout)
         return tuple(self.model.predict_padded(pixels, sizes))
 
 
-class _Network(nn.Module):
-    """What ONNX can express: from pixels to the maps that the detector's own operators turn into boxes."""
+class _Maps(nn.Module):
+    """What ONNX can express: from pixels to the maps that pyrcnn's operators turn into boxes, by name.
 
-    def __init__(self, model: Any):
+    ``networks``: the networks of a detector, by name. The first one reads the pixels, "proposals" each of its maps.
+    """
+
+    def __init__(self, networks: dict[str, fx.GraphModule], dtype: torch.dtype):
         super().__init__()
-        self.model = model
+        self.first, self.dtype = next(iter(networks.values())), dtype
+        self.proposals = networks.get("proposals")
 
     def forward(self, pixels: Tensor) -> dict[str, Tensor]:
-        pixels = pixels.to(self.model.precision.dtype)
-        if isinstance(self.model, CenterNet):
-            return {name: value.float() for name, value in self.model.heads(pixels).items()}
-        features = self.model.backbone(pixels)
-        logits, deltas = self.model.rpn.head(features)
-        parts = {"features": features, "objectness": logits, "deltas": deltas}
-        return {f"{name}{level}": x.float() for name, xs in parts.items() for level, x in enumerate(xs)}
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporters' warnings, which are about their own matters."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
+        maps = self.first(pixels.to(self.dtype))
+        if self.proposals is None:
+            return {name: value.float() for name, value in maps.items()}
+        logits, deltas = zip(*(self.proposals(x) for x in maps), strict=True)
+        parts = {"features": maps, "objectness": logits, "deltas": deltas}
+        return {f"{name}{level}": x.float() for name, levels in parts.items() for level, x in enumerate(levels)}
 
 
 def _program(model: Any, pixels: Tensor, sizes: Tensor, channels_last: bool) -> Any:
@@ -74,7 +60,7 @@ def _program(model: Any, pixels: Tensor, sizes: Tensor, channels_last: bool) -> 
 
 def _save_torch(model: Any, path: Path, pixels: Tensor, sizes: Tensor, channels_last: bool, about: str) -> None:
     program = _program(model, pixels, sizes, channels_last)
-    with replacing(path) as temporary, _quiet():  # it warns about weights in channels_last, and writes them right
+    with replacing(path) as temporary, without_warnings():  # about weights in channels_last, which are written right
         torch.export.save(program, temporary, extra_files={METADATA: about})
 
 
@@ -88,12 +74,11 @@ def _save_aoti(model: Any, path: Path, pixels: Tensor, sizes: Tensor, channels_l
 
 
 def _save_onnx(model: Any, path: Path, pixels: Tensor, sizes: Tensor, channels_last: bool, about: str) -> None:
-    lacking = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
-    require(not lacking, f"format onnx needs {' and '.join(lacking)}: pip install {' '.join(lacking)}")
-    network = _Network(model).eval()
-    with torch.no_grad(), _quiet():
-        names = list(network(pixels))
-        program = torch.onnx.export(network, (pixels,), input_names=["pixels"], output_names=names, dynamo=True,
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    require(not missing, f"format onnx needs {' and '.join(missing)}: pip install {' '.join(missing)}")
+    with torch.no_grad(), without_warnings():
+        names = list(model(pixels))
+        program = torch.onnx.export(model, (pixels,), input_names=["pixels"], output_names=names, dynamo=True,
                                     verbose=False)  # fmt: skip
     assert program is not None
     program.model.metadata_props[METADATA] = about
@@ -102,7 +87,7 @@ def _save_onnx(model: Any, path: Path, pixels: Tensor, sizes: Tensor, channels_l
 
 
 Writer = Callable[[Any, Path, Tensor, Tensor, bool, str], None]
-FORMATS: dict[str, tuple[str, Writer]] = {  # name → the file's suffix and who writes it
+FORMATS: dict[str, tuple[str, Writer]] = {  # name → the file's suffix, and the function that writes it
     "torch": (".pt2", _save_torch),
     "aoti": (".pt2", _save_aoti),
     "onnx": (".onnx", _save_onnx),
@@ -120,45 +105,54 @@ def export(
     channels_last: bool = True,
     fold: bool = True,
 ) -> Path:
-    """Write ``model`` for inference to ``path``, which is whole or not there; returns the path.
+    """Write ``model`` for inference to ``path``; returns the path. If writing fails, no partial file is left.
 
     Args:
-        model: a CenterNet or Faster R-CNN; it is left as it is. Not an optimized one: that is bound to its process.
+        model: a CenterNet or Faster R-CNN; it is left unchanged. Optimized models cannot be exported.
         path: ends in ``.pt2``, for "onnx" in ``.onnx``.
-        format: "torch": the whole detector as a ``torch.export`` program; ``torch.export.load(path).module()`` runs it
-            where pyrcnn is imported. "aoti": the same compiled by AOTInductor for the device that the model is on
-            (a C++ compiler is needed here, not there); ``torch._inductor.aoti_load_package(path)``, also with pyrcnn
-            imported. "onnx": the network alone, for ONNX has no operators equal to ours: from ``pixels`` to what
-            ``CenterNet.heads`` gives, or Faster R-CNN's ``features0…``, ``objectness0…`` and ``deltas0…`` per level;
-            its second stage, which takes regions from them, is not in the file.
-        size: (height, width) of the input; None: what the model's configuration leads to. Pictures are padded to it
-            at the bottom and right, as ``preprocess`` does.
-        batch: pictures at a time.
-        dtype: what the network computes in, as for :func:`~pyrcnn.deploy.optimize`.
+        format: "torch": the detector as a ``torch.export`` program, to be run by
+            ``torch.export.load(path).module()``. "aoti": the same compiled by AOTInductor for the device of ``model``
+            (this needs a C++ compiler, running it does not), to be run by
+            ``torch._inductor.aoti_load_package(path)``. Programs that run either import pyrcnn for its operators.
+            "onnx": the networks alone, because ONNX has no operators equal to pyrcnn's: from ``pixels`` to what
+            ``CenterNet.heads`` returns, or to Faster R-CNN's ``features0…``, ``objectness0…`` and ``deltas0…`` per
+            level; Faster R-CNN's second stage is not in the file.
+        size: (height, width) of the network input, two multiples of ``model.size_multiple()``; None:
+            ``model.input_size()``. Images are padded to it at the bottom and right, as ``preprocess`` does.
+        batch: images per call.
+        dtype: of the network, as for :func:`~pyrcnn.deploy.optimize`.
         channels_last, fold: as for :func:`~pyrcnn.deploy.optimize`; ONNX has no memory formats.
 
-    The program takes ``pixels`` [batch, 3, height, width] float32 as ``model.preprocess`` gives them, and ``sizes``
-    [batch, 2] int64, and returns boxes, scores, labels, counts (and keypoints) as ``model.predict_padded``. The file's
-    extra entry ``pyrcnn.json`` holds class names, category ids and configuration.
+    The program computes boxes from preprocessed pixels: it takes ``pixels`` [batch, 3, height, width] float32 and
+    ``sizes`` [batch, 2] int64, which ``model.preprocess`` returns, and returns boxes, scores, labels, counts (and
+    keypoints) as ``model.predict_padded`` does. The file's extra entry ``pyrcnn.json`` holds class names, category ids
+    and configuration.
 
     Raises :class:`pyrcnn.InputError` for another model, format or suffix, a size that the network does not take, a path
-    that cannot be written, and packages that are missing.
+    that cannot be written, and missing packages.
     """
     require(format in FORMATS, f"format must be one of {', '.join(FORMATS)}, got {format!r}")
     suffix, write = FORMATS[format]
     path = Path(path)
     require(path.suffix == suffix, f"path must end in {suffix} for format {format}, got {path}")
     require(batch > 0, f"batch must be positive, got {batch}")
-    check(model, size)
-    faster = prepared(model, dtype, channels_last and format != "onnx", fold, packed=False)
-    height, width = size or input_size(faster.config)
-    multiple = 128 if faster.config.backbone == "hourglass104" else 32
-    fits = height % multiple == 0 and width % multiple == 0
-    require(fits, f"size must be two positive multiples of {multiple}, got ({height}, {width})")
-    device = faster.precision.device
+    check_model(model, dtype, size)
+    detector: Any = model
+    height, width = size or detector.input_size()
+    multiple = detector.size_multiple()
+    require(height % multiple == 0 and width % multiple == 0,
+            f"size must be two positive multiples of {multiple}, got ({height}, {width})")  # fmt: skip
+    graphs: dict[str, fx.GraphModule] = {}
+
+    def keep(name: str, graph: fx.GraphModule, example: tuple[int, ...]) -> fx.GraphModule:
+        return graphs.setdefault(name, graph)
+
+    faster = replace_networks(detector, dtype, channels_last=channels_last and format != "onnx", fold=fold, build=keep)
+    device = faster.device
     pixels = torch.zeros(batch, 3, height, width, device=device)
     sizes = torch.tensor([[height, width]] * batch, device=device)
     about = json.loads(next(iter(metadata(model).values())))
     about["input"] = {"batch": batch, "height": height, "width": width}
-    write(faster, path, pixels, sizes, channels_last, json.dumps(about))
+    exported = _Maps(graphs, faster.dtype).eval() if format == "onnx" else faster
+    write(exported, path, pixels, sizes, channels_last, json.dumps(about))
     return path

@@ -50,12 +50,6 @@ from .feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 from .losses import complete_box_iou_loss, distance_box_iou_loss, generalized_box_iou_loss, sigmoid_focal_loss
 from .misc import FrozenBatchNorm2d
 
-# isort: split
-# for optimized networks alone: imported so that its operator is complete, not exported
-from . import conv_chain as _conv_chain  # noqa: F401
-from . import tile_conv as _tile_conv  # noqa: F401
-from . import winograd as _winograd  # noqa: F401
-
 __all__ = [
     "FeaturePyramidNetwork",
     "FrozenBatchNorm2d",

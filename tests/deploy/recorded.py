@@ -40,7 +40,7 @@ def run_unseen(calls: list[Any]) -> None:
 
 
 def recorded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Puts stand-ins in place of what :class:`pyrcnn.deploy.graphs.CudaCaptures` uses; returns the log they write."""
+    """Replace what :class:`pyrcnn.deploy.cuda_graphs.CudaCaptures` uses; returns the log of its calls."""
     log: list[str] = []
 
     class Graph:

@@ -1,17 +1,19 @@
-"""Every preset narrowed to what a test has time for, with norms that do something."""
+"""Small versions of every preset with random norms, and the processors that tests pretend to run on."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 from pyrcnn import models
+from pyrcnn.deploy import machine
 
 
 def small(name: str, **changes: Any) -> Any:
-    """The preset with the same structure, fewer classes, narrower and smaller wherever that costs time."""
+    """The preset with the same structure, but fewer classes and channels and smaller images."""
     config = models.PRESETS[name]
     narrow: dict[str, Any] = {"num_classes": 3}
     if isinstance(config, models.CenterNetConfig):
@@ -31,5 +33,13 @@ def small(name: str, **changes: Any) -> Any:
     return model
 
 
-def pictures(*sizes: tuple[int, int]) -> list[Tensor]:
+def images(*sizes: tuple[int, int]) -> list[Tensor]:
     return [torch.randint(0, 256, (3, h, w), dtype=torch.uint8) for h, w in sizes or ((60, 90), (80, 50))]
+
+
+def as_on(monkeypatch: pytest.MonkeyPatch, kernels: str | None = None, bfloat16: bool | None = None) -> None:
+    """Let :mod:`pyrcnn.deploy` decide as on a processor with these capabilities; None: as on this one."""
+    here = machine._detect()
+    kernels = here.kernels if kernels is None else kernels
+    bfloat16 = here.bfloat16 if bfloat16 is None else bfloat16
+    monkeypatch.setattr(machine, "_detect", lambda: machine.Machine(kernels, bfloat16, here.packed))

@@ -13,14 +13,15 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
-from pyrcnn import Detections, InputError, checkpoints, deploy, evaluate, models, ops
+from pyrcnn import Detections, InputError, build_info, checkpoints, deploy, evaluate, models, ops
 from pyrcnn.checkpoints import embedded
-from pyrcnn.deploy.fold import fold_norms, traced
-from pyrcnn.deploy.network import input_size
-from pyrcnn.deploy.pack import PackedLinear
-from pyrcnn.deploy.stages import NONE, RELU, RELU6
+from pyrcnn.deploy import machine
+from pyrcnn.deploy.engines.native.fusion import NONE, RELU, RELU6
+from pyrcnn.deploy.engines.native.pack import PackedLinear
+from pyrcnn.deploy.fold import fold_norms_
+from pyrcnn.deploy.fx_graph import trace
 from tests.conftest import python
-from tests.deploy.small import pictures, small
+from tests.deploy.small import as_on, images, small
 from tests.detector import TinyDetector, dataset
 
 MOBILE = "centernet_mobilenet_v2_fpn_512"
@@ -37,11 +38,11 @@ QUICK = (
 
 
 def raw(model: Any, pixels: Tensor, sizes: Tensor) -> list[Tensor]:
-    """Outputs of the networks, without ties to break: maps, or pyramid, proposals' logits, classes and boxes."""
+    """Outputs of the networks, before anything is ranked: maps, or pyramid, proposals' logits, classes and boxes."""
     if hasattr(model, "heads"):
         return list(model.heads(pixels).values())
     features = model.backbone(pixels)
-    logits, deltas = model.rpn.head(features)
+    logits, deltas = model.rpn.predict(features)
     boxes = torch.tensor([[[4.0, 4.0, 60.0, 50.0], [10.0, 20.0, 40.0, 60.0]]] * len(pixels))
     boxes = boxes.repeat(1, 5, 1)  # as many as the configuration proposes
     return [*features, *logits, *deltas, *model.roi(features, boxes, *pixels.shape[-2:])]
@@ -61,18 +62,18 @@ def test_every_family_computes_the_same(name: str, options: dict[str, Any]) -> N
     model = small(name)
     before = {key: value.clone() for key, value in model.state_dict().items()}
     fast = deploy.optimize(model, **options)
-    images = pictures()
+    given = images()
     with torch.no_grad():
-        pixels, sizes, _ = model.preprocess(images)
+        pixels, sizes, _ = model.preprocess(given)
         wanted = raw(model, pixels, sizes)
-        got = raw(fast.model, fast.preprocess(images)[0], sizes)
+        got = raw(fast.model, fast.preprocess(given)[0], sizes)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     for ours, theirs in zip(got, wanted, strict=True):
         assert (ours - theirs).norm() <= 1e-4 * theirs.norm()
     assert not [m for m in fast.modules() if isinstance(m, ops.FrozenBatchNorm2d)]
     if "v2_512" not in name or "mobilenet" in name:  # ResNet V2's stand before activations
         assert not [m for m in fast.modules() if isinstance(m, nn.BatchNorm2d)]
-    found = fast(pictures((60, 90), (33, 48)))
+    found = fast(images((60, 90), (33, 48)))
     assert [type(f) for f in found] == [Detections] * 2
     padded = fast.predict_padded(pixels, sizes)
     assert [x.shape for x in padded] == [x.shape for x in model.predict_padded(pixels, sizes)]
@@ -80,8 +81,8 @@ def test_every_family_computes_the_same(name: str, options: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("name", [MOBILE, FASTER, "faster_rcnn_vgg16"])
 def test_boxes_are_float32_whatever_the_network_computes_in(name: str) -> None:
-    fast = deploy.optimize(small(name), torch.bfloat16)
-    pixels, sizes, _ = fast.preprocess(pictures((60, 90)))
+    fast = deploy.optimize(small(name), torch.bfloat16, engine="native")
+    pixels, sizes, _ = fast.preprocess(images((60, 90)))
     assert pixels.dtype == torch.bfloat16
     padded = fast.predict_padded(pixels.float(), sizes)
     assert padded.boxes.dtype == padded.scores.dtype == torch.float32
@@ -100,10 +101,10 @@ def trained() -> Any:
                          ids=["float32", "bfloat16", "float16"])  # fmt: skip
 def test_detections_are_the_originals(trained: Any, options: dict[str, Any]) -> None:
     fast = deploy.optimize(trained, **options)
-    picture = embedded.pictures()[0]
+    image = embedded.pictures()[0]
     with torch.no_grad():
-        wanted = trained([picture])[0]
-    got = fast([picture])[0]
+        wanted = trained([image])[0]
+    got = fast([image])[0]
     sure = wanted[wanted.scores > 0.5]
     assert len(sure) >= 5
     overlap = ops.box_iou(sure.boxes, got.boxes).where(sure.labels[:, None] == got.labels, 0)
@@ -120,11 +121,11 @@ def test_the_calls_are_the_models(tmp_path: Any) -> None:
     fast = deploy.optimize(model)
     assert (fast.classes, fast.category_ids, fast.config) == (model.classes, model.category_ids, model.config)
     assert fast([]) == []
-    pixels, sizes, scales = fast.preprocess(pictures())
-    wanted = model.preprocess(pictures())
+    pixels, sizes, scales = fast.preprocess(images())
+    wanted = model.preprocess(images())
     assert pixels.is_contiguous(memory_format=fast.layout)
     unchained = deploy.optimize(model, chain=False)
-    assert unchained.preprocess(pictures())[0].is_contiguous(memory_format=torch.channels_last)
+    assert unchained.preprocess(images())[0].is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(sizes, wanted[1])
     assert torch.equal(scales, wanted[2])
     found = fast.predict_padded(pixels, sizes)
@@ -136,17 +137,26 @@ def test_the_calls_are_the_models(tmp_path: Any) -> None:
         fast.predict_padded(pixels[:1], sizes[:1], out=found)
     assert evaluate.coco(fast, dataset(tmp_path))["AP"] >= 0
     faster = deploy.optimize(small(FASTER))
-    pixels, sizes, _ = faster.preprocess(pictures())
+    pixels, sizes, _ = faster.preprocess(images())
     assert faster.proposals(pixels.double(), sizes)[0].shape == (2, 10, 4)
     for call, message in (
-        (lambda: faster.heads(pixels), "heads are CenterNet's"),
-        (lambda: fast.proposals(pixels, sizes), "proposals are Faster R-CNN's"),
-        (lambda: fast(pictures(), []), "targets must be None"),
+        (lambda: faster.heads(pixels), "heads needs a CenterNet, got FasterRCNN"),
+        (lambda: fast.proposals(pixels, sizes), "proposals needs a FasterRCNN, got CenterNet"),
+        (lambda: fast(images(), []), "targets must be None"),
         (lambda: fast.train(), "mode must be False"),
         (lambda: fast.half(), "model is optimized for torch.float32 on cpu, not torch.float16"),
-        (lambda: deploy.optimize(TinyDetector()), "model must be a CenterNet or FasterRCNN, got TinyDetector"),
+        (
+            lambda: deploy.optimize(TinyDetector()),
+            "model must be a detector, such as a CenterNet or FasterRCNN, got TinyDetector",
+        ),
         (lambda: deploy.optimize(model, torch.int8), "dtype must be one of"),
-        (lambda: deploy.optimize(TinyDetector(), "auto"), "model must be a CenterNet or FasterRCNN"),
+        (lambda: deploy.optimize(TinyDetector(), "auto"), "model must be a detector"),
+        (lambda: deploy.optimize(fast), "model must be a detector.*got Optimized"),
+        (lambda: deploy.optimize(fast.model), "model must have its own networks"),
+        (
+            lambda: deploy.optimize(model, engine="tensorrt"),
+            "engine must be auto, native, inductor, openvino, onnxruntime",
+        ),
         (lambda: deploy.optimize(model, size=(0, 64)), "size must be two positive integers, height and width"),
         (lambda: deploy.optimize(model, size=64), "size must be two positive integers"),
         (lambda: fast.state_dict(), "model is optimized for this process"),
@@ -164,7 +174,7 @@ def test_the_calls_are_the_models(tmp_path: Any) -> None:
 def test_autocast_on_the_cpu_changes_nothing() -> None:
     model = small("centernet_resnet50_v2_512")
     fast = deploy.optimize(model)
-    pixels, sizes, _ = fast.preprocess(pictures())
+    pixels, sizes, _ = fast.preprocess(images())
     wanted = fast.predict_padded(pixels, sizes), fast.heads(pixels)
     with torch.autocast("cpu", torch.bfloat16):
         found = fast.predict_padded(pixels, sizes), fast.heads(pixels)
@@ -189,26 +199,54 @@ def test_packed_linear_layers_compute_the_same(activation: Any) -> None:
     torch.testing.assert_close(PackedLinear(linear, activation, (7, 20))(x), wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_input_sizes_are_the_configurations() -> None:
-    assert input_size(models.PRESETS["centernet_hg104_1024"]) == (1024, 1024)
-    assert input_size(models.PRESETS["faster_rcnn_resnet50_fpn"]) == (800, 1344)
-    assert input_size(models.PRESETS["faster_rcnn_resnet50_v1_640"]) == (640, 640)
-
-
-def test_auto_takes_what_the_hardware_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_is_the_fastest_dtype_of_the_hardware(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    for able, wanted in (({"avx2": True}, torch.float32), ({"amx_bf16": True}, torch.bfloat16),
-                         ({"avx512_bf16": True}, torch.bfloat16)):  # fmt: skip
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=able: able, raising=False)
+    for bfloat16, wanted in ((False, torch.float32), (True, torch.bfloat16)):
+        as_on(monkeypatch, bfloat16=bfloat16)
         assert deploy.fastest_dtype(cpu) == wanted
-        assert deploy.optimize(small(MOBILE), "auto").dtype == wanted
+        assert deploy.optimize(small(MOBILE), "auto", engine="native").dtype == wanted
     for able, wanted in (((9, 0), torch.bfloat16), ((7, 5), torch.float16), ((6, 1), torch.float32)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, able=able: able)
         assert deploy.fastest_dtype(cuda) == wanted
 
 
+def test_the_processor_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    for capabilities in ({}, {"avx512_bf16": True}, {"amx_bf16": True}):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda able=capabilities: able, raising=False)
+        for supported in (False, True):
+            monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda able=supported: able)
+            found = machine._detect()
+            assert found.bfloat16 == (bool(capabilities) and supported)
+            assert (torch.bfloat16 in found.packed) == supported
+            assert found.kernels == build_info()["cpu_capability"]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("options", [{}, {"fuse": False}], ids=["packed", "plain"])
+def test_the_last_layers_are_float32(dtype: torch.dtype, options: dict[str, Any]) -> None:
+    centernet = deploy.optimize(small(MOBILE), dtype, engine="native", **options)
+    faster = deploy.optimize(small(FASTER), dtype, engine="native", **options)
+    maps = centernet.model.heads(torch.randn(1, 3, 64, 64).to(dtype))
+    features = faster.model.backbone(torch.randn(1, 3, 64, 64).to(dtype))
+    assert {x.dtype for x in features} == {dtype}
+    results = [*maps.values(), *faster.model.rpn.head(features[0])]
+    boxes = torch.tensor([[[4.0, 4.0, 60.0, 50.0]] * 10])
+    results += faster.model.roi(features, boxes, 64, 64)
+    for x in results:
+        assert x.dtype == torch.float32
+        assert not torch.equal(x, x.to(dtype).float())
+
+
+def test_deprecated_arguments_still_work() -> None:
+    model = small(MOBILE)
+    with pytest.warns(DeprecationWarning, match="tiles is deprecated and has no effect"):
+        assert deploy.optimize(model, tiles=False).engine == "native"
+    with pytest.warns(DeprecationWarning, match='use engine="inductor"'):
+        assert deploy.optimize(model, compile=True).engine == "inductor"
+
+
 class Folding(nn.Module):
-    """Norms that may be folded and norms that may not."""
+    """Norms that can be folded into a convolution and norms that cannot."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -224,7 +262,7 @@ class Folding(nn.Module):
         return self.late(y) + y + self.shared(self.before(x))
 
 
-def test_only_what_may_be_folded_is() -> None:
+def test_only_norms_after_their_own_convolution_are_folded() -> None:
     module = Folding().eval()
     for norm in (m for m in module.modules() if isinstance(m, nn.BatchNorm2d)):
         norm.running_mean.normal_()
@@ -232,7 +270,8 @@ def test_only_what_may_be_folded_is() -> None:
     x = torch.randn(2, 3, 5, 6)
     with torch.no_grad():
         wanted = module(x)
-        folded = fold_norms(traced(module))
+        folded = trace(module)
+        fold_norms_(folded)
         torch.testing.assert_close(folded(x), wanted, rtol=1e-4, atol=1e-4)
     assert isinstance(folded, fx.GraphModule)
     left = {name for name, m in folded.named_modules() if isinstance(m, nn.BatchNorm2d)}
@@ -243,8 +282,8 @@ def test_only_what_may_be_folded_is() -> None:
 @pytest.mark.parametrize("name", [MOBILE, FASTER])
 def test_compiled_models_compute_the_same(name: str) -> None:
     model = small(name)
-    fast = deploy.optimize(model, compile=True)
-    pixels, sizes, _ = model.preprocess(pictures())
+    fast = deploy.optimize(model, engine="inductor")
+    pixels, sizes, _ = model.preprocess(images())
     with torch.no_grad():
         wanted = model.predict_padded(pixels, sizes)
     torch.testing.assert_close(fast.predict_padded(pixels, sizes).scores, wanted.scores, rtol=1e-3, atol=1e-4)

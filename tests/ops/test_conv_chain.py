@@ -1,4 +1,4 @@
-"""Convolutions in a row are those convolutions one after the other."""
+"""A chain computes what its convolutions compute one after another."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pyrcnn import InputError
-from pyrcnn.ops import conv_chain as ops
-from pyrcnn.ops.conv_chain import NO_LIMITS, chain_weight, conv_chains
+from pyrcnn.deploy.engines.native.ops import conv_chain as ops
+from pyrcnn.deploy.engines.native.ops.conv_chain import NO_LIMITS, chain_weight, conv_chains
 from tests.ops.checks import strided, whatever_the_threads
 from tests.reference import conv_chain as reference
 
@@ -21,7 +21,7 @@ ops_op = torch.ops.pyrcnn._conv_chains.default
 
 
 class Chain(NamedTuple):
-    """Channels and sizes of one call; a stage without channels is left out."""
+    """Channels and sizes of one chain; a convolution with 0 channels is missing."""
 
     images: int = 1
     inputs: int = 16
@@ -39,7 +39,7 @@ class Chain(NamedTuple):
 
 
 NO_PADDING = (0, 0, 0, 0)
-# widths beside a panel's 16 and its half, fewer pixels than are multiplied at a time, sizes below the kernel
+# channels around 16 and 8, fewer pixels than are multiplied at a time, sizes below the kernel
 SMALL = [
     Chain(),
     Chain(images=2, inputs=5, expand=30, project=8),
@@ -63,7 +63,7 @@ SMALL = [
     Chain(inputs=2, expand=4, project=5, height=2, width=3, window_stride=2, window_padding=(1, 1, 1, 1)),
     Chain(inputs=3, expand=4, project=3, last=2, height=5, width=5, window_stride=2),
 ]
-# several tiles on either side, and channels in several chunks
+# several blocks per side, channels in several chunks
 LARGE = [
     Chain(inputs=24, height=35, width=150, expand=40, project=24),
     Chain(inputs=20, height=41, width=135, expand=24, project=34, stride=2, padding=(0, 0, 1, 1)),
@@ -103,7 +103,7 @@ def sample(chain: Chain) -> dict[str, Any]:
 
 def run(made: dict[str, Any], chain: Chain, x: Tensor | None = None, other: Tensor | None = None) -> Tensor:
     stages = [made[name] for name in ("expand", "filters", "project", "last")]
-    weights = [stage and chain_weight(*stage[:2], depthwise=i == 1) for i, stage in enumerate(stages)]
+    weights = [stage and chain_weight(*stage[:2]) for stage in stages]
     limits = [x for stage in stages for x in (stage[2:] if stage else NO_LIMITS[:2])]
     x = made["x"] if x is None else x
     maps = [x] if other is None else [x, other]
@@ -138,7 +138,7 @@ def torchs(made: dict[str, Any], chain: Chain, other: Tensor | None) -> Tensor:
 
 
 @pytest.mark.parametrize("chain", SMALL, ids=str)
-def test_it_is_what_loops_compute(chain: Chain) -> None:
+def test_it_equals_the_reference(chain: Chain) -> None:
     made = sample(chain)
     layers = [made[name] for name in ("expand", "filters", "project", "last")]
     x, other = made["x"], made["other"]
@@ -157,14 +157,14 @@ def test_it_is_what_loops_compute(chain: Chain) -> None:
 
 
 @pytest.mark.parametrize("chain", LARGE, ids=str)
-def test_it_is_torchs_whatever_the_threads(chain: Chain) -> None:
+def test_it_equals_torch_with_any_number_of_threads(chain: Chain) -> None:
     made = sample(chain)
     result = whatever_the_threads(lambda: run(made, chain, other=made["other"]))
     torch.testing.assert_close(result.double(), torchs(made, chain, made["other"]), rtol=1e-5, atol=5e-5)
 
 
 @pytest.mark.parametrize("shape", [(0, 16, 8, 8), (2, 16, 0, 8), (1, 16, 8, 0)])
-def test_nothing(shape: tuple[int, ...]) -> None:
+def test_empty_maps(shape: tuple[int, ...]) -> None:
     made = sample(Chain())
     assert run(made, Chain(), torch.zeros(shape)).shape == shape
     assert run(made, Chain(padding=(0, 0, 0, 0)), torch.zeros(1, 16, 2, 5)).shape == (1, 16, 0, 3)
@@ -176,7 +176,7 @@ def test_nothing(shape: tuple[int, ...]) -> None:
     [Chain(expand=32), Chain(project=40, last=4), Chain(project=48, last=2), Chain(expand=32, window_stride=1)],
     ids=["block", "head", "slim head", "first"],
 )
-def test_not_a_number_stays_where_it_is(value: float, chain: Chain) -> None:
+def test_nan_and_infinity_spread_no_further_than_the_kernel(value: float, chain: Chain) -> None:
     made = sample(chain)
     clean = run(made, chain)
     made["x"][0, 3, 0, 0] = value
@@ -188,7 +188,7 @@ def test_not_a_number_stays_where_it_is(value: float, chain: Chain) -> None:
 
 
 def several() -> tuple[list[Tensor], list[ops.Chain]]:
-    """Chains of which some read what others compute: 0 and 1 are given, 2 → 3 → 4 and 5, which adds 0; 6 reads 1."""
+    """Inputs 0 and 1, and chains that read each other's results: 2 → 3 → 4 → 5; the first adds 0, the last reads 1."""
     g = torch.Generator().manual_seed(1)
 
     def weight(*shape: int) -> Tensor:
@@ -225,7 +225,7 @@ def test_chains_read_what_chains_compute() -> None:
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["nchw", "nhwc"])
-def test_it_traces(monkeypatch: pytest.MonkeyPatch, layout: torch.memory_format) -> None:
+def test_the_fake_kernel_matches(monkeypatch: pytest.MonkeyPatch, layout: torch.memory_format) -> None:
     called: list[Any] = []
     monkeypatch.setattr(ops, "_op", lambda *arguments: called.append(arguments) or ops_op(*arguments))
     inputs, chains = several()
@@ -288,7 +288,7 @@ def test_bad_arguments(name: str, changes: dict[str, Any]) -> None:
         call(**changes)
 
 
-def test_a_weight_for_every_stage() -> None:
+def test_the_number_of_weights() -> None:
     x, weight = torch.zeros(1, 4, 6, 6), chain_weight(torch.zeros(4, 4, 1, 1))
     numbers = [0, -1, 1, 0, 4, 4, 4, 1, *[0] * 9]
     assert ops_op([x], [weight], numbers, NO_LIMITS)[0].shape == (1, 4, 6, 6)

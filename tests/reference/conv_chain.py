@@ -1,4 +1,4 @@
-"""Convolutions in a row, one number at a time."""
+"""Chains of convolutions in plain loops, in float64."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pointwise(x: Tensor, layer: Layer, other: Tensor | None = None) -> Tensor:
 
 
 def depthwise(x: Tensor, layer: Layer, stride: int, padding: Sequence[int]) -> Tensor:
-    """A 3x3 convolution of each channel, zeros around it: ``padding`` top, left, bottom, right."""
+    """A 3x3 convolution of each channel by itself; ``padding`` with zeros: top, left, bottom, right."""
     weight, bias, low, high = layer
     n, c, h, w = x.shape
     top, left, bottom, right = padding
@@ -53,7 +53,7 @@ def depthwise(x: Tensor, layer: Layer, stride: int, padding: Sequence[int]) -> T
 
 
 def window(x: Tensor, layer: Layer, stride: int, padding: Sequence[int]) -> Tensor:
-    """A 3x3 convolution of all channels, zeros around them: ``padding`` top, left, bottom, right."""
+    """A 3x3 convolution of all channels; ``padding`` with zeros: top, left, bottom, right."""
     weight, bias, low, high = layer
     top, left, bottom, right = padding
     n, c, h, w = x.shape
@@ -72,7 +72,7 @@ def window(x: Tensor, layer: Layer, stride: int, padding: Sequence[int]) -> Tens
 
 
 def doubled(x: Tensor) -> Tensor:
-    """Each pixel four times."""
+    """Twice the height and width, each pixel repeated."""
     return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
 
 
@@ -88,7 +88,7 @@ def conv_chain(
     window_stride: int = 0,
     window_padding: Sequence[int] = (0, 0, 0, 0),
 ) -> Tensor:
-    """The four layers, those that are there, one after the other; the first is 3x3 where ``window_stride`` is not 0."""
+    """The given layers one after another; the first is 3x3 if ``window_stride`` is not 0."""
     if expand is not None:
         x = window(x, expand, window_stride, window_padding) if window_stride else pointwise(x, expand)
     if filters is not None:

@@ -1,4 +1,4 @@
-"""One CUDA graph per input size: the whole detector in one launch, without the cost of issuing its kernels."""
+"""One CUDA graph per input size: the whole detector in one launch, without the cost of launching each kernel."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _one_at_a_time = threading.Lock()  # a process may capture one graph at a time, 
 
 
 def numerics() -> tuple[Any, ...]:
-    """The settings of the process and the thread that choose kernels: a graph keeps those it was captured under.
+    """The settings of the process and the thread that determine which kernels run. A graph keeps those of its capture.
 
-    Gradient and inference mode are not among them: captures are made under their own.
+    Gradient and inference mode are not among them, because captures set their own.
     """
     matmul: Any = torch.backends.cuda.matmul
     cudnn: Any = torch.backends.cudnn
@@ -39,7 +39,7 @@ def numerics() -> tuple[Any, ...]:
 
 
 def check_out(out: Any, results: NamedTuple) -> None:
-    """``out`` must be tensors like ``results``, else :class:`pyrcnn.InputError`."""
+    """Raise :class:`pyrcnn.InputError` unless ``out`` has the types, shapes, dtypes and devices of ``results``."""
     require(type(out) is type(results), f"out must be {type(results).__name__}, got {type(out).__name__}")
     for name, to, x in zip(results._fields, out, results, strict=True):
         require((to.shape, to.dtype, to.device) == (x.shape, x.dtype, x.device),
@@ -47,26 +47,26 @@ def check_out(out: Any, results: NamedTuple) -> None:
                 f"got {list(to.shape)}, {to.dtype} on {to.device}")  # fmt: skip
 
 
-def written(results: Any, out: Any) -> Any:
-    """``results`` copied into ``out``, which has been checked."""
-    with torch.inference_mode():  # where tensors may be written to whether or not they were made in it
+def copy_into_(out: Any, results: Any) -> Any:
+    """Copy ``results`` into ``out``, which was checked before; returns ``out``."""
+    with torch.inference_mode():  # allows writing to tensors made inside and outside of it
         for to, x in zip(out, results, strict=True):
             to.copy_(x)
     return out
 
 
 def call(function: Function, *inputs: Tensor, out: Any = None) -> Any:
-    """``function(*inputs)``, copied into ``out`` where it is given."""
+    """``function(*inputs)``, copied into ``out`` if that is given."""
     results = function(*inputs)
     if out is None:
         return results
     check_out(out, results)
-    return written(results, out)
+    return copy_into_(out, results)
 
 
 @contextmanager
 def _own_casts() -> Iterator[None]:
-    """Autocast's casts of weights belong into the graph: those that it keeps are freed when its region ends."""
+    """Make autocast convert weights inside the graph: those in its cache are freed when its region ends."""
     kept = torch.is_autocast_cache_enabled()
     torch.set_autocast_cache_enabled(False)
     try:
@@ -76,36 +76,36 @@ def _own_casts() -> Iterator[None]:
 
 
 class CudaCaptures:
-    """How :class:`Replayed` captures and gives up CUDA graphs of one model.
+    """Captures CUDA graphs of one model for :class:`Replayed`.
 
-    The graphs share one memory pool, so they run one after the other. Each owns the tensors that its inputs are copied
-    to and those that its results are copied from, so neither the caller's inputs nor earlier results are ever aliased.
-    With ``out`` a replay allocates nothing; without, only the results, from torch's cache.
+    The graphs share one memory pool, so they run one after the other. Each owns the tensors that inputs are copied to
+    and results are copied from, so it aliases neither the caller's inputs nor earlier results. With ``out`` a replay
+    allocates nothing; without ``out`` it allocates the results, from torch's cache.
     """
 
     def __init__(self) -> None:
         self.pool = torch.cuda.graph_pool_handle()
-        self.done = torch.cuda.Event()  # of the replay before, which another thread may have issued to another stream
+        self.done = torch.cuda.Event()  # of the previous replay, which another thread may have launched on another stream
 
     def settle(self) -> None:
-        """Wait until no graph runs: the memory of one that is given up is free for any stream from then on."""
+        """Wait until no graph runs. Any stream may then reuse the memory of a graph that is dropped."""
         self.done.synchronize()
 
     def capture(self, function: Function, inputs: tuple[Tensor, ...]) -> Function:
-        """``function`` for inputs like these, to be called on the device that is current now."""
-        # Tensors made in inference mode could not be written to outside it.
+        """``function`` as a graph for inputs like these. Call it with the same current device as now."""
+        # Tensors made in inference mode cannot be written to outside it.
         with _one_at_a_time, torch.inference_mode(False), torch.no_grad(), _own_casts():
             return self._capture(function, inputs)
 
     def _capture(self, function: Function, inputs: tuple[Tensor, ...]) -> Function:
         here = torch.cuda.current_stream()
         here.wait_event(self.done)
-        held = tuple(torch.empty_like(x).copy_(x) for x in inputs)  # the graph reads from these addresses
-        aside = torch.cuda.Stream()  # of this device: torch's own capture stream is on the one that captured first
+        held = tuple(torch.empty_like(x).copy_(x) for x in inputs)  # the graph reads these addresses
+        aside = torch.cuda.Stream()  # on this device: torch's own capture stream is on the first device that captured
         aside.wait_stream(here)
         try:
             with torch.cuda.stream(aside):
-                for _ in range(2):  # libraries choose their algorithms and make their workspaces outside the graph
+                for _ in range(2):  # libraries choose algorithms and allocate workspaces outside the graph
                     function(*held)
         finally:
             here.wait_stream(aside)
@@ -120,7 +120,7 @@ class CudaCaptures:
             for to, x in zip(held, given, strict=True):
                 to.copy_(x)
             graph.replay()
-            results = type(outputs)(*(x.clone() for x in outputs)) if out is None else written(outputs, out)
+            results = type(outputs)(*(x.clone() for x in outputs)) if out is None else copy_into_(out, outputs)
             self.done.record()
             return results
 
@@ -128,16 +128,16 @@ class CudaCaptures:
 
 
 class Replayed:
-    """``function`` of tensors, captured once per shapes of its arguments and replayed from then on.
+    """``function`` of tensors, captured once per size of its arguments and replayed from then on.
 
-    At most ``capacity`` captures are kept. While there is room a size is captured when it first comes. Later a new size
-    runs uncaptured until it comes again while still remembered; it then takes the place of the one unused for longest:
-    pictures that are all of different sizes do not push out what is used. A size that cannot be captured (the memory
-    does not suffice, say) runs uncaptured ever after, with one warning. Threads take turns. ``settle`` is called before
-    a capture is given up. Here a size is the arguments' shapes, dtypes, memory formats and devices, together with the
-    settings under which a call comes (:func:`numerics`).
+    A size is the arguments' shapes, dtypes, memory formats and devices, and the settings of the call (:func:`numerics`).
+    At most ``capacity`` captures are kept. While there are fewer, a new size is captured at once. Later a new size runs
+    uncaptured at first; if it comes again while it is remembered, its capture replaces the least recently used one. So
+    images that all differ in size do not displace the sizes that repeat. A size that cannot be captured, for example
+    for lack of memory, always runs uncaptured, after one warning. Threads take turns. ``settle`` is called before a
+    capture is dropped.
 
-    Results are fresh tensors, or those given as ``out``: of an earlier call of the same size, say.
+    Results are new tensors, or those given as ``out``, such as the results of an earlier call of the same size.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class Replayed:
         self.lock = threading.Lock()
 
     def __call__(self, *inputs: Tensor, out: Any = None) -> NamedTuple:
-        """What ``function`` returns, in ``out`` where it is given."""
+        """What ``function`` returns, in ``out`` if that is given."""
         key = (*((x.shape, x.stride(), x.dtype, x.device) for x in inputs), numerics())
         with self.lock:
             run = self.captured.get(key) or self._admit(key, inputs)

@@ -1,4 +1,4 @@
-"""Which sizes are captured, kept and given up; with captures that need no GPU, and on one with real graphs."""
+"""Which sizes are captured, kept and dropped: with captures that need no GPU, and on a GPU with real graphs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from pyrcnn import InputError, deploy
-from pyrcnn.deploy.graphs import REMEMBERED, CudaCaptures, Replayed, numerics, written
+from pyrcnn.deploy.cuda_graphs import REMEMBERED, CudaCaptures, Replayed, copy_into_, numerics
 from pyrcnn.models.outputs import PaddedDetections
 from tests.deploy.recorded import Recording, recorded, run_unseen
-from tests.deploy.small import pictures, small
+from tests.deploy.small import images, small
 
 
 class Recorder:
@@ -40,7 +40,7 @@ class Recorder:
             assert len(x) == size
             self.log.append(("replay", size))
             results = PaddedDetections(x + 1, x, x, x)
-            return results if out is None else written(results, out)
+            return results if out is None else copy_into_(out, results)
 
         return replay
 
@@ -201,13 +201,13 @@ def test_what_is_given_up_has_run_before() -> None:
 
 
 @pytest.mark.parametrize("name", ["centernet_mobilenet_v2_fpn_512", "faster_rcnn_mobilenet_v2_fpn"])
-def test_what_a_graph_records_holds_for_other_pictures(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replayed, the kernels of the first pictures must give the next ones' results: nothing was decided on the host."""
+def test_a_graph_is_right_for_other_images(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels recorded for one batch must compute the next batch: nothing may be decided on the host."""
     log = recorded(monkeypatch)
     model = small(name)
     captures = CudaCaptures()
     run = Replayed(torch.no_grad()(model.predict_padded), 1, captures.capture, captures.settle)
-    pixels, sizes, _ = model.preprocess(pictures())
+    pixels, sizes, _ = model.preprocess(images())
     with torch.inference_mode():
         first = run(pixels, sizes)
     kept = [x.clone() for x in first]
@@ -227,7 +227,7 @@ def test_a_replay_into_given_tensors_only_copies(monkeypatch: pytest.MonkeyPatch
     model = small("centernet_mobilenet_v2_fpn_512")
     captures = CudaCaptures()
     run = Replayed(torch.no_grad()(model.predict_padded), 1, captures.capture)
-    pixels, sizes, _ = model.preprocess(pictures())
+    pixels, sizes, _ = model.preprocess(images())
     out = run(pixels, sizes)
     places = [x.data_ptr() for x in out]
     issued: list[Any] = []
@@ -281,7 +281,7 @@ def test_the_order_of_a_capture(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_replays_equal_the_eager_model_and_allocate_nothing(name: str) -> None:
     model = small(name).cuda()
     fast, eager = deploy.optimize(model), deploy.optimize(model, graphs=0)
-    pixels, sizes, _ = fast.preprocess(pictures())
+    pixels, sizes, _ = fast.preprocess(images())
     first = fast.predict_padded(pixels, sizes)
     kept = [x.clone() for x in first]
     fast.predict_padded(pixels.flip(0), sizes)
@@ -314,7 +314,7 @@ def test_replays_equal_the_eager_model_and_allocate_nothing(name: str) -> None:
 def test_inference_never_waits_and_can_be_captured(name: str) -> None:
     """The model itself, without what deploy adds: no synchronisation, and its kernels alone decide the results."""
     model = small(name).cuda()
-    pixels, sizes, _ = model.preprocess(pictures())
+    pixels, sizes, _ = model.preprocess(images())
     with torch.no_grad():
         model.predict_padded(pixels, sizes)
         torch.cuda.synchronize()
@@ -335,7 +335,7 @@ def test_inference_never_waits_and_can_be_captured(name: str) -> None:
 def test_graphs_keep_the_settings_of_their_capture() -> None:
     model = small("centernet_mobilenet_v2_fpn_512").cuda()
     fast, eager = deploy.optimize(model), deploy.optimize(model, graphs=0)
-    pixels, sizes, _ = fast.preprocess(pictures())
+    pixels, sizes, _ = fast.preprocess(images())
     for _ in range(2):  # captured, then replayed after autocast's casts were freed
         for lower in (False, True):
             with torch.autocast("cuda", torch.bfloat16, enabled=lower):
@@ -349,7 +349,7 @@ def test_graphs_keep_the_settings_of_their_capture() -> None:
 def test_sizes_come_and_go_on_several_streams() -> None:
     model = small("centernet_mobilenet_v2_fpn_512").cuda()
     fast, eager = deploy.optimize(model, graphs=1), deploy.optimize(model, graphs=0)
-    batches = [fast.preprocess(pictures()[:n])[:2] for n in (1, 2)]
+    batches = [fast.preprocess(images()[:n])[:2] for n in (1, 2)]
     for turn in range(12):
         pixels, sizes = batches[turn // 2 % 2]
         with torch.cuda.stream(torch.cuda.Stream()), torch.inference_mode(turn % 3 == 0):
