@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 OBJECTS = 12
+PER_CHANNEL = 5  # at most; each further one in the same channel brings the others closer to the background
 BACKGROUND = -7.0  # mean logit of everything that is no object
 HIGHEST, LOWEST = 3.0, 1.5  # logits of the objects
 NEIGHBOR, STEP = 0.8, 0.12  # the first neighbor's logit is so much below the object's, each further one below that
@@ -176,14 +177,15 @@ def map_objects_(layer: Any, maps: list[Tensor], channels: int) -> None:
     distinct = features.distinctness()
     sizes = [x.shape[-2] * x.shape[-1] for x in maps]
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
+    count = min(OBJECTS, PER_CHANNEL * channels)
     rows, neighbors = [], []
     for level, (start, x) in enumerate(zip(starts, maps, strict=True)):
         height, width = x.shape[-2:]
-        share = OBJECTS // len(maps) + (level < OBJECTS % len(maps))
+        share = count // len(maps) + (level < count % len(maps))
         for cell in _apart(distinct[start : start + sizes[level]], (height, width), min(share, sizes[level] // 9)):
             rows.append(start + cell)
             y, column = divmod(cell, width)
-            around = [(y, column - 1), (y, column + 1), (y - 1, column), (y + 1, column)]
+            around = [(y, column - 1), (y + 1, column)]
             neighbors.append([start + a * width + b for a, b in around if 0 <= a < height and 0 <= b < width])
     logits = _logits(len(rows))
     which = [i % channels for i in range(len(rows))]

@@ -17,7 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.peers import torchvision
-from pyrcnn import models
 from pyrcnn.deploy.networks import replace_networks
 
 
@@ -125,7 +124,7 @@ class PortableFasterRCNN(nn.Module):
 
 def portable(model: Any, pixels: Tensor, size: tuple[int, int]) -> nn.Module | None:
     """``model`` for other runtimes, or None where their operators cannot do what it does."""
-    if isinstance(model, models.CenterNet):
+    if "maps" in model.PARTS:
         return PortableCenterNet(model)
     c = model.config
     if torchvision() is None or c.roi.clip_last or c.rpn.clip_anchors:  # TensorFlow's order of suppression and clipping
