@@ -1,7 +1,7 @@
-"""What the CUDA kernels are built for: operators and whole detectors as one CUDA graph each, beside the time aimed at.
+"""Operators and whole detectors as one CUDA graph each, beside the goals for an H200.
 
-``pytest benchmarks/bench_goals.py --bench-device cuda``; inputs are on the device, results are padded and stay there.
-On a CPU the same calls run without graphs, and the goals, which are an H200's, say nothing.
+``pytest benchmarks/bench_goals.py --bench-device cuda``; inputs are on the device, and padded results stay there. On a
+CPU the same calls run without graphs, and the goals do not apply.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from benchmarks import data
+from benchmarks.calibration import calibrate_, example_image
 from benchmarks.peers import COMPILED, torchvision
 from benchmarks.rows.heatmaps import heatmap, peaks_in_torch
 from benchmarks.rows.suppression import _torchvision_proposals
-from benchmarks.weights import behave
 from pyrcnn import deploy, models, ops
 
 # preset, images, (height, width) of the network's input, milliseconds
@@ -34,7 +34,7 @@ COMPILED_TOO = ("faster_rcnn_resnet50_fpn", "centernet_resnet50_v1_fpn_512")  # 
 
 
 def replayed(function: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
-    """``function`` as the replay of a CUDA graph, which always returns the same tensors."""
+    """``function`` as a CUDA graph; each replay returns the same tensors."""
     if device.type != "cuda":
         return function
     aside = torch.cuda.Stream()
@@ -55,17 +55,17 @@ def replayed(function: Callable[[], Any], device: torch.device) -> Callable[[], 
 
 
 def same(ours: Any, theirs: Any, name: str) -> None:
-    """A replay gives what the call itself gives."""
+    """A replay returns what the call itself returns."""
     if name == "called":
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
 
 
 @pytest.fixture
-def goal(duel, device) -> Callable[..., None]:
-    """``goal(microseconds, function, peers)``: a row of ``function`` replayed, beside the function called."""
+def goal(compare, device) -> Callable[..., None]:
+    """``goal(microseconds, function, peers)``: a row of ``function`` replayed and, beside it, called."""
 
     def run(microseconds: float, function: Callable[[], Any], **peers: Any) -> None:
-        duel(replayed(function, device), {"called": function, **peers}, agree=same, goal=microseconds * 1e-6)
+        compare(replayed(function, device), {"called": function, **peers}, agree=same, goal=microseconds * 1e-6)
 
     return run
 
@@ -81,7 +81,7 @@ def bench_goal_nms_padded_1000(goal, device) -> None:
 
 
 def bench_goal_nms_padded_5x1000(goal, device) -> None:
-    """A region proposal network's five levels at once."""
+    """The five levels of a region proposal network at once."""
     boxes, scores = data.rpn_boxes(5000, device)
     levels = torch.arange(5, device=device).repeat_interleave(1000)
     tv = torchvision()
@@ -130,16 +130,15 @@ def bench_goal_roi_detections_1000(goal, device) -> None:
     ("name", "images", "size", "milliseconds"), DETECTORS, ids=[f"{d[0]}-{d[1]}" for d in DETECTORS]
 )
 def bench_goal_detector(
-    duel, benchmark, device, name: str, images: int, size: tuple[int, int], milliseconds: float
+    compare, benchmark, device, name: str, images: int, size: tuple[int, int], milliseconds: float
 ) -> None:
-    """From normalised pictures to padded detections, written into given tensors; the time is the whole batch's."""
+    """From normalized images to padded detections in given tensors; the time is that of the whole batch."""
     small: dict[str, int] = {}
-    if benchmark.disabled or device.type != "cuda":  # checked only
+    if benchmark.disabled or device.type != "cuda":  # no timing
         images, size = min(images, 2), (128, 128)
         small = {"input_size": 128} if name.startswith("centernet") else {"min_size": 128, "max_size": 128}
     model: Any = models.build(name, **small).eval()
-    picture = torch.randint(256, (3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    behave(model, picture).to(device)
+    calibrate_(model, example_image(*size)).to(device)
     fast = deploy.optimize(model, "auto")
     low = fast if benchmark.disabled else deploy.optimize(model, "auto", graphs=0)
     pixels = torch.randn(images, 3, *size, generator=torch.Generator().manual_seed(1)).to(device)
@@ -151,11 +150,11 @@ def bench_goal_detector(
         peers[COMPILED] = plain(model, pixels, sizes, compiled=True)
     if benchmark.disabled:
         peers.clear()
-    duel(lambda: fast.predict_padded(ready, sizes, out=out), peers, goal=milliseconds * 1e-3, dtype=str(fast.dtype))
+    compare(lambda: fast.predict_padded(ready, sizes, out=out), peers, goal=milliseconds * 1e-3, dtype=str(fast.dtype))
 
 
 def plain(model: Any, pixels: torch.Tensor, sizes: torch.Tensor, compiled: bool = False) -> Callable[[], Any]:
-    """The model as it is built, under autocast on a GPU."""
+    """The model as built, under autocast on a GPU."""
     core = torch.compile(model.predict_padded, dynamic=False) if compiled else model.predict_padded
 
     def call() -> Any:

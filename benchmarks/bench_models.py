@@ -1,29 +1,28 @@
-"""Every preset from a uint8 picture to final boxes at batch 1, optimized, beside the plain model and the peers.
+"""Every preset from a uint8 image to boxes at batch 1, beside the other ways to run it (``benchmarks.contenders``).
 
-The peers are torchvision's own model with the same weights, and ONNX Runtime and OpenVINO running the same network with
-a tail in their own operators (``benchmarks.portable``); pictures are prepared for these two by our ``preprocess``.
-``--rows`` keeps for each row where its time goes and the speed that was published; ``benchmarks.report`` makes tables
-of them and ``benchmarks.plot`` a picture.
+``pyrcnn`` is ``deploy.optimize(model, "auto")``; its row names the engine and dtype that this chose. Before a row is
+timed, all contenders must find the same clear objects (``benchmarks.agreement``). With ``--benchmark-disable`` nothing
+is timed, and images and numbers of proposals are small. ``--rows`` stores each row, its stages and the published speed;
+``benchmarks.report`` makes tables of them and ``benchmarks.plot`` a chart.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from benchmarks.peers import OnnxRuntime, OpenVinoModel, openvino_has_bfloat16, optional, torchvision
-from benchmarks.portable import onnx_file, portable
-from benchmarks.race import human
+from benchmarks import contenders
+from benchmarks.agreement import check_agreement, tolerance
+from benchmarks.calibration import calibrate_, example_image
 from benchmarks.stages import split
-from benchmarks.weights import behave
-from pyrcnn import Detections, checkpoints, deploy, models, ops
+from benchmarks.timing import human
+from pyrcnn import Detections, checkpoints, deploy, models
 
-# (height, width) of the picture
-PICTURES = {"faster_rcnn_vgg16": (600, 1000), "faster_rcnn": (800, 1088), "centernet": (512, 512)}
+# (height, width) of the image
+IMAGE_SIZES = {"faster_rcnn_vgg16": (600, 1000), "faster_rcnn": (800, 1088), "centernet": (512, 512)}
 # milliseconds, as the TF2 model zoo and (VGG-16, on a K40) the paper state them
 PUBLISHED = {
     "centernet_hg104_512": 70,
@@ -39,114 +38,73 @@ PUBLISHED = {
     "centernet_mobilenet_v2_fpn_512_kpts": 6,
     "faster_rcnn_vgg16": 198,
 }
+# --benchmark-disable: small images and few proposals
+SMALL = {
+    "faster_rcnn_resnet50_v1_640": {"min_size": 128, "max_size": 192},
+    "faster_rcnn": {"min_size": 128, "max_size": 192, "rpn": {"after_nms": (100, 100)}},
+    "centernet": {"input_size": 128},
+}
+SMALL_TORCHVISION = {"min_size": 128, "max_size": 192, "rpn_post_nms_top_n_test": 100}
+LARGE = 100_000_000  # parameters; converting such a network for a runtime takes minutes, too long for a check
 
 
-def picture(name: str, device: torch.device) -> torch.Tensor:
-    size = next(s for start, s in PICTURES.items() if name.startswith(start))
-    g = torch.Generator().manual_seed(0)
-    return torch.randint(256, (3, *size), dtype=torch.uint8, generator=g).to(device)
+def by_prefix(table: dict[str, Any], name: str) -> Any:
+    """The first entry whose key ``name`` begins with."""
+    return next(value for start, value in table.items() if name.startswith(start))
 
 
-def agree(ours: Any, theirs: Any, peer: str) -> None:
-    """Nearly every object that we find they find too, where it is, as sure of it; on the edge of a cut some change."""
-    close = "bfloat16" not in peer and "float16" not in peer
-    (a,), (b,) = ours, theirs
-    same = (a.labels[:, None] == b.labels) & ((a.scores[:, None] - b.scores).abs() < (0.02 if close else 0.2))
-    same &= ops.box_iou(a.boxes.float(), b.boxes.float()) > (0.9 if close else 0.6)
-    found = same.any(1).float().mean()
-    assert len(a), "nothing found, nothing compared"
-    assert found > (0.6 if close else 0.3), f"{peer} finds {found:.0%} of our {len(a)} objects"
+def image_for(name: str, device: torch.device) -> torch.Tensor:
+    """The image that the preset ``name`` is measured on."""
+    return example_image(*by_prefix(IMAGE_SIZES, name)).to(device)
 
 
-def torchvisions(name: str, sizes: dict[str, int]) -> Any:
-    """torchvision's model of the numerics of ``name``, or None."""
-    tv = torchvision()
-    if tv is None:
-        return None
-    detection, options = tv.models.detection, {"weights": None, "weights_backbone": None, **sizes}
-    if name == "faster_rcnn_resnet50_fpn":
-        return detection.fasterrcnn_resnet50_fpn(**options).eval()
-    if name == "faster_rcnn_resnet50_fpn_v2":
-        return detection.fasterrcnn_resnet50_fpn_v2(**options).eval()
-    if name == "faster_rcnn_resnet101_fpn":
-        body = detection.backbone_utils.resnet_fpn_backbone(backbone_name="resnet101", weights=None)
-        return detection.FasterRCNN(body, 91, **sizes).eval()
-    return None
-
-
-def runtimes(model: Any, image: torch.Tensor) -> tuple[dict[str, Callable[[], Any]], str]:
-    """ONNX Runtime and OpenVINO, and what is left out and why."""
-    if image.device.type != "cpu" or not all(map(optional, ("onnx", "onnxruntime", "openvino"))):
-        return {}, "without onnx, onnxruntime and openvino"
-    pixels, sizes, _ = model.preprocess([image])
-    module = portable(model, pixels, tuple(sizes[0].tolist()))  # type: ignore[arg-type]
-    if module is None:
-        return {}, "no other runtime has operators for its tail"
-    file = onnx_file(module, pixels)
-    engines: dict[str, Any] = {"onnxruntime": OnnxRuntime(file), "openvino": OpenVinoModel(file)}
-    if openvino_has_bfloat16():
-        engines["openvino bfloat16"] = OpenVinoModel(file, "bf16")
-
-    def contender(engine: Any) -> Callable[[], Any]:
-        def detect() -> list[Detections]:
-            pixels, _, scales = model.preprocess([image])
-            boxes, scores, labels, *_ = engine(pixels)
-            return [Detections(boxes / scales.flip(-1).repeat(1, 2), scores, labels)]
-
-        return detect
-
-    joints = "onnxruntime and openvino do not match joints" if getattr(model.config, "joints", 0) else ""
-    return {name: contender(engine) for name, engine in engines.items()}, joints
-
-
-def autocast(model: Any, image: torch.Tensor) -> Callable[[], Any]:
-    """The plain model as PyTorch's manual says."""
-
-    def detect() -> Any:
-        with torch.autocast(image.device.type, torch.bfloat16):
-            return model([image])
-
-    return detect
+def calibrated(name: str, small: bool, image: torch.Tensor) -> tuple[Any, Any]:
+    """The preset with calibrated weights, and torchvision's model with the same weights or None."""
+    model = models.build(name, **(by_prefix(SMALL, name) if small else {})).eval()
+    theirs = contenders.torchvision_model(name, SMALL_TORCHVISION if small else {})
+    if theirs is None:
+        return calibrate_(model, image.cpu()).to(image.device), None
+    checkpoints.load(model, calibrate_(theirs, image.cpu().float() / 255).state_dict())
+    return model.to(image.device), theirs.to(image.device)
 
 
 @pytest.mark.parametrize("name", models.names())
-def bench_model(duel, benchmark, device, name: str, capsys, pytestconfig) -> None:
-    # Checked only, not timed (--benchmark-disable): the same code on small pictures, with few proposals.
-    small: dict[str, Any] = {"input_size": 128}
-    sizes: dict[str, int] = {}
-    if name.startswith("faster_rcnn"):
-        small = {"min_size": 128, "max_size": 192, "rpn": {"after_nms": (100, 100)}}
-        sizes = {"min_size": 128, "max_size": 192, "rpn_post_nms_top_n_test": 100} if benchmark.disabled else {}
-    model: Any = models.build(name, **(small if benchmark.disabled else {})).eval()
-    image = picture(name, device)
-    peers: dict[str, Any] = {}
-    theirs, floats = torchvisions(name, sizes), image.float() / 255
-    if theirs is None:
-        behave(model, image.cpu()).to(device)
-    else:
-        checkpoints.load(model, behave(theirs, floats.cpu()).state_dict())
-        model.to(device)
-        theirs.to(device)
-        peers["torchvision"] = lambda: [Detections(f["boxes"], f["scores"], f["labels"] - 1) for f in theirs([floats])]
+def bench_model(compare, benchmark, device, name: str, capsys, pytestconfig) -> None:
+    def wanted(contender: str) -> Any:
+        return re.search(pytestconfig.getoption("--peers"), contender)
+
+    image, notes = image_for(name, device), []
+    model, theirs = calibrated(name, benchmark.disabled, image)
     fast = deploy.optimize(model, "auto")
-    peers["plain"] = lambda: model([image])
     low = fast.dtype != torch.float32
+    dtypes = [torch.float32, *[fast.dtype] * low]
+    peers: dict[str, Any] = {"plain": contenders.plain(model, image, autocast=False)}
+    if low:
+        peers["plain, bfloat16 autocast"] = contenders.plain(model, image, autocast=True)
+    if theirs is not None:
+        floats = image.float() / 255
+        peers["torchvision"] = lambda: [Detections(f["boxes"], f["scores"], f["labels"] - 1) for f in theirs([floats])]
+    peers |= contenders.build_wanted(contenders.engines(model, image, dtypes), wanted, notes)
+    if benchmark.disabled and sum(p.numel() for p in model.parameters()) > LARGE:
+        notes.append("whole runtimes left out of the check")
+    else:
+        peers |= contenders.build_wanted(contenders.runtimes(model, image), wanted, notes)
     with torch.inference_mode():
-        if low:
-            single = deploy.optimize(model)
-            peers["float32"] = lambda: single([image])
-            peers["bfloat16 autocast"] = autocast(model, image)
-        # exporting the largest takes minutes, too long for a check alone
-        large = sum(p.numel() for p in model.parameters()) > 1e8
-        wanted = any(re.search(pytestconfig.getoption("--peers"), name) for name in ("onnxruntime", "openvino"))
-        alone = not wanted or (benchmark.disabled and large)
-        others, note = ({}, "no other runtimes") if alone else runtimes(model, image)
-        peers |= others
+        reference = model([image])[0]
+        check_agreement(reference, fast([image])[0], f"pyrcnn in {fast.dtype}", tolerance(str(fast.dtype)))
         rounds = 0 if benchmark.disabled else min(3, pytestconfig.getoption("--rounds"))
         parts = split(fast, image, device, rounds if rounds > 1 else 0)
         published = PUBLISHED.get(name)
-        facts = {"split": parts, "published": published and published / 1e3, "dtype": str(fast.dtype), "note": note}
-        duel(lambda: fast([image]), peers, lambda a, b, peer: agree(a, b, str(fast.dtype) + peer), **facts)
+        compare(
+            lambda: fast([image]),
+            peers,
+            lambda _, found, peer: check_agreement(reference, found[0], peer, tolerance(peer)),
+            split=parts,
+            published=published and published / 1e3,
+            dtype=str(fast.dtype),
+            engine=fast.engine,
+            note="; ".join(notes),
+        )
         if not benchmark.disabled:
             with capsys.disabled():
-                print(f"\n{name}: " + ", ".join(f"{k} {human(v)}" for k, v in parts.items()))
+                print(f"\n{name}, {fast.dtype}: " + ", ".join(f"{k} {human(v)}" for k, v in parts.items()))

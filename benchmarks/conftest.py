@@ -1,4 +1,4 @@
-"""The ``duel`` fixture: check that all contenders agree, time them in turns, keep the figures for the tables."""
+"""The ``compare`` fixture: check that contenders agree, time them in turns, and store the figures for tables."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.elsewhere import IPEX, Elsewhere
-from benchmarks.machine import ceilings, describe
+from benchmarks.machine import describe, limits
+from benchmarks.other_process import IPEX, OtherProcess
 from benchmarks.peers import COMPILED
-from benchmarks.race import Contender, Timing, human, race
+from benchmarks.timing import Contender, Timing, human, time_in_turns
 
 ROWS: list[dict[str, Any]] = []
-ONE_THREAD = "pyrcnn, one thread"  # stands beside operators that have more
+ONE_THREAD = "pyrcnn, one thread"  # a contender wherever operators run on several threads
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--bench-device", default="cpu", help="cpu (default) or cuda")
     group.addoption("--seconds", type=float, default=2.0, help="about how long each row is measured (default 2)")
     group.addoption("--rounds", type=int, default=5, help="but at least this many calls of each contender (default 5)")
-    group.addoption("--peers", default="", help="only the peers whose names contain this regular expression")
+    group.addoption("--peers", default="", help="only the peers whose names match this regular expression")
     group.addoption("--ipex-python", type=Path, default=None, help="a Python that has IPEX, which needs torch 2.8")
     group.addoption(
         "--rows", type=Path, default=None, help="write the figures to this JSON file, for benchmarks.report"
@@ -58,7 +58,7 @@ def ipex(request: pytest.FixtureRequest) -> Any:
         if python is None or x.device.type != "cpu":
             return None
         inputs = {"x": x, "rois": rois, "size": size, "scale": scale, "sampling": sampling}
-        running.append(Elsewhere(python, "intel_extension_for_pytorch", IPEX, inputs))
+        running.append(OtherProcess(python, "intel_extension_for_pytorch", IPEX, inputs))
         return running[0]
 
     yield roi_align
@@ -67,7 +67,7 @@ def ipex(request: pytest.FixtureRequest) -> Any:
 
 
 def on_one_thread(contender: Contender, threads: int) -> Contender:
-    """The same with one thread: an operator that gets one starts none, so the others' stay ready meanwhile."""
+    """``contender`` on one thread. It starts no threads of its own, so the pool of the other contenders stays ready."""
 
     def run() -> Any:
         torch.set_num_threads(1)
@@ -80,10 +80,11 @@ def on_one_thread(contender: Contender, threads: int) -> Contender:
 
 
 @pytest.fixture
-def duel(request: pytest.FixtureRequest, benchmark: Any, device: torch.device) -> Callable[..., None]:
-    """``duel(ours, peers, agree=…, bytes=…, operations=…)``: one row of the table; further arguments are kept in it.
+def compare(request: pytest.FixtureRequest, benchmark: Any, device: torch.device) -> Callable[..., None]:
+    """``compare(ours, peers, agree=…, bytes=…, operations=…)``: measure a row; further arguments are stored with it.
 
-    ``agree(ours_result, peer_result, peer_name)`` asserts; a kernel that is wrong is not timed.
+    ``agree(ours_result, peer_result, peer_name)`` asserts that results agree, before anything is timed. ``bytes`` and
+    ``operations`` are what the operator cannot do without; they give the row's lower bound.
     """
     config = request.config
 
@@ -117,23 +118,23 @@ def duel(request: pytest.FixtureRequest, benchmark: Any, device: torch.device) -
                 agree(result, other, name)
         if benchmark.disabled:
             return
-        timings = race(
+        timings = time_in_turns(
             {"pyrcnn": ours, **present}, device, config.getoption("--seconds"), config.getoption("--rounds"), took
         )
         if not single:  # pytest-benchmark keeps the samples of our own calls beside its other results
             benchmark.pedantic(ours, rounds=5 if timings["pyrcnn"].median < 0.5 else 1)
-        floor = ceilings(device.type, threads).floor(bytes, operations) if bytes or operations else None
+        bound = limits(device.type, threads).lower_bound(bytes, operations) if bytes or operations else None
         row = {
             "row": request.node.name.removeprefix("bench_"),
             "threads": threads,
             "device": device.type,
-            "floor": floor,
+            "bound": bound,
             "timings": {name: [t.median, t.low, t.high] for name, t in timings.items()},
             **facts,
         }
         benchmark.extra_info.update(row)
         ROWS.append(row)
-        write_rows(config)  # now: a run that is stopped keeps what it has measured
+        write_rows(config)  # after every row, so that an interrupted run keeps its figures
 
     return run
 
@@ -155,10 +156,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     for row in ROWS:
         timings = {name: Timing(*values) for name, values in row["timings"].items()}
         ours = timings.pop("pyrcnn")
-        floor = f"  floor {human(row['floor'])}, {ours.median / row['floor']:.1f}x" if row["floor"] else ""
+        bound = f"  bound {human(row['bound'])}, {ours.median / row['bound']:.1f}x" if row["bound"] else ""
         peers = "".join(
             f"  | {name} {human(t.median)}: {t.median / ours.median:.1f}x "
             f"({t.low / ours.high:.1f}-{t.high / ours.low:.1f})"
             for name, t in sorted(timings.items(), key=lambda item: item[1].median)
         )
-        terminalreporter.write_line(f"{row['row']:58s} {human(ours.median):>9s}{floor}{peers}")
+        terminalreporter.write_line(f"{row['row']:58s} {human(ours.median):>9s}{bound}{peers}")

@@ -1,5 +1,6 @@
-"""What the compiler gave every CUDA kernel: ``python -m benchmarks.cuda_resources [LIBRARY] > cuda_resources.md``.
+"""Registers, stack and shared memory of each CUDA kernel.
 
+``python -m benchmarks.cuda_resources [LIBRARY] > benchmarks/cuda_resources.md``.
 Reads the built ``_C_cuda.so`` with the CUDA toolkit's ``cuobjdump`` (or ``$CUOBJDUMP``) and needs no GPU. Registers
 decide how many blocks share a multiprocessor; a stack means an array or spilled registers in local memory.
 """
@@ -14,11 +15,11 @@ from collections import defaultdict
 from pathlib import Path
 
 USAGE = re.compile(r"REG:(\d+) STACK:(\d+) SHARED:(\d+)")
-FUNCTOR = re.compile(r"each_kernel<pyrcnn::([\w:]+)")  # one launcher, named after what it runs
+FUNCTOR = re.compile(r"each_kernel<pyrcnn::([\w:]+)")  # one launcher for many functors, whose name it gets
 
 
 def listing(library: Path) -> str:
-    """The tool's output with readable names."""
+    """The output of ``cuobjdump`` with demangled names."""
     tool = os.environ.get("CUOBJDUMP", "cuobjdump")
     dump = subprocess.run([tool, "--dump-resource-usage", library], capture_output=True, text=True, check=True)
     return subprocess.run(["c++filt"], input=dump.stdout, capture_output=True, text=True, check=True).stdout

@@ -1,4 +1,4 @@
-"""Inputs of the sizes that real detectors have, drawn so that suppression has real work to do."""
+"""Random inputs with the sizes and the overlaps that real detectors have."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ RPN_LEVELS = (*LEVELS, (64, 13, 21))
 
 
 def rpn_boxes(count: int, device: torch.device, size: tuple[int, int] = (800, 1333)) -> tuple[Tensor, Tensor]:
-    """Boxes in clusters around objects, as an RPN gives them, and scores that are higher near the objects."""
+    """Boxes in clusters around objects, as an RPN proposes them, and scores that are higher near the objects."""
     g = torch.Generator().manual_seed(count)
     objects = max(4, count // 40)
     centres = torch.rand(objects, 2, generator=g) * torch.tensor([size[1], size[0]])
@@ -27,7 +27,7 @@ def rpn_boxes(count: int, device: torch.device, size: tuple[int, int] = (800, 13
 
 
 def random_boxes(count: int, device: torch.device, size: int = 1000) -> tuple[Tensor, Tensor]:
-    """Boxes anywhere, of any size up to 200 pixels: little is suppressed, so every pair counts."""
+    """Boxes anywhere with sides up to 200 pixels, few of which suppress each other."""
     g = torch.Generator().manual_seed(count)
     xy = torch.rand(count, 2, generator=g) * size
     boxes = torch.cat([xy, xy + torch.rand(count, 2, generator=g) * 200], 1)
@@ -35,7 +35,7 @@ def random_boxes(count: int, device: torch.device, size: int = 1000) -> tuple[Te
 
 
 def rois(count: int, device: torch.device, images: int = 1, size: tuple[int, int] = (800, 1333)) -> Tensor:
-    """[K, 5] regions of every size."""
+    """Regions [K, 5] of all sizes."""
     g = torch.Generator().manual_seed(count)
     sides = torch.exp(torch.rand(count, 2, generator=g) * 3.4 + 3)
     xy = torch.rand(count, 2, generator=g) * torch.tensor([size[1], size[0]])
@@ -53,7 +53,7 @@ def features(
     dtype: torch.dtype,
     channels_last: bool,
 ) -> list[Tensor]:
-    """One feature map per level, one picture."""
+    """One feature map per level, for one image."""
     g = torch.Generator().manual_seed(channels)
     maps = [torch.randn(1, channels, h, w, generator=g).to(device, dtype) for _, h, w in levels]
     return [m.contiguous(memory_format=torch.channels_last) for m in maps] if channels_last else maps

@@ -4,14 +4,15 @@
 #   benchmarks/gpu.sh [OUT] [STAGE…]      stages: build goals test ops models sanitize; all of these unless told.
 #                                         Others: profile
 #
-# Each stage ends within ten minutes ($STAGE_SECONDS, 570) and can be run alone after `build`; one that fails or is
-# stopped keeps what it has measured, and the next ones run. Nothing is fetched: torch and the tools are taken as they
-# are installed, and so are the card's settings. For calls of ten minutes: `build goals ops`, `test`, `models`,
-# `sanitize profile`, each after `build` where the machine is a new one.
+# Each stage ends within ten minutes ($STAGE_SECONDS, 570) and can run alone after `build`. A stage that fails or is
+# stopped keeps what it has measured, and the next stage runs. Nothing is downloaded: torch and the tools must be
+# installed, and the GPU's settings stay as they are. For calls of ten minutes: `build goals ops`, `test`, `models`,
+# `sanitize profile`, each after `build` on a new machine.
 #
-# OUT (default: $OUT, else runs/gpu) gets at most eight files: log.txt; goals, ops and models as .json (every figure) and
-# .md (tables; goals beside each row's time); profile.csv. $PYTHON is the interpreter (python3), $ARCHITECTURES what to
-# compile for (native), $BENCH_DEVICE and $TEST_DEVICE where to run (cuda): a dry run without a GPU takes both as cpu.
+# OUT (default: $OUT, else runs/gpu) gets at most eight files: log.txt; goals, ops and models as .json (all figures) and
+# .md (tables); profile.csv. Variables: $PYTHON, the interpreter (python3); $ARCHITECTURES to compile for (native);
+# $BENCH_DEVICE and $TEST_DEVICE (cuda). A dry run without a GPU sets both to cpu and names the stages other than
+# `build`; $MORE are further arguments for the benchmarks, as `--benchmark-disable`.
 # The kernels are built with -lineinfo, so that `ncu` and `compute-sanitizer` name source lines.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -28,7 +29,7 @@ for stage in $stages; do
   [[ " build goals test ops models sanitize profile " == *" $stage "* ]] || { echo "no stage $stage" >&2; exit 2; }
 done
 
-# stage NAME COMMAND…: to the log; the summary to the terminal and the log.
+# stage NAME COMMAND…: run it with output to the log, and print a summary.
 stage() {
   local name=$1 began=$SECONDS state=passed before
   shift
@@ -41,7 +42,7 @@ stage() {
   printf '=== %s: %s after %s s\n' "$name" "$state" $((SECONDS - began)) | tee -a "$out/log.txt"
 }
 
-# within SECONDS COMMAND…: no longer than that, nor than the stage has left; interrupted first, so that pytest reports.
+# within SECONDS COMMAND…: run it for at most SECONDS and the rest of the stage. SIGINT comes first, so that pytest reports.
 within() {
   local limit=$1 left=$((deadline - SECONDS - 15))
   shift
@@ -61,7 +62,7 @@ print(json.dumps(info, indent=1))
 assert info['cuda_kernels'], 'built without the CUDA kernels'"
 }
 
-# Workers share the GPU: most of a test's time is the host's.
+# Several workers share the GPU, because most of a test runs on the host.
 run_tests() {
   local workers=() status=0
   "$python" -c 'import xdist' 2> /dev/null && workers=(-n 8)
@@ -72,8 +73,8 @@ run_tests() {
   return $status
 }
 
-# Every operator's oracle in one dtype, and empty inputs. Each tool instruments our kernels alone, which rules initcheck
-# out: it would not see what torch's kernels write.
+# The oracle of each operator in one dtype, and empty inputs. The tools instrument our kernels only; initcheck is left out,
+# because it would not see what torch's kernels write.
 sanitize() {
   local status=0 tool
   for tool in memcheck racecheck synccheck; do
@@ -85,17 +86,17 @@ sanitize() {
   return $status
 }
 
-# bench NAME [pytest's arguments]: the tables are made of whatever was measured.
+# bench NAME [arguments of pytest]: tables are made from all rows that were measured.
 bench() {
   local name=$1 status=0
   shift
   within 560 "$python" -m pytest "benchmarks/bench_$name.py" --bench-device "$device" --rows "$out/$name.json" -q \
-    -p no:cacheprovider "$@" || status=$?
+    -p no:cacheprovider ${MORE:-} "$@" || status=$?
   [[ -s $out/$name.json ]] && { "$python" -m benchmarks.report "$out/$name.json" > "$out/$name.md" || status=1; }
   return $status
 }
 
-# Each kernel's time and what bounds it. One kernel by hand, with its source lines:
+# The time of each kernel and what limits it. One kernel by hand, with source lines:
 #   ncu --set full --import-source on -k regex:gather -c 1 -o gather python3 -m pytest benchmarks/bench_goals.py …
 profile() {
   within 300 ncu -k regex:pyrcnn -c 60 --csv --log-file "$out/profile.csv" --metrics \

@@ -1,4 +1,4 @@
-"""What this machine can do at most, measured in a second: the ceilings that floors are computed from."""
+"""The limits of this machine, measured in a second, and its description for the tables."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import torch
 
 import pyrcnn
 
+BFLOAT16 = ("avx512_bf16", "amx_bf16", "amx_tile")  # instruction sets that multiply bfloat16
+
 
 @dataclass(frozen=True)
-class Ceilings:
+class Limits:
     """Bytes per second of a large copy (read + written), and float32 operations per second of a matrix product."""
 
     bandwidth: float
     flops: float
 
-    def floor(self, bytes_moved: float, operations: float = 0.0) -> float:
-        """Seconds below which no version runs: the larger of the two times."""
+    def lower_bound(self, bytes_moved: float, operations: float = 0.0) -> float:
+        """The seconds that no implementation can stay below: the larger of the two times."""
         return max(bytes_moved / self.bandwidth, operations / self.flops)
 
 
@@ -38,8 +40,8 @@ def _best(function, repeats: int = 5) -> float:
 
 
 @functools.cache
-def ceilings(device: str, threads: int) -> Ceilings:
-    """Measured once per device and thread count."""
+def limits(device: str, threads: int) -> Limits:
+    """Bandwidth and arithmetic of ``device``, measured once for each number of threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -50,11 +52,11 @@ def ceilings(device: str, threads: int) -> Ceilings:
         flops = 2 * 1024**3 / _best(lambda: matrix @ matrix)
     finally:
         torch.set_num_threads(before)
-    return Ceilings(bandwidth, flops)
+    return Limits(bandwidth, flops)
 
 
 def describe() -> dict[str, str]:
-    """The lines that stand above every table."""
+    """What stands above every table: processor, versions, instruction set, and the GPU if there is one."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
@@ -64,7 +66,9 @@ def describe() -> dict[str, str]:
         model = f"{names[0]} ({len(names)} cores)" if names else model
     facts = {"cpu": model, "torch": torch.__version__, "pyrcnn": pyrcnn.__version__}
     info = pyrcnn.build_info()
-    facts["capability"] = info["cpu_capability"] + (info["cpu_tiles"] and f" with {info['cpu_tiles']}")
+    facts["capability"] = str(info["cpu_capability"])
+    extra = [name for name, there in torch.cpu.get_capabilities().items() if there and name in BFLOAT16]
+    facts["bfloat16"] = ", ".join(extra) or "emulated"
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name()
         facts["cuda"] = str(torch.version.cuda)

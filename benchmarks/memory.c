@@ -1,4 +1,4 @@
-// Counts the bytes that a process has allocated, and the most of them since begin_counting(): preloaded by memory.py.
+// Preloaded by memory.py: counts the bytes that a process has allocated, and their maximum since begin_counting().
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <malloc.h>
@@ -44,7 +44,7 @@ void free(void* block) {
   __libc_free(block);
 }
 
-// Large results and workspaces come from the system itself.
+// Large results and workspaces are mapped directly.
 void* mmap(void* at, size_t bytes, int protection, int flags, int file, off_t offset) {
   static void* (*next)(void*, size_t, int, int, int, off_t);
   if (next == NULL) *(void**)&next = dlsym(RTLD_NEXT, "mmap");

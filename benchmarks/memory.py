@@ -1,10 +1,9 @@
 """Peak extra memory of every operator: ``python -m benchmarks.memory`` (``nms roi_align`` for some).
 
-The rows are those of ``bench_ops.py``: all that has a thousand boxes or more, and of operators that differ in size
-alone the largest. Each runs once in a process of its own, after one small call that loads what it needs. ``memory.c``,
-compiled on the way, stands in for the C library's allocator (glibc's) and counts bytes: what the table calls extra is
-the most that was allocated during the call less what was before it, the outputs and all scratch. The resident set's
-peak tells less: blocks freed earlier hide new ones, and the kernel counts pages in batches of 128 KiB a core.
+The rows are those of ``bench_ops.py`` with large inputs, and training steps. Each runs once, on one thread, in its own
+process, after one small call that loads what it needs. ``memory.c`` replaces glibc's allocator in that process and
+counts bytes. "Peak extra" is the most that was allocated during the call, outputs and temporary memory included, less
+what was allocated before. The resident set's peak says less: new blocks reuse pages that were freed earlier.
 """
 
 from __future__ import annotations
@@ -32,28 +31,28 @@ Call = tuple[Callable[..., Any], tuple[Any, ...]]
 Row = Callable[[float], Call]  # its argument: 1, or less for the same call on less
 SIZES = torch.tensor([[800.0, 1333.0]])
 STRIDES = [s for s, _, _ in data.RPN_LEVELS]
-SMALL = 0.01  # the call before the one that counts
+SMALL = 0.01  # of the call before the one that is measured
 
 
 def part(count: int, scale: float) -> int:
     return max(1, round(count * scale))
 
 
-def strewn(kind: str, count: int) -> tuple[Tensor, Tensor]:
+def boxes_of(kind: str, count: int) -> tuple[Tensor, Tensor]:
     return (data.rpn_boxes if kind == "rpn" else data.random_boxes)(count, CPU)
 
 
 def nms(kind: str, count: int, threshold: float, scale: float) -> Call:
-    return ops.nms, (*strewn(kind, part(count, scale)), threshold)
+    return ops.nms, (*boxes_of(kind, part(count, scale)), threshold)
 
 
 def batched_nms(classes: int, count: int, threshold: float, scale: float) -> Call:
-    boxes, scores = strewn("rpn", part(count, scale))
+    boxes, scores = boxes_of("rpn", part(count, scale))
     return ops.batched_nms, (boxes, scores, torch.randint(classes, scores.shape), threshold)
 
 
 def nms_padded(images: int, count: int, scale: float) -> Call:
-    boxes, scores = strewn("rpn", part(count, scale))
+    boxes, scores = boxes_of("rpn", part(count, scale))
     return ops.nms_padded, (boxes.expand(images, -1, -1).clone(), scores.expand(images, -1).clone(), 0.7, 300)
 
 
@@ -97,12 +96,12 @@ def crop_and_resize(layout: str, scale: float) -> Call:
 
 
 def decode_boxes(size: tuple[int, int] | None, scale: float) -> Call:
-    anchors, _ = strewn("rpn", part(ANCHORS, scale))
+    anchors, _ = boxes_of("rpn", part(ANCHORS, scale))
     return lambda *tensors: ops.decode_boxes(*tensors, size=size), (torch.randn(anchors.shape) * 0.2, anchors)
 
 
 def encode_boxes(scale: float) -> Call:
-    return ops.encode_boxes, (strewn("rpn", part(ANCHORS, scale))[0], strewn("rpn", part(ANCHORS, scale))[0])
+    return ops.encode_boxes, (boxes_of("rpn", part(ANCHORS, scale))[0], boxes_of("rpn", part(ANCHORS, scale))[0])
 
 
 def decode_and_clip(scale: float) -> Call:
@@ -118,12 +117,12 @@ def decode_anchors(scale: float) -> Call:
 
 
 def match_boxes(scale: float) -> Call:
-    anchors, truth = strewn("rpn", part(ANCHORS, scale))[0], strewn("rpn", 30)[0]
+    anchors, truth = boxes_of("rpn", part(ANCHORS, scale))[0], boxes_of("rpn", 30)[0]
     return ops.match_boxes, (anchors, truth[None], 0.7, 0.3, True)
 
 
 def box_iou(count: int, scale: float) -> Call:
-    return ops.box_iou, (strewn("rpn", part(count, scale))[0], strewn("random", part(count, scale))[0])
+    return ops.box_iou, (boxes_of("rpn", part(count, scale))[0], boxes_of("random", part(count, scale))[0])
 
 
 def side_of(side: int, scale: float) -> int:
@@ -150,9 +149,9 @@ def draw_gaussians(images: int, scale: float) -> Call:
 
 
 def preprocess(height: int, width: int, scale: float) -> Call:
-    picture = torch.randint(256, (3, part(height, scale), part(width, scale)), dtype=torch.uint8)
+    image = torch.randint(256, (3, part(height, scale), part(width, scale)), dtype=torch.uint8)
     size = (512, 512) if scale == 1 else (32, 32)
-    return ops.preprocess, ([picture], size, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    return ops.preprocess, ([image], size, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def decode_centers(scale: float) -> Call:
@@ -161,7 +160,7 @@ def decode_centers(scale: float) -> Call:
 
 
 def training(row: Row, *wanted: int) -> Row:
-    """``row`` with the gradients of these of its arguments, a list's tensors all; outputs are the results and they."""
+    """``row`` with gradients of the ``wanted`` arguments; outputs are the results and the gradients."""
 
     def both(scale: float) -> Call:
         function, arguments = row(scale)
@@ -261,7 +260,7 @@ def size_of(value: Any) -> int:
 
 
 def measure(row: Row) -> tuple[int, int, int]:
-    """Bytes of the inputs, of the outputs, and the most that was allocated at a time during the call."""
+    """Bytes of the inputs, of the outputs, and the largest extra allocation at any time of the call."""
     small, arguments = row(SMALL)
     small(*arguments)
     call, arguments = row(1)

@@ -18,16 +18,16 @@ def _shape(port: Any) -> str:
 
 
 class OpenVinoLayers:
-    """A detector of ours in OpenVINO; a call runs it and returns shapes → (seconds, calls), and seconds of the rest.
+    """One of our detectors in OpenVINO. A call returns shapes → (seconds, calls), and seconds of the other operators.
 
-    Layers whose input's size depends on what was found, as those that take proposals, count as the rest.
+    Layers whose input size depends on the image's content, such as the number of proposals, count as other operators.
     """
 
     def __init__(self, model: Any, image: torch.Tensor, precision: str = "f32"):
         self.pixels, sizes, _ = model.preprocess([image])
         module = portable(model, self.pixels, tuple(sizes[0].tolist()))  # type: ignore[arg-type]
         if module is None:
-            raise SystemExit("OpenVINO has no operators for what follows this network")
+            raise SystemExit("OpenVINO has no operators for the steps behind this network")
         self.engine = OpenVinoModel(onnx_file(module, self.pixels), precision, profile=True)
         self.names = {}
         for op in self.engine.compiled.get_runtime_model().get_ordered_ops():

@@ -1,7 +1,7 @@
-"""The libraries beside us, each loaded if it is installed, else left out.
+"""The libraries that we compare with; those that are not installed are left out.
 
-PyPI's torchvision is linked against CUDA torch, so beside a CPU-only torch its library does not load although its CPU
-kernels need nothing of CUDA. Two stand-ins with the missing names let it load; they are compiled here on first use.
+PyPI's torchvision is linked against CUDA, so its library does not load beside a CPU-only torch, although its CPU
+kernels do not use CUDA. Two stand-in libraries with the missing symbols let it load; they are compiled on first use.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _symbols(library: Path, kind: str) -> set[str]:
 
 
 def _stand_in_for_cuda(package: Path) -> None:
-    """Load stand-ins for libc10_cuda and libtorch_cuda that define what torchvision's library asks of them."""
+    """Load stand-ins for libc10_cuda and libtorch_cuda that define the symbols which torchvision's library needs."""
     bundled = package.parent / "torchvision.libs"
     for runtime in bundled.glob("libcudart*"):
         ctypes.CDLL(str(runtime), mode=ctypes.RTLD_GLOBAL)
@@ -78,9 +78,9 @@ def _stand_in_for_cuda(package: Path) -> None:
 
 
 class OpenVino:
-    """One OpenVINO operator or a few, compiled for this many threads; called without arguments, returns tensors.
+    """One or a few OpenVINO operators on torch's number of threads. A call without arguments returns tensors.
 
-    ``build(opset, *inputs)`` gives the node whose first output is wanted, or a list of outputs.
+    ``build(opset, *inputs)`` returns a node, whose first output becomes the result, or a list of outputs.
     """
 
     def __init__(self, build: Callable[..., Any], inputs: list[torch.Tensor], precision: str = "f32") -> None:
@@ -107,20 +107,20 @@ class OpenVino:
 
 
 def openvino(build: Callable[..., Any], inputs: list[torch.Tensor]) -> OpenVino | None:
-    """The same, or None where OpenVINO is not installed or the inputs are not on the CPU."""
+    """An :class:`OpenVino`, or None where it is not installed or the inputs are not on the CPU."""
     return OpenVino(build, inputs) if optional("openvino") and inputs[0].device.type == "cpu" else None
 
 
-COMPILED = "torch.compile"  # the peers of this name are left out where nothing is timed: compiling takes a while
+COMPILED = "torch.compile"  # left out where nothing is timed, because compiling is slow
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any] | None:
-    """``function`` by torch.compile for the shapes it is called with, or None without a C++ compiler."""
+    """``function`` compiled by torch.compile for the shapes of its calls, or None without a C++ compiler."""
     return torch.compile(function, dynamic=False) if shutil.which("c++") else None
 
 
 class OnnxRuntime:
-    """An ONNX file in ONNX Runtime, on this many threads: its inputs → its outputs."""
+    """An ONNX file in ONNX Runtime, on torch's number of threads: its inputs → its outputs."""
 
     def __init__(self, file: bytes) -> None:
         import onnxruntime
@@ -138,7 +138,7 @@ class OnnxRuntime:
 def onnx_roi_align(
     x: torch.Tensor, rois: torch.Tensor, size: int, scale: float, sampling: int
 ) -> Callable[[], Any] | None:
-    """ONNX Runtime's RoIAlign, pixel corners as torchvision's default has them; None where it is not installed."""
+    """ONNX Runtime's RoIAlign with torchvision's default coordinates; None where it is not installed."""
     if not optional("onnxruntime") or not optional("onnx"):
         return None
     from onnx import TensorProto, helper
@@ -158,7 +158,7 @@ def onnx_roi_align(
 
 
 class OpenVinoModel:
-    """An ONNX file in OpenVINO, on this many threads: pixels → its outputs."""
+    """An ONNX file in OpenVINO, on torch's number of threads: pixels → its outputs."""
 
     def __init__(self, file: bytes, precision: str = "f32", profile: bool = False) -> None:
         import openvino

@@ -1,7 +1,7 @@
-"""Figures to a picture: ``python -m benchmarks.plot models.json models.svg`` (matplotlib, of the extra ``bench``).
+"""Draws a chart of the models: ``python -m benchmarks.plot models.json chart.svg`` (needs the extra ``bench``).
 
-One bar per model row that ``pytest benchmarks/bench_models.py --rows models.json`` wrote, made of its stages; marks
-beside it show the peers and the published speed.
+``models.json`` comes from ``pytest benchmarks/bench_models.py --rows models.json``. Each bar is a model, divided into
+its stages; marks beside it show the peers and the published speed.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from typing import Any
 COLOURS = ("#9aa5b1", "#2f6db5", "#e0a030", "#4f9e63", "#b5523b", "#cfd5db")
 MARKS = {
     "plain": ("|", "#222222"),
-    "float32": ("d", "#555555"),
+    "engine native, float32": ("d", "#555555"),
+    "engine openvino, bfloat16": ("o", "#007a5a"),
+    "engine openvino, float32": ("s", "#007a5a"),
     "torchvision": ("x", "#b00020"),
     "onnxruntime": ("+", "#b07000"),
     "openvino": ("v", "#007a5a"),
+    "openvino bfloat16": ("^", "#007a5a"),
     "published": ("*", "#7a3db8"),
 }
 
 
 def draw(report: dict[str, Any], out: Path) -> None:
-    """Write the picture in the format that the suffix of ``out`` names."""
+    """Write the chart in the format that the suffix of ``out`` names."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -31,8 +34,8 @@ def draw(report: dict[str, Any], out: Path) -> None:
 
     rows = [row for row in report["rows"] if "split" in row]
     if not rows:
-        raise SystemExit("the figures hold no model rows: run pytest benchmarks/bench_models.py --rows FILE")
-    # a scale of their own for the models that take a second and more
+        raise SystemExit("figures must hold rows of models: run pytest benchmarks/bench_models.py --rows FILE")
+    # models that take a second and more have a scale of their own
     parts = [[r for r in rows if (r["timings"]["pyrcnn"][0] >= 1) == slow] for slow in (False, True)]
     parts = [part for part in parts if part]
     figure, panels = pyplot.subplots(
@@ -44,14 +47,14 @@ def draw(report: dict[str, Any], out: Path) -> None:
     )
     for axes, part in zip(panels[:, 0], parts, strict=True):
         panel(axes, part)
-    panels[-1, 0].set_xlabel("milliseconds per picture, batch 1 (published: on other hardware)")
+    panels[-1, 0].set_xlabel("milliseconds per image, batch 1 (published: on other hardware)")
     machine = report["machine"]
     panels[0, 0].set_title(f"{machine.get('gpu') or machine['cpu']}, {rows[0]['threads']} thread(s)", fontsize=9)
     figure.savefig(out)
 
 
 def panel(axes: Any, rows: list[dict[str, Any]]) -> None:
-    """A bar per row, and its marks."""
+    """A bar and marks for each row."""
     labelled: set[str] = set()
 
     def once(label: str) -> str | None:
@@ -60,7 +63,7 @@ def panel(axes: Any, rows: list[dict[str, Any]]) -> None:
         return label if new else None
 
     for y, row in enumerate(rows):
-        # The stages' shares of one run, scaled to the median of many
+        # the shares of one run, scaled to the median of all runs
         total, left = row["timings"]["pyrcnn"][0], 0.0
         for colour, (stage, seconds) in zip(COLOURS, groups(row["split"]).items(), strict=False):
             width = 1e3 * total * seconds / sum(row["split"].values())
@@ -70,7 +73,9 @@ def panel(axes: Any, rows: list[dict[str, Any]]) -> None:
         if row.get("published"):
             marks["published"] = row["published"]
         for name, seconds in marks.items():
-            mark, colour = MARKS.get(name, ("o", "#777777"))
+            if name not in MARKS:
+                continue
+            mark, colour = MARKS[name]
             axes.plot(1e3 * seconds, y, mark, color=colour, markersize=9, label=once(name), linestyle="none")
     axes.set_yticks(range(len(rows)), [row["row"].partition("[")[2].rstrip("]") or row["row"] for row in rows])
     axes.invert_yaxis()
@@ -79,7 +84,7 @@ def panel(axes: Any, rows: list[dict[str, Any]]) -> None:
 
 
 def groups(split: dict[str, float]) -> dict[str, float]:
-    """Preprocessing, network, and everything behind or between."""
+    """Preprocessing, network, and everything else together."""
     named = {"preprocessing": split["preprocessing"], "network": split["network"]}
     return named | {"proposals, pooling, post-processing": sum(split.values()) - sum(named.values())}
 

@@ -1,7 +1,7 @@
-"""Our detectors with tails of torch's and torchvision's operators alone, for the runtimes that lack ours.
+"""Our detectors with operators of torch and torchvision behind the networks, for runtimes that lack our operators.
 
-The networks are the model's own layers, its norms folded as :func:`pyrcnn.deploy.export` does; what follows them is
-written as users of those runtimes write it. Pictures come one at a time and in one size: anchors are constants.
+The networks are the model's own layers. What follows them is written as users of those runtimes write it, for one
+image of one size; anchors are constants.
 """
 
 from __future__ import annotations
@@ -17,16 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.peers import torchvision
-from pyrcnn import models
-from pyrcnn.deploy.network import prepared
+from pyrcnn.deploy.networks import replace_networks
 
 
 class PortableCenterNet(nn.Module):
-    """Pixels [1, 3, H, W] → boxes [k, 4], scores and labels [k]; joints' maps are returned, not matched."""
+    """Pixels [1, 3, H, W] → boxes [k, 4], scores and labels [k], and the keypoints' maps, which are not matched."""
 
     def __init__(self, model: Any):
         super().__init__()
-        self.model = prepared(model, None, channels_last=False, fold=True, packed=False)
+        self.model = replace_networks(model)
         self.k = model.config.max_detections
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
@@ -46,8 +45,8 @@ class PortableCenterNet(nn.Module):
         return boxes, logits.sigmoid(), labels, *(maps[name] for name in maps if name.startswith("keypoint"))
 
 
-def decoded(deltas: Tensor, anchors: Tensor, weights: tuple[float, ...], clip: float) -> Tensor:
-    """``deltas`` [..., 4] of ``anchors`` [..., 4]."""
+def decode(deltas: Tensor, anchors: Tensor, weights: tuple[float, ...], clip: float) -> Tensor:
+    """The boxes that ``deltas`` [..., 4] make of ``anchors`` [..., 4]."""
     size = anchors[..., 2:] - anchors[..., :2]
     centre = anchors[..., :2] + size / 2
     scale = torch.tensor(weights)
@@ -57,40 +56,40 @@ def decoded(deltas: Tensor, anchors: Tensor, weights: tuple[float, ...], clip: f
 
 
 class PortableFasterRCNN(nn.Module):
-    """Pixels [1, 3, H, W] and their size → boxes [D, 4], scores, labels [D]: torchvision's steps in its operators."""
+    """Pixels [1, 3, H, W] and their size → boxes [D, 4], scores, labels [D]: torchvision's steps with its operators."""
 
     def __init__(self, model: Any, height: int, width: int, pixels: Tensor):
         super().__init__()
-        self.model = prepared(model, None, channels_last=False, fold=True, packed=False)
-        self.height, self.width = height, width  # of the picture, without the padding
-        logits, _ = self.model.rpn.head(self.model.backbone(pixels))
+        self.model = replace_networks(model)
+        self.height, self.width = height, width  # of the image, without the padding
+        logits, _ = self.model.rpn.predict(self.model.backbone(pixels))
         self.anchors = self.model.rpn.anchors(logits, *pixels.shape[-2:]).split([x.numel() for x in logits])
         self.tv: Any = torchvision()
 
-    def clipped(self, boxes: Tensor) -> Tensor:
+    def clip(self, boxes: Tensor) -> Tensor:
         limit = torch.tensor([self.width, self.height] * 2, dtype=torch.float32)
         return torch.minimum(boxes.clamp(min=0), limit)
 
     def proposals(self, features: list[Tensor]) -> Tensor:
         c = self.model.rpn.config
         boxes, scores, levels = [], [], []
-        for level, (logits, deltas) in enumerate(zip(*self.model.rpn.head(features), strict=True)):
+        for level, (logits, deltas) in enumerate(zip(*self.model.rpn.predict(features), strict=True)):
             flat = logits.permute(0, 2, 3, 1).flatten()
             best, index = flat.topk(min(c.before_nms[1], self.anchors[level].shape[0]))
             rows = deltas.permute(0, 2, 3, 1).reshape(-1, 4)[index]
-            boxes.append(decoded(rows, self.anchors[level][index], c.weights, c.clip))
+            boxes.append(decode(rows, self.anchors[level][index], c.weights, c.clip))
             scores.append(best)
             levels.append(torch.full_like(best, level))
-        box, score, level = self.clipped(torch.cat(boxes)), torch.cat(scores), torch.cat(levels)
+        box, score, level = self.clip(torch.cat(boxes)), torch.cat(scores), torch.cat(levels)
         big = ((box[:, 2:] - box[:, :2]) >= c.min_size).all(1).nonzero()[:, 0]
         box, score, level = box[big], score[big], level[big]
-        return box[self.suppressed(box, score, level, c.nms_threshold)[: c.after_nms[1]]]
+        return box[self.nms(box, score, level, c.nms_threshold)[: c.after_nms[1]]]
 
-    def suppressed(self, boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    def nms(self, boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
         apart = groups[:, None] * float(max(self.height, self.width) + 1)
         return self.tv.ops.nms(boxes + apart, scores, threshold)
 
-    def pooled(self, features: list[Tensor], boxes: Tensor) -> Tensor:
+    def pool(self, features: list[Tensor], boxes: Tensor) -> Tensor:
         c, ops = self.model.roi.config, self.tv.ops
         rois = torch.cat([torch.zeros_like(boxes[:, :1]), boxes], 1)
         scales = self.model.roi.scales
@@ -100,7 +99,7 @@ class PortableFasterRCNN(nn.Module):
             return ops.roi_align(features[0], rois, c.resolution, scales[0], c.sampling_ratio, c.aligned)
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         first, last = (-int(math.log2(s)) for s in (scales[0], scales[-1]))
-        level = (4 + torch.log2(area.sqrt() / 224 + 1e-6)).floor().clamp(first, last) - first
+        level = (4 + torch.log2(area.sqrt() / 224 + 1e-6)).lower_bound().clamp(first, last) - first
         result = torch.zeros(boxes.shape[0], features[0].shape[1], c.resolution, c.resolution)
         for i, scale in enumerate(scales):
             here = (level == i).nonzero()[:, 0]
@@ -112,23 +111,23 @@ class PortableFasterRCNN(nn.Module):
         c = self.model.roi.config
         features = self.model.backbone(pixels)
         proposals = self.proposals(features)
-        logits, deltas = self.model.roi.predictor(self.model.roi.head(self.pooled(features, proposals)))
+        logits, deltas = self.model.roi.predictor(self.model.roi.head(self.pool(features, proposals)))
         scores = logits.softmax(1)[:, 1:]
-        boxes = self.clipped(decoded(deltas.reshape(scores.shape[0], -1, 4), proposals[:, None], c.weights, c.clip))
+        boxes = self.clip(decode(deltas.reshape(scores.shape[0], -1, 4), proposals[:, None], c.weights, c.clip))
         row, label = (scores > c.score_threshold).nonzero().unbind(1)
         box, score = boxes[row, label], scores[row, label]
         big = ((box[:, 2:] - box[:, :2]) >= c.min_size).all(1).nonzero()[:, 0]
         box, score, label = box[big], score[big], label[big]
-        kept = self.suppressed(box, score, label.float(), c.nms_threshold)[: c.max_detections]
+        kept = self.nms(box, score, label.float(), c.nms_threshold)[: c.max_detections]
         return box[kept], score[kept], label[kept]
 
 
 def portable(model: Any, pixels: Tensor, size: tuple[int, int]) -> nn.Module | None:
-    """``model`` for other runtimes, or None where nobody's operators do what it does."""
-    if isinstance(model, models.CenterNet):
+    """``model`` for other runtimes, or None where their operators cannot do what it does."""
+    if "maps" in model.PARTS:
         return PortableCenterNet(model)
     c = model.config
-    if torchvision() is None or c.roi.clip_last or c.rpn.clip_anchors:  # TensorFlow's order of steps
+    if torchvision() is None or c.roi.clip_last or c.rpn.clip_anchors:  # TensorFlow's order of suppression and clipping
         return None
     return PortableFasterRCNN(model, *size, pixels)
 
@@ -137,6 +136,6 @@ def onnx_file(module: nn.Module, pixels: Tensor) -> bytes:
     """``module`` in ONNX, for pixels of this shape."""
     file = io.BytesIO()
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
-        warnings.simplefilter("ignore")  # about the sizes that it takes as constants, as it is to
+        warnings.simplefilter("ignore")  # about sizes that become constants, which is intended
         torch.onnx.export(module, (pixels,), file, input_names=["pixels"], opset_version=18, dynamo=False)
     return file.getvalue()

@@ -1,7 +1,8 @@
-"""Where a detector's time goes, from picture to boxes, on the run itself: its own methods are timed where they are.
+"""How a detector's time divides into stages and layers, measured inside its own calls.
 
-``python -m benchmarks.stages NAME [--plain] [--openvino] …`` prints the stages of one preset at batch 1, and the
-layers that its time is spent in, of one kind and shape together; with ``--openvino`` beside OpenVINO's.
+``python -m benchmarks.stages NAME [--plain] [--openvino] …`` prints the stages of one preset at batch 1, and the layers
+that take the most time, those of one kind and shape together. ``--openvino`` prints OpenVINO's time beside ours. A
+layer is a module without children; what an engine runs as one call is one layer.
 """
 
 from __future__ import annotations
@@ -17,25 +18,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.machine import ceilings
-from benchmarks.race import synchronize
-from pyrcnn.deploy.chain import ConvChain, ConvChains
-from pyrcnn.deploy.tile_conv import TileConv2d
-from pyrcnn.deploy.winograd import WinogradConv2d
+from benchmarks.machine import limits
+from benchmarks.timing import synchronize
 
-# stage → what is timed: a method, or the forward of a part; a stage inside another is not counted twice
-CENTERNET = {"network": ("backbone.forward", "neck.forward", "head.forward"), "peaks and boxes": ("predict_padded",)}
-FASTER_RCNN = {
-    "network": ("backbone.forward", "rpn.head.forward", "roi.head.forward", "roi.predictor.forward"),
-    "proposals": ("rpn.propose",),
-    "region pooling": ("roi.pool",),
-    "classes and boxes": ("roi.detect",),
+PREPROCESSING, NETWORK, BOXES, REST = "preprocessing", "network", "peaks and boxes", "rest"
+# stage → the submodule and its method that are this stage, in detectors that have it
+TWO_STAGES = {
+    "proposals": ("rpn", "propose"),
+    "region pooling": ("roi", "pool"),
+    "classes and boxes": ("roi", "detect"),
 }
-REST = "rest"  # trimming and going back to the picture's pixels, and the calls between the stages
 
 
 class Clock:
-    """Seconds per stage; while a stage runs inside another, only the inner one's time counts."""
+    """Seconds per stage. While a stage runs inside another one, only the inner stage counts."""
 
     def __init__(self, device: torch.device, timer: Callable[[], float] = time.perf_counter):
         self.device, self.timer = device, timer
@@ -48,7 +44,7 @@ class Clock:
         return self.timer()
 
     def switch(self, stage: str | None) -> None:
-        """Begin ``stage`` inside the present one, or, with None, end the present one."""
+        """Begin ``stage`` inside the current one; None: end the current one."""
         now = self._now()
         self.seconds[self.running[-1]] = self.seconds.get(self.running[-1], 0.0) + now - self.since
         if stage is None:
@@ -59,7 +55,7 @@ class Clock:
 
     @contextmanager
     def timing(self, owner: Any, method: str, stage: str) -> Iterator[None]:
-        """Count what ``owner.method`` takes as ``stage``."""
+        """Count the time of ``owner.method`` as ``stage``."""
         original = getattr(owner, method)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -69,58 +65,53 @@ class Clock:
             finally:
                 self.switch(None)
 
-        setattr(owner, method, timed)  # on the object, in front of its class's
+        setattr(owner, method, timed)  # on the object: its class is unchanged
         try:
             yield
         finally:
             delattr(owner, method)
 
 
+def timed_methods(model: Any) -> dict[str, list[tuple[Any, str]]]:
+    """Stage → the objects and their methods that are timed for it; ``model`` is a detector, plain or optimized."""
+    detector = getattr(model, "model", model)
+    parts = [path for paths in detector.PARTS.values() for path in paths]
+    stages = {PREPROCESSING: [(model, "preprocess")]}
+    stages[NETWORK] = [(detector.get_submodule(path), "forward") for path in parts]
+    inside = {stage: (part, method) for stage, (part, method) in TWO_STAGES.items() if hasattr(detector, part)}
+    stages |= {stage: [(getattr(detector, part), method)] for stage, (part, method) in inside.items()}
+    return stages if inside else stages | {BOXES: [(model, "predict_padded")]}
+
+
 def split(model: Any, image: torch.Tensor, device: torch.device, rounds: int = 3,
           timer: Callable[[], float] = time.perf_counter) -> dict[str, float]:  # fmt: skip
-    """Seconds per stage of ``model([image])``, plain or optimized: the round that took least of all in all."""
-    inner = getattr(model, "model", model)
-    stages = CENTERNET if hasattr(inner, "heads") else FASTER_RCNN
+    """Seconds per stage of ``model([image])`` in the fastest of the rounds; ``model`` is plain or optimized."""
+    stages = timed_methods(model)
     best: dict[str, float] = {}
-    for _ in range(rounds + 1):  # the first warms up
+    for _ in range(rounds + 1):  # the first round warms up
         with ExitStack() as stack:
             clock = Clock(device, timer)
-            stack.enter_context(clock.timing(model, "preprocess", "preprocessing"))
             for stage, methods in stages.items():
-                for path in methods:
-                    parts, _, method = path.rpartition(".")
-                    owner = inner.get_submodule(parts) if parts else model
+                for owner, method in methods:
                     stack.enter_context(clock.timing(owner, method, stage))
             clock.since = clock._now()
             model([image])
             clock.switch(REST)
         if not best or sum(clock.seconds.values()) < sum(best.values()):
             best = clock.seconds
-    return {stage: best[stage] for stage in ("preprocessing", *stages, REST)}
+    return {stage: best.get(stage, 0.0) for stage in (*stages, REST)}
 
 
 def multiplications(layer: nn.Module, x: torch.Tensor, result: torch.Tensor) -> int:
-    """How many a layer needs for this input and result, without tricks that spare some; 0 where it has no weight."""
-    pixels = result.numel() // result.shape[1]
-    if isinstance(layer, ConvChain):
-        chain = layer.chain
-        middle, hidden, outputs = chain.channels
-        each = middle * hidden + (0 if chain.last is None else hidden * outputs)
-        each += 0 if chain.depthwise is None else 9 * middle
-        return pixels * each + (0 if chain.expand is None else x.numel() * middle)
-    if isinstance(layer, TileConv2d):
-        return result.numel() * layer.shape[1] ** 2 * x.shape[1]
-    weight = getattr(layer, "weight", None)
-    if not isinstance(weight, torch.Tensor):
-        return 0
-    if isinstance(layer, WinogradConv2d):
-        return result.numel() * 9 * x.shape[1]
-    return result.numel() * math.prod(weight.shape[1:])
+    """How many multiplications a layer of torch needs to get from ``x`` to ``result``; 0 for other layers."""
+    if isinstance(layer, nn.ConvTranspose2d):
+        return x.numel() * math.prod(layer.weight.shape[1:])
+    return result.numel() * math.prod(layer.weight.shape[1:]) if isinstance(layer, nn.Conv2d | nn.Linear) else 0
 
 
 @dataclass
 class Cost:
-    """What the layers of one kind and shape take: seconds and calls, and the bytes and operations of all the calls."""
+    """Seconds, calls, bytes and operations of all layers of one kind and shape."""
 
     seconds: float = 0.0
     calls: int = 0
@@ -130,7 +121,7 @@ class Cost:
 
 def layers(model: nn.Module, image: torch.Tensor, device: torch.device, timer: Callable[[], float],
            rounds: int = 10) -> list[tuple[str, Cost]]:  # fmt: skip
-    """What the layers of one kind and shape cost per picture in the best round, the dearest first."""
+    """The cost per image of the layers of each kind and shape in their fastest round, the most expensive first."""
     found: dict[str, Cost] = {}
     began = 0.0
 
@@ -151,9 +142,6 @@ def layers(model: nn.Module, image: torch.Tensor, device: torch.device, timer: C
             cost.moved += sum(t.numel() * t.element_size() for t in (*inputs, result))
             cost.operations += 2 * multiplications(layer, inputs[0], result)
 
-    grouped: list[Any] = [layer for layer in model.modules() if isinstance(layer, ConvChains)]
-    for group in grouped:
-        group.forward = group.apart
     leaves = [layer for layer in model.modules() if not list(layer.children())]
     handles = [
         h for leaf in leaves for h in (leaf.register_forward_pre_hook(before), leaf.register_forward_hook(after))
@@ -165,13 +153,11 @@ def layers(model: nn.Module, image: torch.Tensor, device: torch.device, timer: C
             found[what] = min(found.get(what, cost), cost, key=lambda c: c.seconds)
     for handle in handles:
         handle.remove()
-    for group in grouped:
-        del group.forward
     return sorted(found.items(), key=lambda pair: -pair[1].seconds)
 
 
 def beside_openvino(model: nn.Module, plain: nn.Module, image: torch.Tensor, rounds: int, top: int) -> None:
-    """Print the layers of ``model`` and OpenVINO's of ``plain``, by their shapes, each in its best of the rounds."""
+    """Print the time of convolutions in ``model`` and in OpenVINO by shape, each in its fastest round."""
     from benchmarks.openvino_layers import OpenVinoLayers
 
     theirs = OpenVinoLayers(plain, image)
@@ -181,7 +167,7 @@ def beside_openvino(model: nn.Module, plain: nn.Module, image: torch.Tensor, rou
     for _ in range(rounds):
         ours: dict[str, tuple[float, int]] = {}
         for what, cost in layers(model, image, image.device, time.perf_counter, 1):
-            shapes = what.partition(" ")[2].removesuffix(" + input")  # OpenVINO adds inside its layers too
+            shapes = what.partition(" ")[2].removesuffix(" + input")  # OpenVINO's convolutions add, too
             spent, before = ours.get(shapes, (0.0, 0))
             ours[shapes] = spent + cost.seconds, before + cost.calls
         found, other = theirs()
@@ -201,27 +187,26 @@ def beside_openvino(model: nn.Module, plain: nn.Module, image: torch.Tensor, rou
 
 def main() -> None:
     """The command line."""
-    from benchmarks.bench_models import picture
-    from benchmarks.weights import behave
+    from benchmarks.bench_models import calibrated, image_for
     from pyrcnn import deploy, models
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=models.names())
     parser.add_argument("--plain", action="store_true", help="the model itself, not optimized")
     parser.add_argument(
-        "--processor-time", action="store_true", help="count it instead: for one thread, a busy machine"
+        "--processor-time", action="store_true", help="count processor time: for one thread on a busy machine"
     )
-    parser.add_argument("--openvino", action="store_true", help="its convolutions beside ours, none in chains")
+    parser.add_argument("--openvino", action="store_true", help="OpenVINO's convolutions beside ours")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--rounds", type=int, default=10, help="of which the quickest counts")
+    parser.add_argument("--rounds", type=int, default=10, help="the fastest one counts")
     parser.add_argument("--top", type=int, default=12)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    image = picture(arguments.model, device)
-    plain = behave(models.build(arguments.model).eval(), image.cpu()).to(device)
-    model = plain if arguments.plain else deploy.optimize(plain, "auto", chain=not arguments.openvino)
+    image = image_for(arguments.model, device)
+    plain, _ = calibrated(arguments.model, False, image)
+    model = plain if arguments.plain else deploy.optimize(plain, "auto", engine="native", chain=not arguments.openvino)
     with torch.inference_mode():
         timer = time.process_time if arguments.processor_time else time.perf_counter
         parts = split(model, image, device, rounds=arguments.rounds, timer=timer)
@@ -233,15 +218,17 @@ def main() -> None:
         with torch.inference_mode():
             beside_openvino(model, plain, image, arguments.rounds, arguments.top)
         return
-    best = ceilings(device.type, arguments.threads)
-    print("\n| layers, input → result | calls | ms | share | floor, ms | of the floor |\n|---|---|---|---|---|---|")
+    best = limits(device.type, arguments.threads)
+    print(
+        "\n| layers, input → result | calls | ms | share | lower bound, ms | of the bound |\n|---|---|---|---|---|---|"
+    )
     more = Cost()
     for _, cost in costs[arguments.top :]:
         more = Cost(*(a + b for a, b in zip(astuple(more), astuple(cost), strict=True)))
     for what, cost in [*costs[: arguments.top], (f"{max(len(costs) - arguments.top, 0)} more", more)]:
-        floor = best.floor(cost.moved, cost.operations)
+        bound = best.lower_bound(cost.moved, cost.operations)
         share = cost.seconds / sum(parts.values())
-        times = f"{1e3 * floor:.2f} | {cost.seconds / floor:.2f}" if floor else "– | –"
+        times = f"{1e3 * bound:.2f} | {cost.seconds / bound:.2f}" if bound else "– | –"
         print(f"| {what} | {cost.calls} | {1e3 * cost.seconds:.2f} | {share:.1%} | {times} |")
 
 

@@ -1,4 +1,4 @@
-"""Box coding and matching, the element-wise family."""
+"""Box encoding, decoding, matching and IoU."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def close(ours: Any, theirs: Any, name: str) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
 
 
-def decoded(deltas: Tensor, anchors: Tensor) -> Tensor:
-    """What users write in torch."""
+def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
+    """As usually written in torch."""
     w, h = anchors[:, 2] - anchors[:, 0], anchors[:, 3] - anchors[:, 1]
     x, y = anchors[:, 0] + 0.5 * w, anchors[:, 1] + 0.5 * h
     cx, cy = deltas[:, 0] * w + x, deltas[:, 1] * h + y
@@ -31,27 +31,27 @@ def decoded(deltas: Tensor, anchors: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("count", [4819, ANCHORS])
-def bench_decode_boxes(duel, device, count: int) -> None:
+def bench_decode_boxes(compare, device, count: int) -> None:
     anchors, _ = data.rpn_boxes(count, device)
     deltas = torch.randn(count, 4, device=device) * 0.2
-    fused = compiled(decoded)
-    duel(
+    fused = compiled(decode)
+    compare(
         lambda: ops.decode_boxes(deltas, anchors),
-        {"torch": lambda: decoded(deltas, anchors), COMPILED: fused and (lambda: fused(deltas, anchors))},
+        {"torch": lambda: decode(deltas, anchors), COMPILED: fused and (lambda: fused(deltas, anchors))},
         agree=close,
         bytes=count * 48,
     )
 
 
 @pytest.mark.parametrize("calls", ["one", "two"])
-def bench_decode_and_clip(duel, device, calls: str) -> None:
-    """``decode_boxes`` with a size to clip to, and the two functions that torchvision's users call."""
+def bench_decode_and_clip(compare, device, calls: str) -> None:
+    """``decode_boxes`` with a size to clip to, and the two functions that users of torchvision call."""
     anchors, _ = data.rpn_boxes(ANCHORS, device)
     deltas = torch.randn(ANCHORS, 4, device=device) * 0.2
     tv = torchvision()
 
     def in_torch(deltas: Tensor, anchors: Tensor) -> Tensor:
-        boxes = decoded(deltas, anchors)
+        boxes = decode(deltas, anchors)
         return torch.stack([boxes[:, 0::2].clamp(0, 1333), boxes[:, 1::2].clamp(0, 800)], 2).flatten(1)
 
     fused = compiled(in_torch)
@@ -59,10 +59,10 @@ def bench_decode_and_clip(duel, device, calls: str) -> None:
         "one": lambda: ops.decode_boxes(deltas, anchors, size=(800, 1333)),
         "two": lambda: ops.clip_boxes_to_image(ops.decode_boxes(deltas, anchors), (800, 1333)),
     }
-    duel(
+    compare(
         ours[calls],
         {
-            "torchvision": tv and (lambda: tv.ops.clip_boxes_to_image(decoded(deltas, anchors), (800, 1333))),
+            "torchvision": tv and (lambda: tv.ops.clip_boxes_to_image(decode(deltas, anchors), (800, 1333))),
             COMPILED: fused and (lambda: fused(deltas, anchors)),
         },
         agree=close,
@@ -70,8 +70,8 @@ def bench_decode_and_clip(duel, device, calls: str) -> None:
     )
 
 
-def bench_decode_anchors(duel, device) -> None:
-    """Grid anchors, deltas and clipping in one pass, against building the anchors and decoding them."""
+def bench_decode_anchors(compare, device) -> None:
+    """Anchors, decoding and clipping in one pass, beside building the anchors and then decoding."""
     _, deltas, cells = data.rpn_outputs(device)
     sizes = torch.tensor([[800.0, 1333.0]], device=device)
     strides = [s for s, _, _ in data.RPN_LEVELS]
@@ -82,18 +82,18 @@ def bench_decode_anchors(duel, device) -> None:
 
     def in_torch(deltas: list[Tensor], anchors: Tensor) -> Tensor:
         flat = [d.view(1, 3, 4, *d.shape[-2:]).permute(0, 3, 4, 1, 2).reshape(-1, 4) for d in deltas]
-        boxes = decoded(torch.cat(flat), anchors)
+        boxes = decode(torch.cat(flat), anchors)
         return torch.stack([boxes[:, 0::2].clamp(0, 1333), boxes[:, 1::2].clamp(0, 800)], 2).flatten(1)
 
     fused = compiled(in_torch)
-    duel(
+    compare(
         lambda: ops.decode_anchors(deltas, cells, strides, sizes),
         {"torch": lambda: in_torch(deltas, anchors()), COMPILED: fused and (lambda: fused(deltas, anchors()))},
         bytes=ANCHORS * 32,
     )
 
 
-def bench_match_boxes(duel, device) -> None:
+def bench_match_boxes(compare, device) -> None:
     anchors, _ = data.rpn_boxes(ANCHORS, device)
     truth, _ = data.rpn_boxes(30, device)
     tv = torchvision()
@@ -119,7 +119,7 @@ def bench_match_boxes(duel, device) -> None:
         assert (matched == theirs).float().mean() > 0.9999
 
     fused = compiled(in_torch)
-    duel(
+    compare(
         lambda: ops.match_boxes(anchors, truth[None], 0.7, 0.3, True, counts=counts),
         {"torchvision": peer, COMPILED: fused and (lambda: fused(truth, anchors))},
         agree=agree,
@@ -129,10 +129,10 @@ def bench_match_boxes(duel, device) -> None:
 
 
 @pytest.mark.parametrize(("a", "b"), [(1000, 1000)])
-def bench_box_iou(duel, device, a: int, b: int) -> None:
+def bench_box_iou(compare, device, a: int, b: int) -> None:
     first, second = data.rpn_boxes(a, device)[0], data.rpn_boxes(b, device)[0]
     tv = torchvision()
-    duel(
+    compare(
         lambda: ops.box_iou(first, second),
         {"torchvision": tv and (lambda: tv.ops.box_iou(first, second))},
         agree=close,

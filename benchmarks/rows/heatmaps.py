@@ -1,4 +1,4 @@
-"""CenterNet's operators: peaks, keypoints, targets, and the pictures' way into the network."""
+"""CenterNet's operators: peaks, keypoints, targets and preprocessing."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def heatmap(images: int, channels: int, side: int, device: torch.device) -> Tens
 
 
 def peaks_in_torch(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The usual way: sigmoid, 3x3 max-pool, equality, top-k."""
+    """As usually written: sigmoid, 3x3 maximum, equality, top-k."""
     p = x.sigmoid()
     p = p * (F.max_pool2d(p, 3, 1, 1) == p)
     return p.flatten(1).topk(k)
@@ -43,7 +43,7 @@ def peaks_in_openvino(x: Tensor, k: int) -> OpenVino | None:
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 @pytest.mark.parametrize(("images", "channels", "side"), [(1, 80, 128), (8, 80, 128), (1, 80, 256)])
-def bench_heatmap_peaks(duel, device, layout: str, images: int, channels: int, side: int) -> None:
+def bench_heatmap_peaks(compare, device, layout: str, images: int, channels: int, side: int) -> None:
     x = heatmap(images, channels, side, device)
     if layout == "nhwc":
         x = x.contiguous(memory_format=torch.channels_last)
@@ -51,7 +51,7 @@ def bench_heatmap_peaks(duel, device, layout: str, images: int, channels: int, s
     def agree(ours: Any, theirs: Any, name: str) -> None:
         torch.testing.assert_close(ours[0], theirs[0], rtol=1e-5, atol=1e-6)
 
-    duel(
+    compare(
         lambda: ops.heatmap_peaks(x, 100),
         {"torch": lambda: peaks_in_torch(x, 100), "openvino": peaks_in_openvino(x, 100)},
         agree=agree,
@@ -60,7 +60,7 @@ def bench_heatmap_peaks(duel, device, layout: str, images: int, channels: int, s
 
 
 def keypoints_in_torch(x: Tensor, regression: Tensor, offset: Tensor, cells: Tensor, boxes: Tensor) -> Tensor:
-    """CenterNet's decoding as users write it, one image: the joints of the detections in ``cells`` [k]."""
+    """CenterNet's decoding as usually written, for one image: the keypoints of the detections in ``cells`` [k]."""
     joints, side = x.shape[1], x.shape[-1]
     p = x.sigmoid()
     scores, at = (p * (F.max_pool2d(p, 3, 1, 1) == p)).flatten(2).topk(100)  # [1, J, 100]
@@ -80,7 +80,7 @@ def keypoints_in_torch(x: Tensor, regression: Tensor, offset: Tensor, cells: Ten
 
 
 def keypoints(side: int, device: torch.device) -> tuple[Tensor, ...]:
-    """17 joints of 100 detections: their cells' rows and columns, the joints' maps and moves, boxes in pixels."""
+    """17 keypoints of 100 detections: cells' rows and columns, heatmaps, regressions, offsets, boxes in pixels."""
     g = torch.Generator().manual_seed(0)
     x = heatmap(1, 17, side, device)
     regression = (torch.randn(1, 34, side, side, generator=g) * 4).to(device)
@@ -93,15 +93,15 @@ def keypoints(side: int, device: torch.device) -> tuple[Tensor, ...]:
 
 
 @pytest.mark.parametrize("side", [128, 256])
-def bench_match_keypoints(duel, device, side: int) -> None:
-    """Each contender gets its arguments in the shapes that it wants: ours a batch of one image."""
+def bench_match_keypoints(compare, device, side: int) -> None:
+    """Each contender gets its arguments in the shape it takes: ours a batch of one image."""
     ys, xs, x, regression, offset, boxes = keypoints(side, device)
     cells, batch = ys * side + xs, [t[None] for t in (ys, xs, boxes)]
 
     def agree(ours: Any, theirs: Any, name: str) -> None:
         assert ((ours[0][0] - theirs).abs() < 1e-2).float().mean() > 0.999
 
-    duel(
+    compare(
         lambda: ops.match_keypoints(batch[0], batch[1], x, regression, offset, batch[2], 4),
         {"torch": lambda: keypoints_in_torch(x, regression, offset, cells, boxes)},
         agree=agree,
@@ -110,13 +110,13 @@ def bench_match_keypoints(duel, device, side: int) -> None:
 
 
 @pytest.mark.parametrize("images", [4, 16])
-def bench_draw_gaussians(duel, device, images: int) -> None:
+def bench_draw_gaussians(compare, device, images: int) -> None:
     g = torch.Generator().manual_seed(0)
     objects, shape = 20, (images, 80, 128, 128)
     centers = torch.randint(128, (images, objects, 2), generator=g).float().to(device)
     sigmas = (torch.rand(images, objects, generator=g) * 3 + 0.5).to(device)
     classes = torch.randint(80, (images, objects), generator=g).to(device)
-    duel(
+    compare(
         lambda: ops.draw_gaussians(shape, centers, sigmas, classes),
         {"torch.zeros of that shape": lambda: torch.zeros(shape, device=device)},
         bytes=4 * images * 80 * 128 * 128,
@@ -124,19 +124,19 @@ def bench_draw_gaussians(duel, device, images: int) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(480, 640), (1080, 1920)])
-def bench_preprocess(duel, device, height: int, width: int) -> None:
-    picture = torch.randint(256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).to(
+def bench_preprocess(compare, device, height: int, width: int) -> None:
+    image = torch.randint(256, (3, height, width), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)).to(
         device
     )
     mean = torch.tensor([0.485, 0.456, 0.406], device=device).view(3, 1, 1)
     std = torch.tensor([0.229, 0.224, 0.225], device=device).view(3, 1, 1)
 
     def in_torch() -> Tensor:
-        x = F.interpolate((picture.float() / 255)[None], size=(512, 512), mode="bilinear", align_corners=False)[0]
+        x = F.interpolate((image.float() / 255)[None], size=(512, 512), mode="bilinear", align_corners=False)[0]
         return ((x - mean) / std)[None]
 
-    duel(
-        lambda: ops.preprocess([picture], (512, 512), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    compare(
+        lambda: ops.preprocess([image], (512, 512), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
         {"torch": in_torch},
-        bytes=picture.numel() + 4 * 3 * 512 * 512,
+        bytes=image.numel() + 4 * 3 * 512 * 512,
     )

@@ -20,7 +20,7 @@ def close(ours: Any, theirs: Any, name: str) -> None:
     torch.testing.assert_close(ours.float(), theirs.float(), rtol=tolerance, atol=tolerance)
 
 
-def moved(count: int, channels: int, bins: int, maps: list[torch.Tensor]) -> float:
+def bytes_moved(count: int, channels: int, bins: int, maps: list[torch.Tensor]) -> float:
     size = maps[0].element_size()
     return size * (count * channels * bins + sum(m.numel() for m in maps))
 
@@ -29,7 +29,7 @@ def moved(count: int, channels: int, bins: int, maps: list[torch.Tensor]) -> flo
 @pytest.mark.parametrize(
     ("dtype", "count", "sampling"), [("float32", 1000, 2), ("bfloat16", 1000, 2), ("float32", 512, -1)]
 )
-def bench_roi_align(duel, device, ipex, layout: str, dtype: str, count: int, sampling: int) -> None:
+def bench_roi_align(compare, device, ipex, layout: str, dtype: str, count: int, sampling: int) -> None:
     maps = data.features(256, data.LEVELS[:1], device, DTYPES[dtype], layout == "nhwc")
     rois = data.rois(count, device)
     tv = torchvision()
@@ -47,16 +47,16 @@ def bench_roi_align(duel, device, ipex, layout: str, dtype: str, count: int, sam
             lambda o, x, b, i: o.roi_align(x, b, i, 7, 7, max(sampling, 0), 0.25, "avg", aligned_mode="asymmetric"),
             [wide, rois[:, 1:].contiguous(), rois[:, 0].long()],
         )
-    duel(
+    compare(
         lambda: ops.roi_align(maps[0], rois, 7, 0.25, sampling),
         peers,
         agree=close,
-        bytes=moved(count, 256, 49, maps),
+        bytes=bytes_moved(count, 256, 49, maps),
     )
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
-def bench_roi_align_training(duel, device, layout: str) -> None:
+def bench_roi_align_training(compare, device, layout: str) -> None:
     (x,) = data.features(256, data.LEVELS[:1], device, torch.float32, layout == "nhwc")
     x.requires_grad_()
     rois = data.rois(512, device)
@@ -67,11 +67,11 @@ def bench_roi_align_training(duel, device, layout: str) -> None:
         (gradient,) = torch.autograd.grad(out, x, out.detach())
         return gradient
 
-    duel(
+    compare(
         lambda: step(ops.roi_align),
         {"torchvision": tv and (lambda: step(tv.ops.roi_align))},
         agree=close,
-        bytes=2 * moved(512, 256, 49, [x]),
+        bytes=2 * bytes_moved(512, 256, 49, [x]),
     )
 
 
@@ -85,7 +85,7 @@ def levels_in_openvino(opset: Any, *inputs: Any) -> Any:
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 @pytest.mark.parametrize(("dtype", "count"), [("float32", 1000), ("float32", 512), ("bfloat16", 1000)])
-def bench_roi_align_levels(duel, device, layout: str, dtype: str, count: int) -> None:
+def bench_roi_align_levels(compare, device, layout: str, dtype: str, count: int) -> None:
     maps = data.features(256, data.LEVELS, device, DTYPES[dtype], layout == "nhwc")
     rois = data.rois(count, device)
     scales = [1 / s for s, _, _ in data.LEVELS]
@@ -104,33 +104,33 @@ def bench_roi_align_levels(duel, device, layout: str, dtype: str, count: int) ->
     theirs = None
     if dtype == "float32" and layout == "nchw":
         theirs = openvino(levels_in_openvino, [rois[:, 1:].contiguous(), *maps])
-    duel(
+    compare(
         lambda: ops.roi_align_levels(maps, rois, 7, scales),
         {"torchvision": peer, "openvino": theirs},
         agree=close,
-        bytes=moved(count, 256, 49, maps),
+        bytes=bytes_moved(count, 256, 49, maps),
     )
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
 @pytest.mark.parametrize("count", [300, 2000])
-def bench_roi_pool(duel, device, layout: str, count: int) -> None:
+def bench_roi_pool(compare, device, layout: str, count: int) -> None:
     (x,) = data.features(512, ((16, 38, 63),), device, torch.float32, layout == "nhwc")
     rois = data.rois(count, device, size=(600, 1000))
     tv = torchvision()
     peers: dict[str, Any] = {"torchvision": tv and (lambda: tv.ops.roi_pool(x, rois, 7, 1 / 16))}
     if layout == "nchw":
         peers["openvino"] = openvino(lambda o, f, r: o.roi_pooling(f, r, [7, 7], 1 / 16, "max"), [x, rois])
-    duel(
+    compare(
         lambda: ops.roi_pool(x, rois, 7, 1 / 16),
         peers,
         agree=lambda a, b, name: close(a, b, name) if name == "torchvision" else None,
-        bytes=moved(count, 512, 49, [x]),
+        bytes=bytes_moved(count, 512, 49, [x]),
     )
 
 
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
-def bench_crop_and_resize(duel, device, layout: str) -> None:
+def bench_crop_and_resize(compare, device, layout: str) -> None:
     """300 crops of 14 x 14 at stride 16, beside one ``grid_sample`` of all their points."""
     height, width, count, size = 38, 63, 300, 14
     (x,) = data.features(256, ((16, height, width),), device, torch.float32, layout == "nhwc")
@@ -151,9 +151,9 @@ def bench_crop_and_resize(duel, device, layout: str) -> None:
             .contiguous(memory_format=torch.channels_last if layout == "nhwc" else torch.contiguous_format)
         )
 
-    duel(
+    compare(
         lambda: ops.crop_and_resize(x, boxes, indices, (size, size)),
         {"torch": in_torch},
         agree=close,
-        bytes=moved(count, 256, size * size, [x]),
+        bytes=bytes_moved(count, 256, size * size, [x]),
     )

@@ -1,4 +1,4 @@
-"""NMS in all its forms, and the two detector tails that end in it."""
+"""NMS in all its variants, and the two operators that end in it: proposals and RoI detections."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OPERATIONS_PER_IOU = 13
 
 
 def same_boxes(ours: Any, theirs: Any, name: str) -> None:
-    """The same kept boxes; OpenVINO decides pairs on the edge of the threshold otherwise, and with them a few more."""
+    """The same kept boxes; OpenVINO may differ for the few pairs whose IoU is the threshold up to rounding."""
     if name == "torchvision":
         assert ours.tolist() == theirs.tolist()
     elif name == "openvino":
@@ -31,7 +31,7 @@ def same_set(ours: Any, theirs: Any, name: str) -> None:
 def nms_in_openvino(
     boxes: torch.Tensor, scores: torch.Tensor, threshold: float, labels: torch.Tensor | None = None
 ) -> OpenVino | None:
-    """NonMaxSuppression; classes are moved apart, as its users do where each box has one class."""
+    """NonMaxSuppression; boxes are shifted by class, as its users do when each box has one class."""
 
     def build(o: Any, b: Any, s: Any, *labels: Any) -> Any:
         if labels:
@@ -44,7 +44,7 @@ def nms_in_openvino(
 
 
 def pairs_tested(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) -> float:
-    """IoU tests of a greedy suppression that does not prune: kept box i meets every box still alive after it."""
+    """IoU tests of greedy suppression without pruning: each kept box is tested against every worse box."""
     order = scores.argsort(descending=True, stable=True)
     kept = ops.nms(boxes, scores, threshold)
     rank = torch.empty_like(order)
@@ -63,11 +63,11 @@ def pairs_tested(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) ->
         ("random", 20000, 0.5),
     ],
 )
-def bench_nms(duel, device, kind: str, count: int, threshold: float) -> None:
+def bench_nms(compare, device, kind: str, count: int, threshold: float) -> None:
     boxes, scores = (data.rpn_boxes if kind == "rpn" else data.random_boxes)(count, device)
     tv, powerboxes = torchvision(), optional("powerboxes")
     b, s = boxes.double().cpu().numpy(), scores.double().cpu().numpy()
-    duel(
+    compare(
         lambda: ops.nms(boxes, scores, threshold),
         {
             "torchvision": tv and (lambda: tv.ops.nms(boxes, scores, threshold)),
@@ -86,11 +86,11 @@ def bench_nms(duel, device, kind: str, count: int, threshold: float) -> None:
 @pytest.mark.parametrize(
     ("classes", "count", "threshold"), [(80, 1000, 0.5), (80, 5000, 0.5), (80, 20000, 0.5), (5, 5000, 0.7)]
 )
-def bench_batched_nms(duel, device, classes: int, count: int, threshold: float) -> None:
+def bench_batched_nms(compare, device, classes: int, count: int, threshold: float) -> None:
     boxes, scores = data.rpn_boxes(count, device)
     labels = torch.randint(classes, (count,), generator=torch.Generator().manual_seed(0)).to(device)
     tv = torchvision()
-    duel(
+    compare(
         lambda: ops.batched_nms(boxes, scores, labels, threshold),
         {
             "torchvision": tv and (lambda: tv.ops.batched_nms(boxes, scores, labels, threshold)),
@@ -102,11 +102,11 @@ def bench_batched_nms(duel, device, classes: int, count: int, threshold: float) 
 
 
 @pytest.mark.parametrize(("images", "count"), [(1, 1000), (8, 1000)])
-def bench_nms_padded(duel, device, images: int, count: int) -> None:
+def bench_nms_padded(compare, device, images: int, count: int) -> None:
     boxes, scores = data.rpn_boxes(count, device)
     boxes, scores = boxes.expand(images, -1, -1).contiguous(), scores.expand(images, -1).contiguous()
     tv = torchvision()
-    duel(
+    compare(
         lambda: ops.nms_padded(boxes, scores, 0.7, 300),
         {
             "torchvision, a loop": tv
@@ -117,11 +117,11 @@ def bench_nms_padded(duel, device, images: int, count: int) -> None:
 
 
 @pytest.mark.parametrize(("images", "top"), [(1, 1000), (4, 1000), (2, 2000)])
-def bench_generate_proposals(duel, device, images: int, top: int) -> None:
+def bench_generate_proposals(compare, device, images: int, top: int) -> None:
     objectness, deltas, cells = data.rpn_outputs(device, images)
     strides = [s for s, _, _ in data.RPN_LEVELS]
     sizes = torch.tensor([[800.0, 1333.0]] * images, device=device)
-    duel(
+    compare(
         lambda: ops.generate_proposals(objectness, deltas, cells, strides, sizes, top, top, 0.7),
         {
             "torchvision": _torchvision_proposals(objectness, deltas, cells, images, top, device),
@@ -145,20 +145,20 @@ def _torchvision_proposals(objectness, deltas, cells, images, top, device):
     generator.cell_anchors = cells
     n = {"training": top, "testing": top}
     rpn = RegionProposalNetwork(generator, torch.nn.Identity(), 0.7, 0.3, 256, 0.5, n, n, 0.7).eval()
-    pictures = ImageList(torch.empty(images, 3, 800, 1344, device=device), [(800, 1333)] * images)
+    batch = ImageList(torch.empty(images, 3, 800, 1344, device=device), [(800, 1333)] * images)
     counts = [o[0].numel() for o in objectness]
 
     def call():
-        anchors = rpn.anchor_generator(pictures, objectness)
+        anchors = rpn.anchor_generator(batch, objectness)
         logits, flat = concat_box_prediction_layers(list(objectness), list(deltas))
         boxes = rpn.box_coder.decode(flat.detach(), anchors).view(images, -1, 4)
-        return rpn.filter_proposals(boxes, logits, pictures.image_sizes, counts)
+        return rpn.filter_proposals(boxes, logits, batch.image_sizes, counts)
 
     return call
 
 
 def _openvino_proposals(objectness, deltas, cells, top):
-    """GenerateProposals per level, then the best of all levels; the anchors are built beforehand. One image."""
+    """GenerateProposals per level, then the best of all levels, for one image; the anchors are built before."""
     maps, strides = [d.shape[-2:] for d in deltas], [s for s, _, _ in data.RPN_LEVELS]
     grids = ops.grid_anchors(maps, strides, cells)
     sizes = torch.tensor([[800.0, 1333.0, 1.0]], device=objectness[0].device)
@@ -179,7 +179,7 @@ def _openvino_proposals(objectness, deltas, cells, top):
 
 
 def _same_proposals(ours: Any, theirs: Any, name: str) -> None:
-    """The same boxes, but for the few where one rounding decides an overlap at the threshold; those shift the rest."""
+    """The same boxes, except the few whose IoU is the threshold up to rounding."""
     boxes, _, counts = ours
     for i, expected in enumerate(theirs[0]):
         assert abs(int(counts[i]) - len(expected)) <= 2
@@ -188,7 +188,7 @@ def _same_proposals(ours: Any, theirs: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize(("proposals", "classes", "threshold"), [(1000, 90, 0.05), (1000, 90, 0.001), (300, 20, 0.05)])
-def bench_roi_detections(duel, device, proposals: int, classes: int, threshold: float) -> None:
+def bench_roi_detections(compare, device, proposals: int, classes: int, threshold: float) -> None:
     logits, deltas, boxes = data.class_scores(proposals, classes, device)
     counts = torch.tensor([proposals], device=device)
     sizes = torch.tensor([[800.0, 1333.0]], device=device)
@@ -200,7 +200,7 @@ def bench_roi_detections(duel, device, proposals: int, classes: int, threshold: 
         heads = RoIHeads(None, None, None, 0.5, 0.5, 512, 0.25, None, threshold, 0.5, 100)
         heads.box_similarity = None
         peer = lambda: heads.postprocess_detections(logits, deltas, [boxes], [(800, 1333)])  # noqa: E731
-    duel(
+    compare(
         lambda: ops.roi_detections(logits[None], deltas[None], boxes[None], counts, sizes, score_threshold=threshold),
         {"torchvision": peer},
         agree=_same_detections,

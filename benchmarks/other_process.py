@@ -1,10 +1,10 @@
-"""Peers that need another torch than ours: they run in a process of their own, under another Python.
+"""A peer that needs another torch: it runs in a process of its own, under another Python.
 
-IPEX stopped at torch 2.8, which our library does not load in. ``--ipex-python PYTHON`` names a Python that has IPEX,
-its torch and torchvision. A call is a line to that process and a line back, some 50 µs; inputs are sent once, and the
-result comes back on the first call alone, to be compared.
+The last release of IPEX needs torch 2.8, with which our library does not load. ``--ipex-python PYTHON`` names a Python
+with IPEX, its torch and torchvision. A call sends a line to that process and reads one back, which takes about 50 µs.
+Inputs are sent once; the result comes back after the first call only, for comparison.
 
-Run as a script, this file is that process. It uses nothing of pyrcnn or of its benchmarks.
+Run as a script, this file is that process. It imports nothing of pyrcnn or of its benchmarks.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import torch
 IPEX = "torch.ops.torch_ipex.ROIAlign_forward(x, rois, scale, size, size, sampling, False)"
 
 
-class Elsewhere:
+class OtherProcess:
     """``expression`` of the named ``inputs``, evaluated in no-grad mode by ``python`` after importing ``module``."""
 
     def __init__(self, python: Path, module: str, expression: str, inputs: dict[str, Any]) -> None:
@@ -32,26 +32,26 @@ class Elsewhere:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
         )
         self.compared = False
-        self._wait()  # until it has started
+        self._wait()  # it has started
 
     def _wait(self) -> None:
         assert self.process.stdout is not None
         if self.process.stdout.readline() != "done\n":
             raise RuntimeError(f"the benchmarks' other process ended with {self.process.wait()}")
 
-    def _ask(self, what: str) -> None:
+    def _send(self, what: str) -> None:
         assert self.process.stdin is not None
         self.process.stdin.write(what + "\n")
         self.process.stdin.flush()
         self._wait()
 
     def __call__(self) -> Any:
-        """The result the first time, then None: only the work is to be timed."""
-        self._ask("call")
+        """The result of the first call, then None, so that copying results is not timed."""
+        self._send("call")
         if self.compared:
             return None
         self.compared = True
-        self._ask("save")
+        self._send("save")
         return torch.load(Path(self.folder.name) / "result.pt")
 
     def close(self) -> None:
@@ -62,13 +62,13 @@ class Elsewhere:
 
 
 def serve(folder: Path, module: str, expression: str, threads: int) -> None:
-    """Answer on standard input and output until the input ends."""
+    """Answer requests on standard input and output until the input ends."""
     answers = sys.stdout
-    sys.stdout = sys.stderr  # whatever libraries print
+    sys.stdout = sys.stderr  # where libraries print
     __import__(module)
     torch.set_num_threads(threads)
     names = {"torch": torch, **torch.load(folder / "inputs.pt")}
-    run = eval(f"lambda: {expression}", names)  # from our own command line
+    run = eval(f"lambda: {expression}", names)  # the expression comes from our own command line
     result = None
     with torch.no_grad():
         print("done", file=answers, flush=True)

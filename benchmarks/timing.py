@@ -1,4 +1,4 @@
-"""Timing several functions that do the same work, in turns, so that a drifting machine slows all of them alike."""
+"""Times several functions that do the same work, in turns, so that changes of the machine affect all of them alike."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 Contender = Callable[[], Any]
-SAMPLE = 2e-3  # seconds that a sample lasts at least, long against the clock and its noise
-SAMPLE_THREADS = 20e-3  # ... with several threads: one that slept is woken once in it, as in a program that goes on
-SLOW = 0.2  # seconds of a call that needs no warming up
+SAMPLE = 2e-3  # minimum seconds of a sample: long compared with the clock's resolution
+SAMPLE_THREADS = 20e-3  # ... with several threads: long compared with waking a thread that sleeps
+SLOW = 0.2  # a call of so many seconds needs no warm-up
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ def synchronize(device: torch.device) -> None:
 def calls_per_round(contender: Contender, device: torch.device, once: float = 0.0) -> int:
     """How many calls make one sample.
 
-    ``once``: seconds that a call before took; after a long one the contender is not called again to warm up.
+    ``once``: seconds that an earlier call took; after a long one the contender is not called again to warm up.
     """
     if once > SLOW:
         return 1
-    for _ in range(2):  # the first warms allocator, caches and thread pool
+    for _ in range(2):  # the first call warms up the allocator, the caches and the thread pool
         start = time.perf_counter()
         contender()
         synchronize(device)
@@ -55,7 +55,7 @@ def calls_per_round(contender: Contender, device: torch.device, once: float = 0.
     return max(1, min(10_000, int(least / max(once, 1e-9))))
 
 
-def race(
+def time_in_turns(
     contenders: Mapping[str, Contender],
     device: torch.device,
     seconds: float = 2.0,
@@ -64,7 +64,7 @@ def race(
 ) -> dict[str, Timing]:
     """Time every contender in turn, in a new random order each round, for about ``seconds`` in all.
 
-    ``before``: what a call of each took, where the caller has made one.
+    ``before``: seconds of an earlier call of each, if there was one.
     """
     calls = {name: calls_per_round(c, device, (before or {}).get(name, 0.0)) for name, c in contenders.items()}
     samples: dict[str, list[float]] = {name: [] for name in contenders}
@@ -76,7 +76,7 @@ def race(
         for name in order:
             contender, count = contenders[name], calls[name]
             if torch.get_num_threads() > 1:
-                time.sleep(0.01)  # the threads of the one before still spin, waiting for more work
+                time.sleep(0.01)  # threads of the previous contender still spin
             synchronize(device)
             start = time.perf_counter()
             for _ in range(count):
@@ -87,7 +87,7 @@ def race(
 
 
 def human(seconds: float) -> str:
-    """Three digits and a unit."""
+    """``seconds`` with three digits and a unit."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= scale:
             return f"{seconds / scale:.3g} {unit}"
