@@ -63,7 +63,7 @@ struct Task {
 PYRCNN_HD int64_t panels(int64_t channels) { return ceil_div(channels, kPanel); }
 
 // The channels that project reads.
-PYRCNN_HD int64_t expanded(const Chain& c) { return c.project.inputs; }
+PYRCNN_HD int64_t expanded_channels(const Chain& c) { return c.project.inputs; }
 
 // Whether rows of expanded channels are in the workspace. Otherwise project reads the input.
 PYRCNN_HD bool uses_ring(const Chain& c) { return c.expand.weight || c.depthwise.weight; }
@@ -111,7 +111,7 @@ PYRCNN_HD Workspace workspace_of(const Chain& c) {
   w.ring = take(uses_ring(c), c.chunk * ring_rows(c) * seen * kPanel);
   w.filtered = take(c.depthwise.weight, c.chunk * c.task_columns * kPanel);
   w.hidden = take(c.last.weight, hidden * kHiddenPixels * kPanel);
-  w.sums = take(c.chunk < panels(expanded(c)), hidden * c.task_rows * c.task_columns * kPanel);
+  w.sums = take(c.chunk < panels(expanded_channels(c)), hidden * c.task_rows * c.task_columns * kPanel);
   w.patch = take(c.expand3x3.stride, kKernel * c.inputs * patch_columns(c, seen));
   w.upsampled = take(c.up > 1, c.task_columns * c.outputs);
   w.narrow = take(is_narrow(c), c.outputs * c.last.inputs);

@@ -22,7 +22,7 @@ constexpr uintptr_t kCacheLine = 64;  // packs that cross into the next cache li
 // Sets the panels that are in the workspace at a time. If there are several chunks, the sums of a task must fit too.
 void plan_chunks(Chain& c) {
   constexpr int64_t panel_bytes = sizeof(float) * kPanel;
-  const int64_t all = panels(expanded(c));
+  const int64_t all = panels(expanded_channels(c));
   const int64_t pixels = ring_rows(c) * source_columns(c, c.task_columns) + c.task_columns;
   const int64_t bytes = all * panel_bytes * (pixels + c.expand.inputs + c.outputs);
   const int64_t chunks = c.last.weight ? 1 : ceil_div(bytes, kChunkBytes);

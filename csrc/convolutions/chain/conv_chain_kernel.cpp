@@ -39,7 +39,7 @@ void convolve_chunk(const Chain& c, const Task& task, int64_t panel, int64_t chu
 
 void convolve(const Chain& c, const Task& task, float* scratch) {
   const Workspace w = workspace_of(c);
-  const int64_t all = panels(expanded(c));
+  const int64_t all = panels(expanded_channels(c));
   if (is_narrow(c)) transpose_narrow_weight(c, scratch + w.narrow);
   for (int64_t panel = 0; panel < all; panel += c.chunk)
     convolve_chunk(c, task, panel, lower(c.chunk, all - panel), w, scratch);

@@ -42,8 +42,8 @@ PYRCNN_HD Target result_panel(const Chain& c, const Pointwise& layer, int64_t pa
 void finish_project(const Chain& c, const Source& from, int64_t panel, int64_t chunk, int64_t columns,
                     const ResultRow& row, float* all_sums) {
   const int64_t first = panel * kPanel, sums_panel = c.task_rows * c.task_columns * kPanel;
-  const bool is_last = panel + chunk == panels(expanded(c));
-  const int64_t depth = is_last ? expanded(c) - first : chunk * kPanel;
+  const bool is_last = panel + chunk == panels(expanded_channels(c));
+  const int64_t depth = is_last ? expanded_channels(c) - first : chunk * kPanel;
   constexpr float inf = __builtin_inff();
   for (int64_t p = 0; p < panels(c.outputs); ++p) {
     float* sums = all_sums + p * sums_panel + row.sums * kPanel;
@@ -64,7 +64,7 @@ void finish_last(const Chain& c, const Source& from, int64_t columns, const Resu
     const int64_t count = columns - i < kHiddenPixels ? columns - i : kHiddenPixels;
     const Source part{from.at + i * from.pixel, from.pixel, from.run, from.step};
     for (int64_t p = 0; p < panels(c.project.outputs); ++p)
-      multiply(part, count, expanded(c), weight_of(c.project, p),
+      multiply(part, count, expanded_channels(c), weight_of(c.project, p),
                workspace_panel(c.project, p, hidden + p * kHiddenPixels * kPanel));
     if (is_narrow(c)) {
       multiply_narrow(c, hidden, count, narrow_weight, result_panel(c, c.last, 0, row, i));
