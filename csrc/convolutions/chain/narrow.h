@@ -38,15 +38,18 @@ PYRCNN_HD void multiply_narrow_rows(const float* hidden, int64_t depth, const fl
 
 template <int Outputs>
 void multiply_narrow(const float* hidden, int64_t pixels, int64_t depth, const float* weight, const float* bias,
-                     Target to) {
+                     const Target& to) {
   constexpr int rows = kSums / Outputs;
   int64_t i = 0;
-  const auto advance = [&](int64_t count) {
-    i += count, hidden += count * kPanel, to.at += count * to.pixel;
-    if (to.other) to.other += count * to.pixel;
+  const auto target = [&] {  // of the pixels from i on
+    Target part = to;
+    part.at += i * to.pixel;
+    if (to.other) part.other += i * to.pixel;
+    return part;
   };
-  for (; i + rows <= pixels; advance(rows)) multiply_narrow_rows<rows, Outputs>(hidden, depth, weight, bias, to);
-  for (; i < pixels; advance(1)) multiply_narrow_rows<1, Outputs>(hidden, depth, weight, bias, to);
+  for (; i + rows <= pixels; i += rows)
+    multiply_narrow_rows<rows, Outputs>(hidden + i * kPanel, depth, weight, bias, target());
+  for (; i < pixels; ++i) multiply_narrow_rows<1, Outputs>(hidden + i * kPanel, depth, weight, bias, target());
 }
 
 // `last` of `pixels` pixels of `hidden`; `weight` is what transpose_narrow_weight() wrote.
