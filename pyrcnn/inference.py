@@ -15,7 +15,7 @@ from .errors import InputError, require
 from .models.detector import Detector
 from .structures import Detections
 
-# optimize() costs one call 50 to 160 ms (bundled models, two cores) and saves about as much per two images.
+# deploy.optimize takes 50 to 160 ms once (bundled models, two cores) and saves 40 to 70 ms per image.
 OPTIMIZE_FROM = 4  # images
 # Images of one size per call. A batch of 4 takes 8 to 10 % less time per image than single images (bundled models, two
 # cores); more would only delay results.
