@@ -75,7 +75,7 @@ def test_entries_that_cannot_be_read_are_named(entry: bytes, message: str, tmp_p
 def test_other_formats_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ckpt\.index is corrupt .* big-endian"):
         with_index(tmp_path / "ckpt", table([block([header(1, 1)])]))
-    with pytest.raises(InputError, match="no object graph: it is no TensorFlow 2 checkpoint"):
+    with pytest.raises(InputError, match="no object graph, so it is no TensorFlow 2 checkpoint"):
         with_index(tmp_path / "ckpt", table([block([header()])])).object_graph()
 
 
