@@ -209,6 +209,26 @@ def test_train_then_detect(monkeypatch, capsys, tmp_path: Path) -> None:
     assert "holds a run already" in capsys.readouterr().err
 
 
+def test_scoring_runs_the_optimized_model(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
+    """In ``evaluate`` and after an epoch of training; the scores are the plain model's."""
+    dataset(tmp_path)
+    optimized = []
+    optimize = deploy.optimize
+    monkeypatch.setattr(deploy, "optimize", lambda model, *a, **k: optimized.append(model) or optimize(model, *a, **k))
+    data = ("--images", tmp_path / "pictures", "--annotations", tmp_path / "annotations.json")
+    scores = []
+    for options in ((), ("--plain",)):
+        assert run(monkeypatch, "evaluate", *data, "--weights", weights, "--json", *options) == 0
+        scores.append(json.loads(capsys.readouterr().out))
+    assert len(optimized) == 1
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+    sets = [v for s in ("input_size=64", "epochs=1", "batch_size=2") for v in ("--set", s)]
+    validation = ("--val-annotations", tmp_path / "annotations.json", *sets, "--out", tmp_path / "run")
+    assert run(monkeypatch, "train", NAME, *data, *validation) == 0
+    assert "AP " in capsys.readouterr().out
+    assert len(optimized) == 2
+
+
 def test_convert_and_benchmark_and_lists(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
     out = tmp_path / "half.safetensors"
     assert run(monkeypatch, "convert", weights, out, "--model", NAME, "--set", "num_classes=2", "--half") == 0
