@@ -206,7 +206,7 @@ def test_train_then_detect(monkeypatch, capsys, tmp_path: Path) -> None:
     assert "last.safetensors" in capsys.readouterr().out
     assert models.load(tmp_path / "run/last.safetensors").classes == ["cell", "disc"]
     assert run(monkeypatch, "train", NAME, *data, *sets, "--out", tmp_path / "run") == 2
-    assert "holds a run already" in capsys.readouterr().err
+    assert "resume=True" in capsys.readouterr().err
 
 
 def test_scoring_runs_the_optimized_model(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
