@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,6 +43,9 @@ def main() -> None:
         message = str(error)
     except typer.Abort:
         sys.exit(130)  # interrupted
+    except BrokenPipeError:  # the reader has ended, as `head` does; Python's own flush at exit would fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
         usage: Any = error  # click's UsageError; where that class is depends on typer's version
         if not hasattr(usage, "format_message"):

@@ -15,12 +15,12 @@ from .errors import InputError, require
 from .models.detector import Detector
 from .structures import Detections
 
-# optimize() costs one call 50 to 160 ms (bundled models, two cores) and saves about as much per two images.
+# deploy.optimize takes 50 to 160 ms once (bundled models, two cores) and saves 40 to 70 ms per image.
 OPTIMIZE_FROM = 4  # images
 # Images of one size per call. A batch of 4 takes 8 to 10 % less time per image than single images (bundled models, two
 # cores); more would only delay results.
 BATCH = 4
-_READERS, _AHEAD = 2, 8  # threads that decode images, images decoded before they are needed
+_READERS, _AHEAD = 2, 8  # threads that decode images; images decoded ahead of the model
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -48,6 +48,7 @@ def detect(
     :class:`~pyrcnn.InputError`, the error stands in place of the detections and the image is empty. ``batch`` is the
     largest number of consecutive images of one size per call.
     """
+    require(batch > 0, f"batch_size must be positive, got {batch}")
     waiting: list[tuple[T, Tensor]] = []
     for item, future in read_ahead(items, read):
         image, error = _outcome(future)

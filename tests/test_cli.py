@@ -166,7 +166,7 @@ def test_version(monkeypatch, capsys) -> None:
 
 @pytest.mark.parametrize("script", ["-m", "pyrcnn"])
 @pytest.mark.parametrize("option", ["--help", "--version"])
-def test_help_imports_neither_torch_nor_rich(script: str, option: str, tmp_path: Path) -> None:
+def test_help_does_not_import_torch(script: str, option: str, tmp_path: Path) -> None:
     """Of the installed script, and of ``python -m pyrcnn``."""
     package = Path(pyrcnn.__file__).parent.parent
     file = tmp_path / "pyrcnn"
@@ -182,7 +182,7 @@ def test_help_imports_neither_torch_nor_rich(script: str, option: str, tmp_path:
     assert "pyrcnn" in ran.stdout
     imported = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
     assert "pyrcnn.cli" in imported
-    assert not imported & {"torch", "numpy", "rich", "PIL"}
+    assert not imported & {"torch", "numpy", "PIL"}
 
 
 def test_evaluate_gives_cocos_keys_in_order(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
@@ -206,7 +206,27 @@ def test_train_then_detect(monkeypatch, capsys, tmp_path: Path) -> None:
     assert "last.safetensors" in capsys.readouterr().out
     assert models.load(tmp_path / "run/last.safetensors").classes == ["cell", "disc"]
     assert run(monkeypatch, "train", NAME, *data, *sets, "--out", tmp_path / "run") == 2
-    assert "holds a run already" in capsys.readouterr().err
+    assert "resume=True" in capsys.readouterr().err
+
+
+def test_scoring_runs_the_optimized_model(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
+    """In ``evaluate`` and after an epoch of training; the scores are the plain model's."""
+    dataset(tmp_path)
+    optimized = []
+    optimize = deploy.optimize
+    monkeypatch.setattr(deploy, "optimize", lambda model, *a, **k: optimized.append(model) or optimize(model, *a, **k))
+    data = ("--images", tmp_path / "pictures", "--annotations", tmp_path / "annotations.json")
+    scores = []
+    for options in ((), ("--plain",)):
+        assert run(monkeypatch, "evaluate", *data, "--weights", weights, "--json", *options) == 0
+        scores.append(json.loads(capsys.readouterr().out))
+    assert len(optimized) == 1
+    assert scores[0] == pytest.approx(scores[1], abs=1e-3)
+    sets = [v for s in ("input_size=64", "epochs=1", "batch_size=2") for v in ("--set", s)]
+    validation = ("--val-annotations", tmp_path / "annotations.json", *sets, "--out", tmp_path / "run")
+    assert run(monkeypatch, "train", NAME, *data, *validation) == 0
+    assert "AP " in capsys.readouterr().out
+    assert len(optimized) == 2
 
 
 def test_convert_and_benchmark_and_lists(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:

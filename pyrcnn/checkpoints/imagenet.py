@@ -7,7 +7,7 @@ import os
 from torch import nn
 
 from ..errors import require
-from . import detectron2, pickles, torchvision
+from .formats import detectron2, pickles, torchvision
 from .report import Report, assign
 
 LATER = ("roi.head.layer4.", "roi.head.fc6.", "roi.head.fc7.")  # heads that start from a classifier's last stages

@@ -11,7 +11,8 @@ from torch import nn
 from .. import models
 from ..errors import InputError, require
 from ..models import saved
-from . import detectron2, pickles, tensorflow, torchvision, zoo
+from . import zoo
+from .formats import detectron2, pickles, tensorflow, torchvision
 from .report import Report, assign
 from .suggest import skeleton, suggest_preset
 
@@ -81,7 +82,9 @@ class _Source:
         try:
             return assign(model, state, self.name, new_heads=new_heads)
         except InputError as error:
-            if self.reader is saved:  # models.load opens our files without a model
-                raise
+            if self.reader is saved:
+                own = bool(saved.labels(self.entries))
+                hint = "; pyrcnn.load_model(file) builds the model that the file describes" if own else ""
+                raise InputError(f"{error}{hint}") from None
             hint = suggest_preset(lambda candidate: self.reader.read(candidate, self.entries))
             raise InputError(f"{error}{hint}") from None

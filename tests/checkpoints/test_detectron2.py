@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from pyrcnn import InputError, checkpoints, models
-from pyrcnn.checkpoints import pickles
 from pyrcnn.checkpoints import zoo as published
+from pyrcnn.checkpoints.formats import pickles
 from tests.checkpoints.test_torchvision import build, same
 
 FPN, C4 = "faster_rcnn_resnet50_fpn_detectron2", "faster_rcnn_resnet50_c4_detectron2"

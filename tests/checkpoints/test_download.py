@@ -236,13 +236,13 @@ def test_detect_with_the_zoos_weights(monkeypatch, capsys, zoo_server: Server, t
     assert run(monkeypatch, *arguments) == 0
     online = capsys.readouterr()
     assert "downloading http://download.tensorflow.org/" in online.err
-    (picture,) = json.loads(online.out)
-    assert len(picture["detections"]) == 20
+    (entry,) = json.loads(online.out)
+    assert len(entry["detections"]) == 20
     zoo_server.files.clear()  # from here on without a network
     assert run(monkeypatch, *arguments) == 0
     offline = capsys.readouterr()
     assert offline.err == ""
-    assert json.loads(offline.out) == [picture]
+    assert json.loads(offline.out) == [entry]
     out = tmp_path / "converted.safetensors"
     assert run(monkeypatch, "convert", "zoo", out, "--model", NAME) == 0
     direct, _ = checkpoints.build(NAME, tmp_path / "tf")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pyrcnn import InputError
-from pyrcnn.checkpoints.tensor_bundle import GRAPH_KEY, TensorBundle
+from pyrcnn.checkpoints.formats.tensor_bundle import GRAPH_KEY, TensorBundle
 from tests.checkpoints import bundle_writer
 from tests.checkpoints.bundle_writer import SUFFIX, block, header, message, number, table, write
 
@@ -58,7 +58,7 @@ def test_several_data_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        (number(1, 1) + number(5, 4) + message(7, b""), "is partitioned"),
+        (number(1, 1) + number(5, 4) + message(7, b""), "is partitioned, which is not supported"),
         (number(1, 21) + number(5, 4), "dtype .number 21. that is not supported"),
         (number(1, 1) + number(5, 8), "has 8 bytes for shape"),
         (number(1, 1) + number(4, 9999) + number(5, 8), "is truncated"),
@@ -75,7 +75,7 @@ def test_entries_that_cannot_be_read_are_named(entry: bytes, message: str, tmp_p
 def test_other_formats_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ckpt\.index is corrupt .* big-endian"):
         with_index(tmp_path / "ckpt", table([block([header(1, 1)])]))
-    with pytest.raises(InputError, match="no object graph: it is no TensorFlow 2 checkpoint"):
+    with pytest.raises(InputError, match="no object graph, so it is no TensorFlow 2 checkpoint"):
         with_index(tmp_path / "ckpt", table([block([header()])])).object_graph()
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from pyrcnn import InputError, checkpoints, models
-from pyrcnn.checkpoints.tensor_bundle import GRAPH_KEY, TensorBundle
+from pyrcnn.checkpoints.formats.tensor_bundle import GRAPH_KEY, TensorBundle
 from tests.models.tf_weights import fixture, kernel, weights
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"

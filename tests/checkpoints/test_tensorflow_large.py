@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pyrcnn import checkpoints
-from pyrcnn.checkpoints.tensor_bundle import TensorBundle
+from pyrcnn.checkpoints.formats.tensor_bundle import TensorBundle
 from tests.checkpoints.bundle_writer import write
 from tests.conftest import python
 from tests.models.tf_weights import variables

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pyrcnn import InputError, checkpoints, models
-from pyrcnn.checkpoints.tensorflow_names import TABLES
+from pyrcnn.checkpoints.formats.tensorflow_names import TABLES
 from tests.models.tf_weights import PUBLISHED, variables
 
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from pyrcnn import Targets, checkpoints, models
-from pyrcnn.checkpoints import detectron2
+from pyrcnn.checkpoints.formats import detectron2
 from pyrcnn.models.preprocess import resize_as_pillow, shorter_side_rounded
 
 from .detectron2_cases import CASES, LOSSES, MAX_SIZE, MIN_SIZE, TRAINING_PROPOSALS, Case, weights

@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from pyrcnn import Targets, checkpoints, models
+from pyrcnn.checkpoints.formats.torchvision import DETECTOR
 from pyrcnn.checkpoints.report import renamed
-from pyrcnn.checkpoints.torchvision import DETECTOR
 
 from .parity import assert_learns_the_same, assert_same
 from .torchvision_cases import CASES, Case, picture, truth, weights

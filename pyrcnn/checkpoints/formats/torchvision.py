@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..models.backbones.mobilenet_v2 import torchvision_names
-from .report import Entries, differences, renamed
+from ...models.backbones.mobilenet_v2 import torchvision_names
+from ..report import Entries, differences, renamed
 
 # torchvision's name → ours; the first that matches
 DETECTOR = [

@@ -1,8 +1,8 @@
 """Reads TensorFlow's checkpoint format (the "tensor bundle" and its object graph) with numpy, without TensorFlow.
 
 A checkpoint is a prefix: ``PREFIX.index`` is a sorted table (LevelDB's block format) of key → entry, and
-``PREFIX.data-00000-of-00001`` holds the bytes. Blocks and tensors carry a CRC32C, which is verified;
-whatever does not fit is refused with :class:`pyrcnn.InputError` that names the file. Tensors come out of a memory map.
+``PREFIX.data-00000-of-00001`` holds the bytes. The CRC32C of blocks and tensors is verified. Files that do not follow
+the format raise :class:`pyrcnn.InputError` with the file's name. Tensors are views of a memory map.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from ..errors import InputError
+from ...errors import InputError
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER = 48
@@ -30,7 +30,7 @@ GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
 
 class _Corrupt(Exception):
-    """Bytes that are not what the format says; the reader adds the file's name."""
+    """Bytes that violate the format; the reader adds the file's name."""
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
@@ -69,13 +69,13 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _unmasked(crc: int) -> int:
-    """The checksum behind TensorFlow's mask (rotated right by 15, plus a constant)."""
+    """The checksum without TensorFlow's mask (a rotation right by 15, plus a constant)."""
     rotated = (crc - 0xA282EAD8) & 0xFFFFFFFF
     return ((rotated >> 17) | (rotated << 15)) & 0xFFFFFFFF
 
 
 def _snappy(data: bytes) -> bytes:
-    """One raw snappy block; TensorFlow writes the index uncompressed, other writers may not."""
+    """Decompress one raw snappy block. TensorFlow writes the index uncompressed; other writers may compress it."""
     total, at = _varint(data, 0)
     out = bytearray()
     while at < len(data):
@@ -155,7 +155,7 @@ class TensorBundle:
 
     def _read_index(self) -> None:
         if len(self._bytes) < FOOTER or struct.unpack("<Q", self._bytes[-8:])[0] != MAGIC:
-            raise _Corrupt("it does not end as one")
+            raise _Corrupt("the magic number at its end is missing")
         footer = self._bytes[-FOOTER:]
         _, at = _varint(footer, 0)
         _, at = _varint(footer, at)
@@ -201,7 +201,7 @@ class TensorBundle:
         return key in self._entries
 
     def shape(self, key: str) -> tuple[int, ...]:
-        """The shape of a tensor, without touching its data."""
+        """The shape of a tensor, without reading its data."""
         return self._entries[key].shape
 
     def location(self, key: str) -> tuple[int, int, int]:
@@ -210,7 +210,7 @@ class TensorBundle:
         return entry.shard, entry.offset, entry.size
 
     def open_shard(self, key: str) -> np.ndarray:
-        """The bytes of the data file that holds ``key``, as a memory map that is kept."""
+        """The bytes of the data file that holds ``key``, as a memory map; later calls return the same map."""
         shard = self._entries[key].shard
         if shard not in self._maps:
             path = self._data_file(shard)
@@ -225,7 +225,7 @@ class TensorBundle:
 
     def _raw(self, key: str, entry: _Entry) -> np.ndarray:
         if entry.slices:
-            raise InputError(f"source: {key} in {self._index} is partitioned, which no published detector is")
+            raise InputError(f"source: {key} in {self._index} is partitioned, which is not supported")
         raw = self.open_shard(key)[entry.offset : entry.offset + entry.size]
         if len(raw) != entry.size:
             path = self._data_file(entry.shard)
@@ -268,9 +268,9 @@ class TensorBundle:
         return values.reshape(entry.shape)
 
     def object_graph(self) -> ObjectGraph:
-        """The graph of Python objects that was saved; TensorFlow 1 checkpoints have none."""
+        """The graph of the saved Python objects; TensorFlow 1 checkpoints have none."""
         if GRAPH_KEY not in self:
-            raise InputError(f"source: {self.prefix} holds no object graph: it is no TensorFlow 2 checkpoint")
+            raise InputError(f"source: {self.prefix} holds no object graph, so it is no TensorFlow 2 checkpoint")
         try:
             return ObjectGraph(bytes(self[GRAPH_KEY].item()))
         except (_Corrupt, ValueError) as error:
@@ -284,7 +284,7 @@ class _Node:
 
 
 class ObjectGraph:
-    """Named edges between saved objects: variables are found by route, because keys depend on the saving order."""
+    """Named edges between saved objects. Variables are found by route, because keys depend on the saving order."""
 
     def __init__(self, message: bytes):
         self.nodes: list[_Node] = []
@@ -297,7 +297,7 @@ class ObjectGraph:
         result = _Node()
         for number, value in _fields(message):
             if number not in (1, 2) or not isinstance(value, bytes):
-                continue  # slot variables are an optimizer's
+                continue  # slot variables belong to an optimizer
             parts = dict(_fields(value))
             text = {n: bytes(v).decode() for n, v in parts.items() if isinstance(v, bytes)}
             if number == 1:

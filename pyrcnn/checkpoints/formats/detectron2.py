@@ -1,7 +1,7 @@
-"""Weights of detectron2's model zoo: Faster R-CNN with and without a pyramid, and its ImageNet backbones.
+"""Reads detectron2's weights: Faster R-CNN with and without a pyramid, and ImageNet backbones.
 
-detectron2 counts ResNet's stages from 2, keeps each norm inside its convolution, and puts the background last where
-ours is first. Caffe2's names (``res2_0_branch2a_w``), in which MSRA's ImageNet weights are kept, are known too.
+detectron2 counts ResNet's stages from 2, keeps each norm inside its convolution, and has the background class last;
+ours is first. Caffe2's names (``res2_0_branch2a_w``), which MSRA's ImageNet weights have, are read too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .report import Entries, differences, renamed
+from ..report import Entries, differences, renamed
 
 STAGE = r"(?:backbone\.|bottom_up\.)*res([2-5])\.(\d+)\."
 
@@ -22,7 +22,7 @@ def _table(*pairs: tuple[str, str]) -> list[tuple[re.Pattern[str], str]]:
     return [(re.compile(pattern), name) for pattern, name in pairs]
 
 
-# detectron2's name → ours, stages still counted its way; the first that matches
+# detectron2's name → ours with detectron2's stage numbers; the first that matches
 NAMES = _table(
     (r"(?:backbone\.|bottom_up\.)*stem\.conv1\.weight", "backbone.body.conv1.weight"),
     (r"(?:backbone\.|bottom_up\.)*stem\.conv1\.norm\.(\w+)", r"backbone.body.bn1.\1"),
@@ -78,7 +78,7 @@ def is_imagenet(source: Mapping[str, Any]) -> bool:
 
 
 def read(model: nn.Module, source: Mapping[str, Any]) -> Entries:
-    """The dict's tensors by the model's names; what is left over keeps detectron2's."""
+    """The dict's tensors by the model's names; tensors of no layer keep detectron2's names."""
     given = {_from_caffe2(name): torch.as_tensor(value) for name, value in source.items()}
     own = model.state_dict()
     last_in_head = any(name.startswith("roi.head.layer4.") for name in own)
@@ -106,7 +106,7 @@ def _from_caffe2(name: str) -> str:
 
 
 def _complete_norms(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Norms of scale and shift alone get the statistics that leave these as they are."""
+    """Give norms that have scale and shift alone the statistics 0 and 1 - eps, which do not change the result."""
     for name, module in model.named_modules():
         eps = getattr(module, "eps", None)
         weight = state.get(f"{name}.weight")

@@ -1,8 +1,8 @@
-"""Which TensorFlow layer each of our layers is: one table per backbone, neck and head, as data.
+"""The TensorFlow layer of each of our layers: one table per backbone, neck and head, as data.
 
-A table gives pairs (our module, TensorFlow's layer). Backbones come from Keras, whose layers have names
-(``conv2_block1_1_conv``) and are saved under ``layer_with_weights-N``, N counting the layers that have weights in
-Keras' own order; so the order of those tables matters. Necks and heads are known by their route alone.
+A table yields pairs (our module, TensorFlow's layer). Backbones are Keras models, whose layers have names
+(``conv2_block1_1_conv``) and are saved under ``layer_with_weights-N``. N counts the layers with weights in Keras'
+order, so the order of these tables matters. Necks and heads are found by their route alone.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ HEADS = {
 
 @dataclass(frozen=True)
 class Layer:
-    """One TensorFlow layer: the route of named edges to it, and its Keras name where it has a dependable one.
+    """One TensorFlow layer: the route of named edges to it, and its Keras name if that is always the same.
 
-    ``outputs`` turns its outputs (the first dimension of weight and bias) into ours.
+    ``outputs`` converts its outputs (the first dimension of weight and bias) to ours.
     """
 
     module: str
@@ -66,7 +66,7 @@ def resnet_v1(backbone: nn.Module, stages: tuple[int, ...] = (2, 3, 4, 5), stem:
 
 
 def resnet_v2(backbone: nn.Module) -> Pairs:
-    """Keras' ResNet V2 in its order; the final norm (``post_bn``) that it saves last is not part of a detector."""
+    """Keras' ResNet V2 in its order, without the final norm (``post_bn``), which detectors do not use."""
     yield "conv1", "conv1_conv"
     for stage in (2, 3, 4, 5):
         for index, block in enumerate(backbone.get_submodule(f"conv{stage}").children()):
@@ -98,7 +98,7 @@ def numbered(prefix: str, base: str, pairs: Pairs) -> Iterator[Layer]:
 
 
 def top_down(steps: int) -> Iterator[Layer]:
-    """The pyramid of ResNet V1 and MobileNetV2; entry 0 of the saved model is the backbone itself."""
+    """The pyramid of ResNet V1 and MobileNetV2; entry 0 of the saved model is the backbone."""
     base = "model/_feature_extractor/_feature_extractor_model/layer_with_weights-"
     yield Layer("neck.top", f"{base}1")
     for step in range(steps):
@@ -171,10 +171,10 @@ def swapped_codes(codes: Tensor) -> Tensor:
 
 
 def faster_rcnn(model: nn.Module) -> Iterator[Layer]:
-    """Every layer of ``faster_rcnn_resnet50_v1_640`` and its kin: ResNet without a pyramid, conv5 as the head."""
+    """Every layer of ``faster_rcnn_resnet50_v1_640`` and its variants: ResNet without a pyramid, conv5 as the head."""
     config: Any = model.config
     if not config.backbone.startswith("resnet") or config.fpn_channels or config.roi.head != "conv5":
-        return  # no layer of such a model is known in TensorFlow's checkpoints
+        return  # TensorFlow's zoo has no such model
     body, head = model.get_submodule("backbone.body"), model.get_submodule("roi.head")
     extractor = "model/_feature_extractor_for"
     yield from numbered("backbone.body", f"{extractor}_proposal_features", resnet_of_detector(body, (2, 3, 4)))

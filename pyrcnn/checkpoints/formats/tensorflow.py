@@ -1,4 +1,4 @@
-"""Weights of the TensorFlow 2 zoo: a checkpoint's prefix or folder, the zoo's ``.tar.gz``, or a dict of arrays."""
+"""Reads weights of TensorFlow 2's zoo: a checkpoint's prefix or folder, the zoo's ``.tar.gz``, or a dict of arrays."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, require
-from ..ops import FrozenBatchNorm2d
+from ...errors import InputError, require
+from ...ops import FrozenBatchNorm2d
 from .tensor_bundle import ObjectGraph, TensorBundle
 from .tensorflow_names import TABLES, Layer
 
@@ -28,7 +28,7 @@ SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def matches(source: Any) -> bool:
-    """Whether ``source`` is TensorFlow's: opened, a dict of its keys, a ``.tar.gz``, a prefix, or a folder with one."""
+    """Whether ``source`` is a TensorFlow checkpoint: an opened one, a dict, a ``.tar.gz``, a prefix, or a folder."""
     if isinstance(source, _Arrays | _Bundle):
         return True
     if isinstance(source, Mapping):
@@ -40,7 +40,7 @@ def matches(source: Any) -> bool:
 
 
 def _prefix_of(path: Path) -> Path | None:
-    """The checkpoint's prefix that ``path`` means: itself, or the last in the folder or in its ``checkpoint/``."""
+    """The checkpoint's prefix: ``path`` itself, or the last one in the folder or its subfolder ``checkpoint``."""
     if path.name.endswith(".index"):
         path = path.with_name(path.name[: -len(".index")])
     if path.with_name(path.name + ".index").is_file():
@@ -54,21 +54,21 @@ def _prefix_of(path: Path) -> Path | None:
 
 
 def _step(prefix: Path) -> tuple[int, str]:
-    """The number that a checkpoint's name ends with: ckpt-301 is later than ckpt-30."""
+    """The number at the end of a checkpoint's name, as a number: ckpt-301 is later than ckpt-30."""
     digits = re.search(r"\d*$", prefix.name)
     return int(digits[0]) if digits and digits[0] else -1, prefix.name
 
 
 @contextlib.contextmanager
 def _unpacked(archive: Path) -> Iterator[Path]:
-    """The checkpoint files of an archive, in a temporary folder under their bare names: no path in it is followed."""
+    """The checkpoint files of an archive in a temporary folder. Paths in the archive are ignored."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             with tarfile.open(archive, "r:gz") as tar:
                 for member in tar:
                     path = PurePosixPath(member.name)
                     wanted = path.suffix == ".index" or ".data-" in path.name
-                    # the zoo packs a SavedModel beside the checkpoint: its variables/ is another bundle
+                    # the zoo's archives also hold a SavedModel, whose variables/ is another bundle
                     if not member.isfile() or not wanted or path.parent.name == "variables":
                         continue
                     content = tar.extractfile(member)
@@ -131,7 +131,7 @@ def _tensor(array: Any) -> Tensor:
 
 
 def _translated(layer: nn.Module, find: Any) -> Iterator[tuple[str, Tensor]]:
-    """(our parameter, its value) of one layer; kernels go from height, width, in, out to torch's order."""
+    """(our parameter, its value) of one layer, with kernels permuted from (height, width, in, out) to torch's order."""
     parts: list[tuple[str, str, tuple[int, ...] | None]]
     if isinstance(layer, nn.BatchNorm2d | FrozenBatchNorm2d):
         names = {"weight": "gamma", "bias": "beta", "running_mean": "moving_mean", "running_var": "moving_variance"}
@@ -142,7 +142,7 @@ def _translated(layer: nn.Module, find: Any) -> Iterator[tuple[str, Tensor]]:
         depthwise = layer.groups == layer.in_channels > 1
         kernel = ("depthwise_kernel", (2, 3, 0, 1)) if depthwise else ("kernel", (3, 2, 0, 1))
         parts = [("weight", *kernel), ("bias", "bias", None)]
-    else:  # separable: both kernels and the one bias are a single layer's
+    else:  # separable: one layer with two kernels and one bias
         parts = [
             ("depthwise.weight", "depthwise_kernel", (2, 3, 0, 1)),
             ("pointwise.weight", "pointwise_kernel", (3, 2, 0, 1)),
@@ -185,7 +185,7 @@ def read(model: nn.Module, variables: _Arrays | _Bundle) -> dict[str, Tensor]:
     Heads that the model lacks get names in its ``head``, so that they are refused; an optimizer's variables are not.
     """
     family = type(model).__name__
-    require(family in TABLES, f"source: TensorFlow checkpoints are not known for {family}")
+    require(family in TABLES, f"source: no TensorFlow checkpoint is supported for {family}")
     state: dict[str, Tensor] = {}
     used = set()
     for layer in TABLES[family](model):

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError, require
+from ...errors import InputError, require
 
-ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # how PyTorch's archives and binary pickles begin
-LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # the number that PyTorch's files before 1.6 begin with
-WRAPPERS = ("model", "state_dict", "blobs")  # under one of these training programs store the weights
+ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # first bytes of PyTorch's archives and of binary pickles
+LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # first bytes of files of PyTorch before 1.6
+WRAPPERS = ("model", "state_dict", "blobs")  # training programs store the weights under one of these
 
 
 def matches(source: Any) -> bool:
-    """Whether ``source`` is a file that begins as a PyTorch archive or a pickle does."""
+    """Whether ``source`` is a file with the first bytes of a PyTorch archive or a pickle."""
     return isinstance(source, str | os.PathLike) and os.path.isfile(source) and _head(source).startswith((ZIP, PICKLE))
 
 
@@ -45,7 +45,7 @@ def read(file: str | os.PathLike[str]) -> dict[str, Tensor]:
 
 
 def tensors(content: Any) -> dict[str, Tensor]:
-    """The tensors by name in what a file held, inside its wrapper and without DataParallel's prefix."""
+    """The tensors in a file's content by name, without its wrapper and DataParallel's prefix."""
     for wrapper in WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -69,7 +69,7 @@ def restricted(path: Path) -> Any:
     """
 
     class Unpickler(pickle.Unpickler):
-        """Knows no functions but ours, made anew for each file so that a file cannot change them."""
+        """Calls only the stand-ins, created for each file so that a file cannot change them."""
 
         def __init__(self, stream: Any):
             super().__init__(stream, encoding="latin1")  # bytes of Python 2 become text of the same codes
@@ -86,10 +86,10 @@ def restricted(path: Path) -> Any:
 
 
 def _constructors() -> dict[str, Callable[..., Any]]:
-    """Stand-ins for the functions that numpy's arrays are pickled with."""
+    """Stand-ins for the functions with which numpy pickles arrays."""
 
     class Ordered(dict[Any, Any]):
-        """An OrderedDict; unlike a dict it takes the attributes that state dicts carry."""
+        """An OrderedDict. Unlike a dict it has attributes, which state dicts set."""
 
     def codec(text: str, encoding: str) -> bytes:
         if encoding != "latin1":
@@ -99,12 +99,12 @@ def _constructors() -> dict[str, Callable[..., Any]]:
     return {
         "collections.OrderedDict": Ordered,
         "numpy.dtype": lambda code, *_: _DType(code),
-        "numpy.ndarray": lambda *_: None,  # only ever an argument of _reconstruct
+        "numpy.ndarray": lambda *_: None,  # an argument of _reconstruct, never called
         "numpy.core.multiarray._reconstruct": lambda *_: _Array(),
         "numpy.core.numeric._frombuffer": lambda data, kind, shape, order: _Array(data, kind, shape, order == "F"),
         "numpy.core.multiarray.scalar": lambda kind, data: _Array(data, kind, ()),
         "_codecs.encode": codec,
-        "__builtin__.bytes": lambda: b"",  # protocol 2 has no other way to say it
+        "__builtin__.bytes": lambda: b"",  # protocol 2 writes empty bytes so
     }
 
 
@@ -126,7 +126,7 @@ class _DType:
 
 
 class _Array:
-    """A pickled array before its bytes are looked at."""
+    """A pickled array whose bytes have not been interpreted yet."""
 
     def __init__(self, data: Any = b"", kind: Any = None, shape: Any = (0,), fortran: bool = False):
         self.data, self.kind, self.shape, self.fortran = data, kind, shape, fortran
@@ -135,7 +135,7 @@ class _Array:
         _, self.shape, self.kind, self.fortran, self.data = state
 
     def resolve(self) -> Any:
-        """The array, in the machine's byte order; a shape that its bytes do not fill is refused by numpy."""
+        """The array in the machine's byte order. numpy raises if the bytes do not fill the shape."""
         if not isinstance(self.kind, _DType):
             raise pickle.UnpicklingError("it holds an array without a dtype")
         data = self.data.encode("latin1") if isinstance(self.data, str) else self.data
@@ -145,7 +145,7 @@ class _Array:
 
 
 def _values(content: Any, depth: int = 2) -> Any:
-    """``content`` with its arrays rebuilt, down to the second dict: that is where weights are."""
+    """``content`` with its arrays rebuilt, down to the second level of dicts, which holds the weights."""
     if isinstance(content, _Array):
         return content.resolve()
     if isinstance(content, dict) and depth:
