@@ -40,7 +40,11 @@ PUBLISHED = {
 }
 # --benchmark-disable: small images and few proposals
 SMALL = {
-    "faster_rcnn_vgg16": {"min_size": 256, "max_size": 384, "rpn": {"after_nms": (100, 100)}},  # anchors from 128 pixels
+    "faster_rcnn_vgg16": {
+        "min_size": 256,
+        "max_size": 384,
+        "rpn": {"after_nms": (100, 100)},
+    },  # anchors from 128 pixels
     "faster_rcnn_resnet50_v1_640": {"min_size": 128, "max_size": 192},
     "faster_rcnn": {"min_size": 128, "max_size": 192, "rpn": {"after_nms": (100, 100)}},
     "centernet": {"input_size": 128},

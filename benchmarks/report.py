@@ -71,8 +71,9 @@ def tables_of_run(report: dict[str, Any], name: str) -> list[Table]:
     for row in rows:
         timings = dict(row["timings"])
         ours = timings.pop("pyrcnn")[0]
+        digits = 2 if "split" in row else 1  # models are closer to their peers than operators
         ordered = sorted(timings.items(), key=lambda item: item[1][0])
-        peers = " · ".join(f"{peer} {human(t[0])} (**{t[0] / ours:.1f}×**)" for peer, t in ordered) or "–"
+        peers = " · ".join(f"{peer} {human(t[0])} (**{t[0] / ours:.{digits}f}×**)" for peer, t in ordered) or "–"
         peers += f" ({row['note']})" if row.get("note") else ""
         values = {"goal": row.get("goal"), "lower bound": row.get("bound")}
         shown = [f"{human(v)} ({ours / v:.1f}×)" if v else "–" for c, v in values.items() if c in columns]
