@@ -18,7 +18,7 @@ from benchmarks import contenders
 from benchmarks.agreement import check_agreement, tolerance
 from benchmarks.calibration import calibrate_, example_image
 from benchmarks.stages import split
-from benchmarks.timing import human
+from benchmarks.timing import format_seconds
 from pyrcnn import Detections, checkpoints, deploy, models
 
 # (height, width) of the image
@@ -63,7 +63,7 @@ def image_for(name: str, device: torch.device) -> torch.Tensor:
     return example_image(*by_prefix(IMAGE_SIZES, name)).to(device)
 
 
-def calibrated(name: str, small: bool, image: torch.Tensor) -> tuple[Any, Any]:
+def make_calibrated(name: str, small: bool, image: torch.Tensor) -> tuple[Any, Any]:
     """The preset with calibrated weights, and torchvision's model with the same weights or None."""
     model = models.build(name, **(by_prefix(SMALL, name) if small else {})).eval()
     theirs = contenders.torchvision_model(name, SMALL_TORCHVISION if small else {})
@@ -79,13 +79,13 @@ def bench_model(compare, benchmark, device, name: str, capsys, pytestconfig) -> 
         return re.search(pytestconfig.getoption("--peers"), contender)
 
     image, notes = image_for(name, device), []
-    model, theirs = calibrated(name, benchmark.disabled, image)
+    model, theirs = make_calibrated(name, benchmark.disabled, image)
     fast = deploy.optimize(model, "auto")
     low = fast.dtype != torch.float32
     dtypes = [torch.float32, *[fast.dtype] * low]
-    peers: dict[str, Any] = {"plain": contenders.plain(model, image, autocast=False)}
+    peers: dict[str, Any] = {"plain": contenders.plain_contender(model, image, autocast=False)}
     if low:
-        peers["plain, bfloat16 autocast"] = contenders.plain(model, image, autocast=True)
+        peers["plain, bfloat16 autocast"] = contenders.plain_contender(model, image, autocast=True)
     if theirs is not None:
         floats = image.float() / 255
         peers["torchvision"] = lambda: [Detections(f["boxes"], f["scores"], f["labels"] - 1) for f in theirs([floats])]
@@ -112,4 +112,4 @@ def bench_model(compare, benchmark, device, name: str, capsys, pytestconfig) -> 
         )
         if not benchmark.disabled:
             with capsys.disabled():
-                print(f"\n{name}, {fast.dtype}: " + ", ".join(f"{k} {human(v)}" for k, v in parts.items()))
+                print(f"\n{name}, {fast.dtype}: " + ", ".join(f"{k} {format_seconds(v)}" for k, v in parts.items()))
