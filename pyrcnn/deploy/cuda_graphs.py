@@ -85,7 +85,9 @@ class CudaCaptures:
 
     def __init__(self) -> None:
         self.pool = torch.cuda.graph_pool_handle()
-        self.done = torch.cuda.Event()  # of the previous replay, which another thread may have launched on another stream
+        self.done = (
+            torch.cuda.Event()
+        )  # of the previous replay, which another thread may have launched on another stream
 
     def settle(self) -> None:
         """Wait until no graph runs. Any stream may then reuse the memory of a graph that is dropped."""
@@ -130,12 +132,12 @@ class CudaCaptures:
 class Replayed:
     """``function`` of tensors, captured once per size of its arguments and replayed from then on.
 
-    A size is the arguments' shapes, dtypes, memory formats and devices, and the settings of the call (:func:`numerics`).
-    At most ``capacity`` captures are kept. While there are fewer, a new size is captured at once. Later a new size runs
-    uncaptured at first; if it comes again while it is remembered, its capture replaces the least recently used one. So
-    images that all differ in size do not displace the sizes that repeat. A size that cannot be captured, for example
-    for lack of memory, always runs uncaptured, after one warning. Threads take turns. ``settle`` is called before a
-    capture is dropped.
+    A size is the arguments' shapes, dtypes, memory formats and devices, and the settings of the call
+    (:func:`numerics`). At most ``capacity`` captures are kept. While there are fewer, a new size is captured when it
+    first comes. Later a new size runs uncaptured; if it comes again while it is remembered, its capture replaces the
+    least recently used one. So images that all differ in size do not displace the sizes that repeat. A size that cannot
+    be captured, for example for lack of memory, always runs uncaptured, after one warning. Threads take turns.
+    ``settle`` is called before a capture is dropped.
 
     Results are new tensors, or those given as ``out``, such as the results of an earlier call of the same size.
     """

@@ -8,6 +8,7 @@ from torch import nn
 
 from ..errors import require
 from .centernet import CenterNet, CenterNetConfig
+from .detector import Detector, Network
 from .faster_rcnn import FasterRCNN, FasterRCNNConfig
 from .presets import FAMILIES, PRESETS, Config, changed
 from .saved import load, metadata
@@ -19,7 +20,7 @@ def names() -> list[str]:
 
 
 def build(name: str, **changes: Any) -> nn.Module:
-    """The detector ``name`` with random weights; ``changes`` replace fields of its configuration (``num_classes=3``).
+    """The detector ``name`` with random weights; ``changes`` replace fields of its configuration: ``num_classes=3``.
 
     Raises :class:`pyrcnn.InputError` for an unknown name or field.
     """
@@ -37,8 +38,10 @@ __all__ = [
     "CenterNet",
     "CenterNetConfig",
     "Config",
+    "Detector",
     "FasterRCNN",
     "FasterRCNNConfig",
+    "Network",
     "build",
     "changed",
     "from_config",

@@ -156,8 +156,8 @@ class Detector(nn.Module, ABC):
     ) -> Detector:
         """A copy for inference whose networks are ``replacements``: callables with the networks' signatures.
 
-        The copy is in eval mode and shares nothing with this model. It holds no weights of the replaced networks. Modules
-        among the replacements become its submodules; networks that are not named are copied.
+        The copy is in eval mode and shares nothing with this model. It holds no weights of the replaced networks.
+        Modules among the replacements become its submodules; networks that are not named are copied.
 
         Args:
             replacements: name of :meth:`networks` → what to call instead.

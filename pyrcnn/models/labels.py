@@ -1,4 +1,4 @@
-"""Class names and the category ids that evaluation writes, by class count; the labels that a model can learn."""
+"""Default class names and category ids by class count, and the check of ground truth before training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ VOC = (
 
 
 def default_labels(num_classes: int) -> tuple[list[str], list[int]]:
-    """The names and category ids of ``num_classes`` classes until a data set says otherwise.
+    """Names and category ids of ``num_classes`` classes, for models that no data set has named.
 
     90: COCO's ids 1..90, label + 1 = id, unused ids named "unused 12" and so on; 80: COCO's used ids in order; 20:
     Pascal VOC; 1: person; else "class 1" … with ids 1….
@@ -46,15 +46,16 @@ def default_labels(num_classes: int) -> tuple[list[str], list[int]]:
 
 
 def check_truth(targets: Iterable[Targets], num_classes: int) -> None:
-    """Refuse labels that no class has and boxes that are not finite, but for crowds, which are never learnt from.
+    """Raise :class:`pyrcnn.InputError` for labels outside 0..``num_classes`` - 1 and for boxes that are not finite.
 
-    On the CPU alone: elsewhere the question would make the device wait.
+    Crowd boxes are not checked, because training ignores them. Targets on a GPU are not checked either: reading their
+    values would make the host wait.
     """
     for one in targets:
-        learnt = slice(None) if one.crowd is None else ~one.crowd
-        labels = one.labels[learnt]
+        counted = slice(None) if one.crowd is None else ~one.crowd
+        labels = one.labels[counted]
         if labels.device.type == "cpu" and len(labels):
             low, high = (int(label) for label in labels.aminmax())
             known = low >= 0 and high < num_classes
             require(known, f"targets must have labels in 0..{num_classes - 1}, got {low}..{high}")
-            require(bool(one.boxes[learnt].isfinite().all()), "targets must have finite boxes")
+            require(bool(one.boxes[counted].isfinite().all()), "targets must have finite boxes")

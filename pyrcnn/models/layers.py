@@ -1,4 +1,4 @@
-"""Building blocks that every backbone and head shares, and the padding and resize rules in named functions."""
+"""Layers and functions that several backbones and heads share."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ Norm = Callable[[int], nn.Module]
 
 
 def batch_norm(eps: float = 1e-5, momentum: float = 0.1) -> Norm:
-    """A constructor of batch norms; ``momentum`` as torch counts it (1 - Keras')."""
+    """A constructor of batch norms; ``momentum`` is torch's (1 - Keras')."""
     return partial(nn.BatchNorm2d, eps=eps, momentum=momentum)
 
 
 def pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
-    """TensorFlow's 'SAME': as many zeros as the windows lack, the odd one at the bottom and right.
+    """``x`` with TensorFlow's 'SAME' padding: zeros around it, an odd one at the bottom and right.
 
-    A 3x3 convolution of stride 2 on an even size thus gets 0 before and 1 after, where torch's padding=1 gives 1 and 1.
+    A 3x3 convolution of stride 2 on an even size gets 0 before and 1 after; torch's padding=1 would be 1 and 1.
     """
     height, width = x.shape[-2:]
-    lack_y = max((math.ceil(height / stride) - 1) * stride + kernel - height, 0)
-    lack_x = max((math.ceil(width / stride) - 1) * stride + kernel - width, 0)
-    return F.pad(x, (lack_x // 2, lack_x - lack_x // 2, lack_y // 2, lack_y - lack_y // 2))
+    short_y = max((math.ceil(height / stride) - 1) * stride + kernel - height, 0)
+    short_x = max((math.ceil(width / stride) - 1) * stride + kernel - width, 0)
+    return F.pad(x, (short_x // 2, short_x - short_x // 2, short_y // 2, short_y - short_y // 2))
 
 
 def upsample_nearest(x: Tensor) -> Tensor:
-    """[N, C, H, W] → [N, C, 2H, 2W], each value repeated."""
+    """[N, C, H, W] → [N, C, 2H, 2W]: each value is repeated."""
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
 def max_pool_zero_padded(x: Tensor) -> Tensor:
-    """3x3 maximum of stride 2 over a border of zeros, as Keras pads: torch's own border never wins, a zero may."""
+    """3x3 maximum of stride 2 over a border of zeros, as Keras pads; torch's own border is -inf."""
     return F.max_pool2d(F.pad(x, (1, 1, 1, 1)), kernel_size=3, stride=2)
 
 
 class ConvNorm(nn.Module):
-    """Convolution, then a norm and an activation where given: attributes ``conv``, ``norm``, ``act``.
+    """Convolution, then an optional norm and activation: ``conv``, ``norm``, ``act``.
 
     ``padding`` is "symmetric" (kernel // 2 on every side) or "same" (:func:`pad_same`).
     """
@@ -146,7 +146,7 @@ class Float32Linear(Float32Layer, nn.Linear):
 
 
 def freeze_lower(stages: Iterable[nn.Module], trainable: int | None) -> None:
-    """Stop the gradients of all but the last ``trainable`` of ``stages`` (lowest first); None: all train."""
+    """Freeze all but the last ``trainable`` of ``stages`` (lowest first); None: all train."""
     stages = list(stages)
     if trainable is not None:
         require(0 <= trainable <= len(stages), f"trainable_layers must be 0 to {len(stages)}, got {trainable}")
@@ -155,5 +155,10 @@ def freeze_lower(stages: Iterable[nn.Module], trainable: int | None) -> None:
 
 
 def float32(x: Tensor) -> Tensor:
-    """Half-precision maps in float32, others as they are: losses and box arithmetic never run in half."""
+    """``x`` in float32 if it is float16 or bfloat16, in which losses and boxes would be too coarse; else ``x``."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def rows(values: Tensor, indices: Tensor) -> Tensor:
+    """``values`` [N, K, X] at ``indices`` [N, D]: [N, D, X]."""
+    return values.gather(1, indices[..., None].expand(-1, -1, values.shape[-1]))

@@ -1,4 +1,4 @@
-"""What the fixed-shape core of a detector returns, and how it becomes a list of detections."""
+"""The padded results of a detector, and the lists of detections made from them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class PaddedDetections(NamedTuple):
 
 
 class PaddedPoses(NamedTuple):
-    """:class:`PaddedDetections` with ``keypoints`` [N, D, J, 3]: x, y in the boxes' pixels, and the joint's score."""
+    """:class:`PaddedDetections` with ``keypoints`` [N, D, J, 3]: x, y in the boxes' pixels, and the keypoint's score."""
 
     boxes: Tensor
     scores: Tensor
@@ -32,9 +32,10 @@ class PaddedPoses(NamedTuple):
 
 
 def trim(padded: PaddedDetections | PaddedPoses, sizes: Tensor, scales: Tensor) -> list[Detections]:
-    """Cut the padding off and go back to each picture's own pixels.
+    """Detections without padding, in each image's own pixels.
 
-    ``sizes`` [N, 2] (h, w) of the unpadded network input; ``scales`` [N, 2] (y, x), network pixels per picture pixel.
+    ``sizes`` [N, 2] (h, w) of the unpadded network input; ``scales`` [N, 2] (y, x), pixels of the network input per
+    pixel of the image.
     """
     scale = scales.flip(-1)  # [N, 2] as x, y
     limit = sizes.flip(-1) / scale

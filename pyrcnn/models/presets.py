@@ -1,4 +1,4 @@
-"""The model zoo: public name → configuration, one screen."""
+"""The presets: name → configuration."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from .centernet import CenterNet, CenterNetConfig
 from .faster_rcnn import FasterRCNN, FasterRCNNConfig, RoIConfig, RPNConfig
 
 Config = CenterNetConfig | FasterRCNNConfig
-FAMILIES: dict[type, type[nn.Module]] = {  # which class builds which configuration
+FAMILIES: dict[type, type[nn.Module]] = {  # configuration → the detector that it describes
     CenterNetConfig: CenterNet,
     FasterRCNNConfig: FasterRCNN,
 }
 
-# CenterNet (Zhou et al. 2019) as in the TF2 model zoo; see CenterNetConfig for what they have in common
+# CenterNet (Zhou et al. 2019) as in the TF2 model zoo; the defaults of CenterNetConfig are what they share
 _hourglass = CenterNetConfig(
     backbone="hourglass104",
     normalization="extremenet",
@@ -50,7 +50,7 @@ def _with_people(config: CenterNetConfig) -> CenterNetConfig:
     return replace(config, joints=17, clip_keypoints=True)
 
 
-# The "C4" detectors: one level with 15 anchors per cell, and ResNet's last stage as the RoI head
+# The "C4" detectors: one level with 15 anchors per cell; ResNet's last stage is the RoI head
 _c4 = FasterRCNNConfig(
     fpn_channels=0,
     rpn=RPNConfig(sizes=((32, 64, 128, 256, 512),), before_nms=(12000, 6000)),
@@ -58,11 +58,11 @@ _c4 = FasterRCNNConfig(
 )
 
 
-NO_AREA = 1e-9  # a min_size, in pixels, that only boxes without area stay below
+NO_AREA = 1e-9  # a min_size, in pixels, that drops only boxes without area
 
 
 def _detectron2(config: FasterRCNNConfig) -> FasterRCNNConfig:
-    """Its pictures, stride placement, unrounded anchors, RoIAlign and L1 losses."""
+    """``config`` with detectron2's preprocessing, stride placement, anchors, RoIAlign and losses."""
     return replace(
         config,
         num_classes=80,
@@ -166,11 +166,11 @@ PRESETS: dict[str, Config] = {
 def changed(config: Any, **changes: Any) -> Any:
     """``config`` with some fields replaced; a nested configuration takes a dict of its own changes.
 
-    Unknown names raise :class:`pyrcnn.InputError`; lists become tuples, so what JSON gave back compares equal.
+    Unknown names raise :class:`pyrcnn.InputError`; lists become tuples, so that values read from JSON compare equal.
     """
     known = {field.name for field in fields(config)}
     for name, value in changes.items():
-        require(name in known, f"{name} is no field of {type(config).__name__}; fields: {', '.join(sorted(known))}")
+        require(name in known, f"{name} must be a field of {type(config).__name__}: one of {', '.join(sorted(known))}")
         if is_dataclass(getattr(config, name)) and isinstance(value, dict):
             changes[name] = changed(getattr(config, name), **value)
         elif isinstance(value, list):

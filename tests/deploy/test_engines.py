@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from pyrcnn import InputError, deploy
 from pyrcnn.deploy import engines, machine
-from pyrcnn.deploy.engines import base, inductor, portable
+from pyrcnn.deploy.engines import base, inductor, openvino, portable
 from pyrcnn.models.layers import Float32Layer
 from tests.deploy.small import as_on, images, small
 
@@ -101,6 +101,21 @@ def test_results_are_not_overwritten(engine: str) -> None:
             assert torch.equal(x, second[name])
     channels_last = batches[0].contiguous(memory_format=torch.channels_last)
     assert all(torch.equal(x, results[0][name]) for name, x in fast.heads(channels_last).items())
+
+
+@torch.no_grad()
+def test_openvino_compiles_a_bounded_number_of_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr(openvino, "MAX_PROGRAMS", 2)
+    model = small(MOBILE)
+    fast = optimized("openvino", model)
+    programs = fast.model.backbone.function
+    for width in (1, 2, 3, 1, 3, 3, 2):
+        pixels = torch.randn(1, 3, 32, 32 * width)
+        for ours, theirs in zip(raw(fast.model, pixels), raw(model, pixels), strict=True):
+            assert (ours - theirs).norm() <= 1e-4 * theirs.norm()
+    assert [shape[-1] // 32 for shape in programs.programs] == [1, 3]
+    assert [shape[-1] // 32 for shape in programs.seen] == [2]
 
 
 @pytest.mark.parametrize("engine", ["native", *PORTABLE])
@@ -216,7 +231,7 @@ def test_sizes_that_an_engine_does_not_take(engine: str) -> None:
 
 def test_shapes_of_results_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(portable, "MAX_SHAPES", 3)
-    results = portable.Results(torch.fx.symbolic_trace(torch.nn.Conv2d(1, 2, 1)), torch.bfloat16)
+    results = portable.Results(torch.fx.symbolic_trace(torch.nn.Conv2d(1, 2, 1)), torch.bfloat16, (1, 1, 1, 1))
     for width in (1, 2, 3, 4, 5, 4):
         (result,), _ = pytree.tree_flatten(pytree.tree_unflatten(*results.allocate((1, 1, 2, width))))
         assert (result.shape, result.dtype, result.device.type) == ((1, 2, 2, width), torch.bfloat16, "cpu")

@@ -164,7 +164,7 @@ def test_lower_stages_freeze() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"colour": 1}, "colour is no field of CenterNetConfig"),
+        ({"colour": 1}, "colour must be a field of CenterNetConfig"),
         ({"backbone": "resnet7"}, "backbone must be one of"),
         ({"neck": "giraffe"}, "neck must be fpn, deconv or none"),
         ({"input_size": 100}, "input_size must be a multiple of 32"),

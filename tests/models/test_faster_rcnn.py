@@ -68,7 +68,7 @@ def test_what_cannot_be_learnt_is_refused(name: str, target: Any, message: str) 
     model = build(name, **(SMALL if name.startswith("faster") else {"num_classes": 3, "input_size": 64}))
     with pytest.raises(InputError, match=f"^{message}"):
         model(pictures((40, 50)), [target])
-    with pytest.raises(InputError, match=r"^images must hold at least one picture"):
+    with pytest.raises(InputError, match=r"^images must hold at least one image"):
         model([], [])
 
 

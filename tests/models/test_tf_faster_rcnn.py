@@ -12,9 +12,9 @@ from torch import Tensor
 from pyrcnn.models import PRESETS
 from pyrcnn.models.backbones.resnet import max_pool_same
 from pyrcnn.models.faster_rcnn import FasterRCNNConfig
-from pyrcnn.models.faster_rcnn.roi_head import crop_and_pool
-from pyrcnn.models.faster_rcnn.roi_head import suppress_then_clip as detections_of
-from pyrcnn.models.faster_rcnn.rpn import RPN, suppress_then_clip
+from pyrcnn.models.faster_rcnn.roi_head import RoIHead, crop_and_pool
+from pyrcnn.models.faster_rcnn.rpn import RPN
+from pyrcnn.models.faster_rcnn.suppression import suppress_then_clip
 from pyrcnn.models.faster_rcnn.targets import PaddedTargets, masked_smooth_l1
 from pyrcnn.ops import decode_boxes, encode_boxes, match_boxes
 
@@ -31,10 +31,6 @@ def array(key: str) -> Tensor:
 def boxes(key: str) -> Tensor:
     """TF's (y, x, y, x) as x1 y1 x2 y2; its codes (ty, tx, th, tw) as dx dy dw dh likewise."""
     return array(key)[..., [1, 0, 3, 2]]
-
-
-def logit(scores: Tensor) -> Tensor:
-    return torch.logit(scores)
 
 
 @pytest.fixture(scope="module")
@@ -56,9 +52,9 @@ def test_box_code() -> None:
 
 
 def test_proposals() -> None:
-    decoded = boxes("coder_decoded")
-    got, scores, counts = suppress_then_clip(
-        logit(array("rpn_nms_scores"))[None], torch.zeros(1, 400, 4), decoded, IMAGE, CONFIG.rpn, training=False
+    c = CONFIG.rpn
+    got, scores, _, counts = suppress_then_clip(
+        boxes("coder_decoded")[None], array("rpn_nms_scores")[None, None], IMAGE, c.nms_threshold, *c.after_nms
     )
     count = int(FILE["rpn_nms_num"][0])
     assert counts.tolist() == [count]
@@ -98,14 +94,9 @@ def test_smooth_l1() -> None:
 
 
 def test_detections() -> None:
-    got, scores, labels, counts = detections_of(
-        array("det_logits"),
-        torch.zeros(1, 400, 4),
-        boxes("coder_decoded")[None],
-        torch.tensor([400]),
-        IMAGE,
-        CONFIG.roi,
-    )
+    head = RoIHead(CONFIG.roi, 1024, (16,), 90, torch.nn.Identity())
+    proposals, still = boxes("coder_decoded")[None], torch.zeros(1, 400, 4)
+    got, scores, labels, counts = head.detect(array("det_logits"), still, proposals, torch.tensor([400]), IMAGE)
     wanted = boxes("det_boxes_out")[0] * torch.tensor([640, 600, 640, 600])
     assert counts.tolist() == FILE["det_num"].tolist()
     assert torch.equal(labels[0], array("det_classes_out")[0].long())

@@ -43,8 +43,8 @@ def fix_scales_(graph: fx.GraphModule, example: Sequence[int]) -> None:
 class Results:
     """Allocates the results of a network; remembers their shapes for :data:`MAX_SHAPES` shapes of its input."""
 
-    def __init__(self, graph: fx.GraphModule, dtype: torch.dtype):
-        self.graph, self.dtype = copy_to_meta(graph).to(dtype), dtype
+    def __init__(self, graph: fx.GraphModule, dtype: torch.dtype, example: tuple[int, ...]):
+        self.graph, self.dtype, self.example = copy_to_meta(graph).to(dtype), dtype, example
         self.known: OrderedDict[tuple[int, ...], tuple[list[Tensor], Any]] = OrderedDict()
         self.lock = threading.Lock()
 
@@ -58,10 +58,12 @@ class Results:
                     self.known.popitem(last=False)
             return self.known[shape]
 
-    def allocate(self, shape: tuple[int, ...]) -> tuple[list[Tensor], Any]:
-        """New tensors for the results, in NCHW, and how to unflatten them."""
+    def allocate(self, shape: tuple[int, ...], channels_last: bool = False) -> tuple[list[Tensor], Any]:
+        """New tensors for the results, feature maps in channels_last if wanted, and how to unflatten them."""
         like, structure = self.like(shape)
-        return [torch.empty(x.shape, dtype=x.dtype) for x in like], structure
+        layouts = [torch.channels_last if channels_last and x.dim() == 4 else torch.contiguous_format for x in like]
+        tensors = [torch.empty(x.shape, dtype=x.dtype, memory_format=f) for x, f in zip(like, layouts, strict=True)]
+        return tensors, structure
 
 
 class PortableEngine(Engine):
@@ -102,7 +104,7 @@ class PortableEngine(Engine):
         """A callable for inputs of any batch size."""
         example = (2, *example[1:])  # torch.export would take a batch size of 1 for a constant
         fix_scales_(graph, example)
-        results = Results(graph, self.options.dtype)
+        results = Results(graph, self.options.dtype, example)
         with without_warnings(), torch.no_grad():
             program = self.convert(graph, torch.zeros(example), [x.dtype for x in results.like(example)[0]])
         return self.runner(program, results)

@@ -1,5 +1,4 @@
-"""Backbones by name. Contract: ``forward(x) -> list[Tensor]``, one map per level, finest first; ``.channels`` and
-``.strides`` tell each level's width and stride; ``.stages`` lists the modules from the lowest up, for freezing."""
+"""Backbones by name."""
 
 from __future__ import annotations
 
@@ -18,11 +17,12 @@ from .vgg import VGG16
 
 
 class Backbone(Protocol):
-    """What a detector may rely on."""
+    """What a detector needs from a backbone: feature maps, finest first, and these attributes."""
 
-    channels: list[int]
-    strides: list[int]
-    stages: list[nn.Module]
+    channels: list[int]  # per level
+    strides: list[int]  # per level, pixels per cell
+    stages: list[nn.Module]  # modules from the lowest up, for freezing
+    size_multiple: int  # with sides of its multiples, level i has exactly H / strides[i] × W / strides[i] cells
 
     def __call__(self, x: Tensor) -> list[Tensor]:
         """[N, 3, H, W] → per level [N, channels[i], H / strides[i], W / strides[i]]."""

@@ -72,7 +72,7 @@ class StackedHourglass(nn.Module):
     """Two hourglasses in a row, each with an output of dims[0] channels at stride 4; the second sees the first's.
 
     ``stem`` is the width of the first convolution and ``dims`` the widths of the nested levels. The defaults make
-    Hourglass-104; the input's sides must be divisible by 4 * 2 ** (len(dims) - 1) = 128.
+    Hourglass-104; the input's sides must be multiples of ``size_multiple``, 128.
     """
 
     def __init__(
@@ -85,6 +85,7 @@ class StackedHourglass(nn.Module):
     ):
         super().__init__()
         self.channels, self.strides = [dims[0]] * stacks, [4] * stacks
+        self.size_multiple = 4 * 2 ** (len(dims) - 1)
         norm = batch_norm(norm_eps, norm_momentum)
         width = dims[0]
 

@@ -1,4 +1,4 @@
-"""MobileNetV2 at width 1.0 (Sandler et al. 2018), with the numerics of Keras or of torchvision by argument."""
+"""MobileNetV2 at width 1.0 (Sandler et al. 2018), with the numerics of Keras or torchvision."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ BLOCKS = (
     (16, 1), (24, 2), (24, 1), (32, 2), (32, 1), (32, 1), (64, 2), (64, 1), (64, 1),
     (64, 1), (96, 1), (96, 1), (96, 1), (160, 2), (160, 1), (160, 1), (320, 1),
 )  # fmt: skip
-TAPS = (2, 5, 9)  # the blocks whose sums leave at strides 4, 8 and 16; the last convolution leaves at 32
+TAPS = (2, 5, 9)  # the blocks whose outputs are levels of strides 4, 8 and 16; the last convolution's has stride 32
 
 
 def torchvision_names() -> dict[str, str]:
-    """Our layer → the layer in torchvision's ``mobilenet_v2``; below it both say weight, bias, running_mean, …"""
+    """Our layer → the layer in torchvision's ``mobilenet_v2``; parameters have the same names in both."""
     names = {"stem.conv": "features.0.0", "stem.norm": "features.0.1"}
     for index in range(len(BLOCKS)):
         parts = ["expand", "depthwise"] if index else ["depthwise"]
@@ -31,7 +31,7 @@ def torchvision_names() -> dict[str, str]:
 
 
 class InvertedResidual(nn.Module):
-    """Expand six times by 1x1, filter each channel by 3x3, project linearly; add the input where shapes allow."""
+    """1x1 convolution to six times the channels, depthwise 3x3, linear 1x1; plus the input if shapes are equal."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, expansion: int, norm: Norm, padding: str):
         super().__init__()
@@ -50,10 +50,10 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(nn.Module):
     """Maps of 24, 32, 64 and 1280 channels at strides 4, 8, 16 and 32; with other ``taps``, those blocks' widths.
 
-    ``top`` False leaves the last 1x1 convolution (320 to 1280 channels) out: the stride-32 map then has 320 channels.
+    Without ``top``, the last 1x1 convolution (320 to 1280 channels) is left out.
 
     ``padding`` "same" with ``norm_eps`` 1e-3 and pixels x / 127.5 - 1 is Keras' network, "symmetric" with 1e-5 and
-    ImageNet's mean and deviation is torchvision's: weights trained for one lose accuracy in the other.
+    ImageNet's mean and deviation is torchvision's. Weights trained for one lose accuracy in the other.
 
     Names: ``stem``, ``blocks.B.{expand,depthwise,project}``, ``last``, each with ``.conv`` and ``.norm``. Block B is
     Keras' ``block_B`` (0: ``expanded_conv``) and torchvision's ``features.{B + 1}``.
@@ -71,6 +71,7 @@ class MobileNetV2(nn.Module):
         self.taps = tuple(taps)
         self.channels = [*(BLOCKS[tap][0] for tap in self.taps), 1280 if top else 320]
         self.strides = [4, 8, 16, 32]
+        self.size_multiple = 32
         norm = batch_norm(norm_eps, norm_momentum)
         self.stem = ConvNorm(3, 32, 3, 2, norm=norm, act=nn.ReLU6, padding=padding)
         self.blocks = nn.ModuleList()

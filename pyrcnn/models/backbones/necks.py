@@ -1,4 +1,4 @@
-"""What brings a backbone's maps back to stride 4: a small top-down pyramid, or transposed convolutions."""
+"""Necks of CenterNet: feature maps of a backbone → one map of stride 4."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class ConvNormReLU(nn.Module):
 
 
 class TopDown(nn.Module):
-    """The zoo's feature pyramid: start at the coarsest map, and per finer one double, add its 1x1 projection, filter.
+    """The TF zoo's feature pyramid: for each finer map, upsample, add its 1x1 projection, and convolve 3x3.
 
-    ``laterals`` and ``widths`` are the channels before and after each of the filters, coarse to fine.
+    ``laterals`` and ``widths`` are the channels before and after each 3x3 convolution, coarse to fine.
     Names: ``top``, ``laterals.I``, ``merges.I.{conv,norm}``.
     """
 
@@ -68,12 +68,12 @@ class UpConvNormReLU(nn.Module):
         self.norm = norm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] → [N, C, 2H, 2W]; the last row and column of the full 2H + 1 go, as TensorFlow's 'same' does."""
+        """[N, C, H, W] → [N, C, 2H, 2W]; without the last of 2H + 1 rows and columns, as in TensorFlow's 'same'."""
         return F.relu(self.norm(self.conv(x)[..., :-1, :-1]))
 
 
 class Deconvolutions(nn.Module):
-    """From the coarsest map, per width: 3x3 convolution to it, then a transposed one that doubles the size.
+    """From the coarsest map: per width a 3x3 convolution, then a transposed one that doubles the size.
 
     Names: ``convs.I.{conv,norm}``, ``ups.I.{conv,norm}``.
     """
@@ -90,7 +90,7 @@ class Deconvolutions(nn.Module):
         glorot_uniform(self)
 
     def forward(self, levels: list[Tensor]) -> list[Tensor]:
-        """Maps, finest first → one map [N, widths[-1], H * 2 ** len(widths), …] from the coarsest alone."""
+        """Maps, finest first → one map [N, widths[-1], H * 2 ** len(widths), …], from the coarsest."""
         x = levels[-1]
         for conv, up in zip(self.convs, self.ups, strict=True):
             x = up(conv(x))

@@ -1,4 +1,4 @@
-"""A feature pyramid on a backbone (Lin et al. 2017), and the fixed batch norms that detectors fine-tune with."""
+"""A feature pyramid on a backbone (Lin et al. 2017), and frozen batch norms for fine-tuning."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ...ops import FeaturePyramidNetwork, FrozenBatchNorm2d, LastLevelMaxPool
 
 
 class Pyramid(nn.Module):
-    """``body``'s feature maps brought to one width, each enriched by the coarser; ``extra`` adds a subsampled level.
+    """``body``'s feature maps at one width, each with the coarser ones added; ``extra`` adds a subsampled level.
 
-    ``norm``: batch norm after the pyramid's convolutions, as torchvision's second generation has it. Names:
+    ``norm``: batch norm after the pyramid's convolutions, as in torchvision's v2 models. Names:
     ``fpn.inner_blocks.L.0`` (1×1), ``fpn.layer_blocks.L.0`` (3×3), and ``.1`` the norm.
     """
 

@@ -18,7 +18,7 @@ BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 @dataclass(frozen=True)
 class ResNetStyle:
-    """Where published ResNets differ.
+    """How published ResNets differ.
 
     ``stride_in_1x1``: a stage halves the resolution in its first 1×1 convolution (the paper, MSRA's weights) instead of
     the 3×3 one ("v1.5", torchvision). ``same_pool``: the stem's pooling pads as TensorFlow's SAME does (an even size at
@@ -75,7 +75,7 @@ def stage(index: int, depth: int, style: ResNetStyle | None = None) -> nn.Sequen
 
 
 class ResNet(nn.Module):
-    """The trunk: pixels [N, 3, H, W] to the outputs of the stages in ``taps`` (strides 4, 8, 16, 32 for 1 to 4).
+    """Pixels [N, 3, H, W] → outputs of the stages in ``taps`` (strides 4, 8, 16, 32 for 1 to 4).
 
     Stages above the highest tap are not built.
     """
@@ -87,6 +87,7 @@ class ResNet(nn.Module):
         self.same_pool = style.same_pool
         self.channels = [128 * 2**i for i in self.taps]
         self.strides = [2 * 2**i for i in self.taps]
+        self.size_multiple = self.strides[-1]
         self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
         self.bn1 = _norm(64, style)
         for i in range(1, max(taps) + 1):
@@ -112,9 +113,9 @@ class ResNet(nn.Module):
 
 
 def max_pool_same(x: Tensor) -> Tensor:
-    """3×3 maximum with stride 2, padded as TensorFlow's SAME: an even size is extended at its end only."""
+    """3×3 maximum with stride 2, padded as TensorFlow's SAME: an even size only at its end."""
     height, width = x.shape[-2:]
-    if height % 2 == width % 2 == 0:  # windows that reach over the end are cut off: the same, without a copy of x
+    if height % 2 == width % 2 == 0:  # ceil_mode cuts windows at the end: the same, without a copy of x
         return F.max_pool2d(x, 3, 2, ceil_mode=True)
     padding = (width % 2, 1, height % 2, 1)
     return F.max_pool2d(F.pad(x, padding, value=float("-inf")), 3, 2)

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ..layers import ConvNorm, Norm, batch_norm, glorot_uniform
 
-WIDTHS = (64, 128, 256, 512)  # of the bottlenecks in conv2 to conv5; they put out four times as much
+WIDTHS = (64, 128, 256, 512)  # of the bottlenecks in conv2 to conv5; outputs have four times as many channels
 DEPTHS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 
 
@@ -37,12 +37,13 @@ class ResNetV1(nn.Module):
     """Maps of 256, 512, 1024 and 2048 channels at strides 4, 8, 16 and 32 (conv2 to conv5 of the paper's table 1).
 
     Names: ``conv1`` and ``convS.B.{conv1,conv2,conv3,shortcut}``, each with ``.conv`` and ``.norm``: Keras'
-    ``conv{S}_block{B + 1}_{1,2,3,0}_{conv,bn}``. torchvision's weights do not fit: its stride is on the 3x3.
+    ``conv{S}_block{B + 1}_{1,2,3,0}_{conv,bn}``. torchvision's weights do not fit, because its stride is on the 3x3.
     """
 
     def __init__(self, depths: Sequence[int], norm_eps: float = 1.001e-5, norm_momentum: float = 0.01):
         super().__init__()
         self.channels, self.strides = [4 * width for width in WIDTHS], [4, 8, 16, 32]
+        self.size_multiple = 32
         norm = batch_norm(norm_eps, norm_momentum)
         self.conv1 = ConvNorm(3, 64, 7, 2, bias=True, norm=norm)
         inputs = 64
@@ -62,7 +63,7 @@ class ResNetV1(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """[N, 3, H, W] → [N, 256, H/4, W/4], [N, 512, H/8, W/8], [N, 1024, H/16, W/16], [N, 2048, H/32, W/32]."""
         stem, *stages = self.stages
-        x = F.max_pool2d(stem(x), 3, 2, padding=1)  # Keras pads with zeros: behind a ReLU they change nothing
+        x = F.max_pool2d(stem(x), 3, 2, padding=1)  # Keras pads with zeros, which change nothing after a ReLU
         levels = []
         for stage in stages:
             x = stage(x)

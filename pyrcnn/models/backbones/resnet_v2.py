@@ -14,8 +14,8 @@ from .resnet_v1 import WIDTHS
 class PreActivation(nn.Module):
     """Norm and ReLU first, then 1x1, 3x3 with the stride, 1x1 with bias; nothing after the sum.
 
-    The first block of a stage projects its shortcut from the activated input; the others pass the raw input on, every
-    second pixel of it where the block has a stride.
+    The first block of a stage projects its shortcut from the activated input; the shortcut of the others is the raw
+    input, or every second pixel of it if the block has a stride.
     """
 
     def __init__(self, inputs: int, width: int, stride: int, norm: Norm):
@@ -39,7 +39,7 @@ class PreActivation(nn.Module):
 class ResNetV2(nn.Module):
     """Maps of 256, 512, 1024 and 2048 channels at strides 8, 16, 32 and 32: the stride is in a stage's last block.
 
-    The last map leaves without Keras' final norm and ReLU, as CenterNet takes it.
+    The last map lacks Keras' final norm and ReLU, because CenterNet does not use them.
     Names: ``conv1`` and ``convS.B.{preact,conv1.conv,conv1.norm,conv2.conv,conv2.norm,conv3,shortcut}``: Keras'
     ``conv{S}_block{B + 1}_{preact_bn,1_conv,1_bn,2_conv,2_bn,3_conv,0_conv}``.
     """
@@ -47,6 +47,7 @@ class ResNetV2(nn.Module):
     def __init__(self, depths: Sequence[int], norm_eps: float = 1.001e-5, norm_momentum: float = 0.01):
         super().__init__()
         self.channels, self.strides = [4 * width for width in WIDTHS], [8, 16, 32, 32]
+        self.size_multiple = 32
         norm = batch_norm(norm_eps, norm_momentum)
         self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3)
         inputs = 64

@@ -20,6 +20,7 @@ class VGG16(nn.Module):
         super().__init__()
         self.channels = [512]
         self.strides = [16]
+        self.size_multiple = 16
         layers: list[nn.Module] = []
         channels = 3
         for i, widths in enumerate(STAGES):

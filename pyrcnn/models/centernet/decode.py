@@ -1,6 +1,6 @@
 """Raw maps to detections: peaks of the class heat map, a box at each, and its joints (Zhou et al. 2019).
 
-Everything has a fixed shape and stays on the device.
+Results have fixed shapes, and nothing here makes the host wait for the device.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from ...ops import decode_centers, heatmap_peaks, match_keypoints
 from ..outputs import PaddedDetections, PaddedPoses
 from .heads import joint_deviations
 
-PEAK_TOLERANCE = 1e-6  # a cell counts as its neighbourhood's maximum when this close to it, as in TF
+PEAK_TOLERANCE = 1e-6  # a cell this close to its neighbourhood's maximum is a peak, as in TF
 
 
 def gather_cells(maps: Tensor, ys: Tensor, xs: Tensor) -> Tensor:
-    """[N, C, H, W] at cells ys, xs [N, k] → [N, k, C]."""
+    """[N, C, H, W] at cells ys, xs [N, D] → [N, D, C]."""
     index = (ys * maps.shape[3] + xs)[:, None].expand(-1, maps.shape[1], -1)
     return maps.flatten(2).gather(2, index).transpose(1, 2)
 
@@ -31,15 +31,20 @@ def decode(
     ranking: str = "distance",
     rescored: bool = False,
 ) -> PaddedDetections | PaddedPoses:
-    """The ``k`` best peaks with their boxes in input pixels and, where ``maps`` hold the keypoint heads, their joints.
+    """The ``k`` best peaks with their boxes in pixels of the network input, and keypoints where ``maps`` have them.
 
-    ``maps`` as :meth:`CenterNet.heads` gives them; ``sizes`` [N, 2] (h, w) of the unpadded pictures, which boxes are
-    clipped to. Joints are those of class ``person``, the others' are 0; ``clip`` moves joints outside the picture to
-    its border and sets their scores to 0; ``ranking`` chooses their candidates (:func:`pyrcnn.ops.match_keypoints`);
-    ``rescored`` multiplies the scores by the joints' mean score.
+    Args:
+        maps: what :meth:`CenterNet.heads` returns.
+        sizes: [N, 2] (h, w) of the unpadded images, to which boxes are clipped.
+        stride: pixels per cell.
+        k: D, the number of detections.
+        person: the class whose joints are returned; keypoints of other classes are 0.
+        clip: move joints outside the image to its border and set their scores to 0.
+        ranking: how candidates for joints are chosen; see :func:`pyrcnn.ops.match_keypoints`.
+        rescored: multiply a person's score by the mean score of the joints.
     """
     scores, labels, ys, xs = heatmap_peaks(maps["heatmap"], k, tolerance=PEAK_TOLERANCE)
-    boxes = decode_centers(ys, xs, maps["size"], maps["offset"], stride)  # [N, k, 4], clipped to the map
+    boxes = decode_centers(ys, xs, maps["size"], maps["offset"], stride)  # [N, D, 4], clipped to the map
     limit = sizes.flip(-1).repeat(1, 2)[:, None].to(boxes.dtype)
     found = scores > 0
     labels = torch.where(found, labels, -1)
@@ -62,14 +67,14 @@ def decode(
         ranking=ranking,  # type: ignore[arg-type]
         spreads=joint_deviations(heatmap.shape[1]) if ranking == "gaussian" else (),
     )
-    keypoints = torch.cat([joints, joint_scores[..., None]], -1)  # [N, k, J, 3]
+    keypoints = torch.cat([joints, joint_scores[..., None]], -1)  # [N, D, J, 3]
     keypoints = torch.where((labels == person)[..., None, None], keypoints, 0.0)
     poses = PaddedPoses(*padded, keypoints)
     return rescore(poses, person) if rescored else poses
 
 
 def rescore(poses: PaddedPoses, person: int) -> PaddedPoses:
-    """Multiply the scores of class ``person`` by the mean of the joints' positive scores, and order them again."""
+    """``poses`` with scores of class ``person`` times the mean of their positive joint scores, sorted again."""
     joint_scores = poses.keypoints[..., 2]
     mean = joint_scores.sum(-1) / (joint_scores > 0).sum(-1).clamp(min=1)
     scores = torch.where(poses.labels == person, poses.scores * mean, poses.scores)

@@ -1,4 +1,4 @@
-"""What CenterNet predicts at every cell: class heat map, box size, centre offset, and the joints of people."""
+"""CenterNet's heads: at every cell class scores, box size, centre offset, and the joints of people."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..layers import Float32Conv2d, conv3x3, glorot_uniform
 
-CLASS_BIAS = -2.19  # sigmoid(-2.19) = 0.1: focal loss starts where most cells are background (Lin et al. 2017)
+CLASS_BIAS = -2.19  # sigmoid(-2.19) = 0.1: most cells are background (Lin et al. 2017)
 
 # COCO's joints: the deviations of their Gaussians as multiples of the box's
 JOINT_DEVIATIONS = (
@@ -16,7 +16,7 @@ JOINT_DEVIATIONS = (
 
 
 def joint_deviations(joints: int) -> tuple[float, ...]:
-    """COCO's deviations for its 17 joints; for another skeleton the mean of them for each."""
+    """COCO's deviations for its 17 joints; their mean for every joint of another skeleton."""
     if joints == len(JOINT_DEVIATIONS):
         return JOINT_DEVIATIONS
     return (sum(JOINT_DEVIATIONS) / len(JOINT_DEVIATIONS),) * joints
@@ -41,12 +41,12 @@ class Head(nn.Module):
         nn.init.constant_(self.out.bias, bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, inputs, H, W] → raw [N, outputs, H, W]."""
+        """[N, inputs, H, W] → raw [N, outputs, H, W]; float32 for bfloat16 and float16 inputs."""
         return self.out(torch.relu(self.conv(x)))
 
 
 class Heads(nn.ModuleDict):
-    """Every head once per stack, each with its own weights: ``<name>.<stack>.{conv,out}``."""
+    """All heads for each stack, each with its own weights: ``<name>.<stack>.{conv,out}``."""
 
     def __init__(self, stack_channels: list[int], num_classes: int, joints: int, width: int, separable: bool):
         super().__init__(
@@ -60,5 +60,5 @@ class Heads(nn.ModuleDict):
         )
 
     def forward(self, features: list[Tensor], stack: int = -1) -> dict[str, Tensor]:
-        """The raw maps of one stack, the last unless told: name → [N, channels, H, W]."""
+        """The raw maps of one stack, by default the last: name → [N, channels, H, W]."""
         return {name: head[stack](features[stack]) for name, head in self.items()}  # type: ignore[index]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
@@ -26,20 +27,20 @@ STRIDE = 4  # of every CenterNet's output
 
 @dataclass(frozen=True)
 class CenterNetConfig:
-    """Everything that defines a CenterNet; plain values only, so that a weights file can carry it."""
+    """Everything that defines a CenterNet: plain values only, so that a weights file can carry it."""
 
     backbone: str = "mobilenet_v2"  # a name of BACKBONES
     num_classes: int = 90
-    input_size: int = 512  # pictures are fitted into a square of this many pixels
+    input_size: int = 512  # images are resized and padded to a square of this side
     normalization: str = "unit"  # a name of preprocess.NORMALIZATIONS
     max_detections: int = 100
-    joints: int = 0  # of people's skeletons; 0: boxes only
-    keypoint_class: int = 0  # the class that has them
-    clip_keypoints: bool = False  # move joints outside the picture to its border and give them score 0
-    keypoint_ranking: str = "distance"  # how candidates are chosen: see ops.match_keypoints
+    joints: int = 0  # J, of a person's skeleton; 0: boxes only
+    keypoint_class: int = 0  # the class that has joints
+    clip_keypoints: bool = False  # move joints outside the image to its border with score 0
+    keypoint_ranking: str = "distance"  # how candidates are chosen; see ops.match_keypoints
     keypoint_rescoring: bool = False  # multiply a person's score by the mean of the joints'
     neck: str = "fpn"  # "fpn", "deconv" or "none"
-    neck_laterals: tuple[int, ...] = (64, 32, 24)  # fpn: channels before each filter, coarse to fine
+    neck_laterals: tuple[int, ...] = (64, 32, 24)  # fpn: channels before each 3x3 convolution, coarse to fine
     neck_widths: tuple[int, ...] = (32, 24, 24)  # channels after each
     neck_momentum: float = 0.01
     separable: bool = True  # depthwise + pointwise convolutions in neck and heads
@@ -49,27 +50,19 @@ class CenterNetConfig:
     dims: tuple[int, ...] = (256, 256, 384, 384, 384, 512)  # hourglass104: widths of the nested levels
     norm_eps: float = 1e-3  # of the backbone's batch norms
     norm_momentum: float = 0.0003
-    trainable_layers: int | None = None  # train only this many of the backbone's upper stages
+    trainable_layers: int | None = None  # how many of the backbone's upper stages train; None: all
 
 
 def make_backbone(config: CenterNetConfig) -> Any:
-    """The backbone with the arguments that concern it."""
+    """The backbone ``config.backbone``, with those fields of ``config`` that its constructor takes."""
     require(config.backbone in BACKBONES, f"backbone must be one of {', '.join(BACKBONES)}, got {config.backbone!r}")
-    options: dict[str, Any] = {"norm_eps": config.norm_eps, "norm_momentum": config.norm_momentum}
-    if config.backbone == "mobilenet_v2":
-        options["padding"] = config.padding
-    if config.backbone == "hourglass104":
-        options |= {"stem": config.stem, "dims": config.dims}
-    return BACKBONES[config.backbone](**options)
-
-
-def size_divisor(config: CenterNetConfig) -> int:
-    """What the sides of the network's input must be divisible by."""
-    return STRIDE * 2 ** (len(config.dims) - 1) if config.backbone == "hourglass104" else 32
+    backbone = BACKBONES[config.backbone]
+    taken = inspect.signature(backbone).parameters.keys() & {field.name for field in fields(config)}
+    return backbone(**{name: getattr(config, name) for name in taken})
 
 
 def make_neck(config: CenterNetConfig, channels: Sequence[int]) -> Any:
-    """The neck that ``config.neck`` names, for a backbone of these channels."""
+    """The neck ``config.neck`` for a backbone of these ``channels``."""
     require(config.neck in ("fpn", "deconv", "none"), f"neck must be fpn, deconv or none, got {config.neck!r}")
     if config.neck == "fpn":
         return TopDown(
@@ -81,7 +74,7 @@ def make_neck(config: CenterNetConfig, channels: Sequence[int]) -> Any:
 
 
 class CenterNet(Detector):
-    """Zhou et al., 2019: every object is the peak of a heat map, and its box is read off the cell of the peak.
+    """CenterNet (Zhou et al. 2019): an object is a peak of a heat map; the peak's cell gives its box.
 
     Modules: ``backbone`` (list of maps), ``neck`` (one map of stride 4 per stack), ``head.<name>.<stack>``.
     """
@@ -91,10 +84,10 @@ class CenterNet(Detector):
 
     def __init__(self, config: CenterNetConfig):
         super().__init__(config)
-        divisor = size_divisor(config)
-        fits = config.input_size > 0 and config.input_size % divisor == 0
-        require(fits, f"input_size must be a multiple of {divisor}, got {config.input_size}")
         self.backbone = make_backbone(config)
+        self._size_multiple = self.backbone.size_multiple
+        fits = config.input_size > 0 and config.input_size % self._size_multiple == 0
+        require(fits, f"input_size must be a multiple of {self._size_multiple}, got {config.input_size}")
         self.neck = make_neck(config, self.backbone.channels)
         self.head = Heads(self.neck.channels, config.num_classes, config.joints, config.head_width, config.separable)
         freeze_lower(self.backbone.stages, config.trainable_layers)
@@ -104,8 +97,8 @@ class CenterNet(Detector):
         return self.config.input_size, self.config.input_size
 
     def size_multiple(self) -> int:
-        """32; 128 for Hourglass-104."""
-        return size_divisor(self.config)
+        """The backbone's: 32, and 128 for Hourglass-104."""
+        return self._size_multiple
 
     def example_shapes(self, height: int, width: int) -> dict[str, tuple[int, ...]]:
         """One image."""
@@ -116,13 +109,15 @@ class CenterNet(Detector):
         return fit_square(images, self.config.input_size, self.config.normalization, dtype)
 
     def heads(self, pixels: Tensor) -> dict[str, Tensor]:
-        """Normalised pixels [N, 3, H, W] → raw maps [N, channels, H/4, W/4] of the last stack."""
+        """Normalised pixels [N, 3, H, W] → raw maps [N, channels, H/4, W/4] of the last stack, by name."""
         return self.head(self.neck(self.backbone(pixels)))
 
     def predict_padded(self, pixels: Tensor, sizes: Tensor) -> PaddedDetections | PaddedPoses:
-        """Fixed shapes, no host synchronisation: the part that compiles, exports and is captured as one CUDA graph.
+        """Detections of fixed shapes, in pixels of the network input.
 
-        ``pixels`` [N, 3, H, W] normalised, sides multiples of 32 (Hourglass: 128); ``sizes`` [N, 2] (h, w) unpadded.
+        This part compiles, exports and is captured as one CUDA graph, because the host never waits for the device.
+        ``pixels`` [N, 3, H, W] are normalised, their sides multiples of :meth:`size_multiple`; ``sizes`` [N, 2] are
+        (h, w) of the unpadded images.
         """
         maps = {name: float32(value) for name, value in self.heads(pixels).items()}
         config = self.config

@@ -1,6 +1,6 @@
-"""What CenterNet learns: Gaussian heat maps and, at a few cells each, sizes, offsets and joints; and the losses.
+"""CenterNet's targets (Gaussian heat maps; sizes, offsets and joints at a few cells of each object) and losses.
 
-Everything is in cells (the output's pixels) and vectorised over images and objects; padded objects have weight 0.
+Coordinates are in cells, the pixels of the output. All functions work on whole batches; padded objects have weight 0.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from ..labels import check_truth
 from .decode import gather_cells
 from .heads import joint_deviations
 
-MIN_IOU = 0.7  # a box shifted by the radius still overlaps the object this much
-NEIGHBOURS = 3  # joints are learnt at every cell this near to the centre or to the joint
+MIN_IOU = 0.7  # IoU that a box keeps when it is shifted by the radius
+NEIGHBOURS = 3  # joints are trained at all cells within this radius of the centre and of the joint
 WEIGHTS = {
     "heatmap": 1.0, "size": 0.1, "offset": 1.0,
     "keypoint_heatmap": 1.0, "keypoint_regression": 0.1, "keypoint_offset": 1.0,
@@ -28,9 +28,10 @@ WEIGHTS = {
 
 
 class Objects(NamedTuple):
-    """Ground truth of a batch in cells, padded to the fullest picture.
+    """Ground truth of a batch in cells, padded to the largest number of objects.
 
-    ``boxes`` [N, G, 4], ``labels`` [N, G], ``weights`` [N, G] (0: padding), ``keypoints`` [N, G, J, 3] (x, y, seen).
+    ``boxes`` [N, G, 4], ``labels`` [N, G], ``weights`` [N, G] (0: padding), ``keypoints`` [N, G, J, 3] (x, y,
+    visibility).
     """
 
     boxes: Tensor
@@ -40,10 +41,10 @@ class Objects(NamedTuple):
 
 
 def pad_targets(targets: Sequence[Targets], scales: Tensor, stride: int, num_classes: int, joints: int) -> Objects:
-    """Ground truth in picture pixels → one batch in cells; ``scales`` [N, 2] (y, x). Crowd boxes are left out.
+    """Ground truth in pixels of the images → one batch in cells, without crowd boxes; ``scales`` [N, 2] (y, x).
 
-    Raises :class:`pyrcnn.InputError` for labels the model has no class for, boxes that are not finite, and another
-    number of joints.
+    Raises :class:`pyrcnn.InputError` for labels outside the classes, boxes that are not finite, and another number of
+    joints.
     """
     device, dtype = scales.device, scales.dtype
     kept = [t if t.crowd is None else _rows(t, ~t.crowd) for t in targets]
@@ -74,10 +75,10 @@ def _rows(t: Targets, keep: Tensor) -> Targets:
 
 
 def gaussian_sigma(height: Tensor, width: Tensor, min_iou: float = MIN_IOU) -> Tensor:
-    """Standard deviation of the Gaussian at a box of this size in cells: a third of the largest harmless shift.
+    """Standard deviation of the Gaussian for a box of this size in cells: about a third of its radius.
 
-    Of the three quadratics (Law and Deng 2018, CornerNet) the root is halved, not divided by twice the leading factor:
-    that is what the published models were trained with.
+    The radius is the largest shift that keeps an IoU of ``min_iou`` (Law and Deng 2018, CornerNet). The roots of its
+    three quadratics are halved, not divided by twice the leading factor, because the published models were trained so.
     """
 
     def root(a: float, b: Tensor, c: Tensor) -> Tensor:
@@ -95,7 +96,7 @@ def gaussian_sigma(height: Tensor, width: Tensor, min_iou: float = MIN_IOU) -> T
 
 
 def valid_cells(sizes: Tensor, height: int, width: int, stride: int) -> Tensor:
-    """1 where a cell touches the unpadded picture, else 0: [N, 1, H, W]; ``sizes`` [N, 2] (h, w) in input pixels."""
+    """1 where a cell touches the unpadded image, else 0: [N, 1, H, W]; ``sizes`` [N, 2] (h, w) in input pixels."""
     limit = (sizes / stride).ceil()
     ys = torch.arange(height, device=sizes.device) < limit[:, :1]
     xs = torch.arange(width, device=sizes.device) < limit[:, 1:]
@@ -118,7 +119,7 @@ def _inside(cells: Tensor, height: int, width: int) -> Tensor:
 
 
 class BoxTargets(NamedTuple):
-    """``heatmap`` [N, C, H, W], and at ``cells`` [N, G, 2] (x, y) what to predict there.
+    """``heatmap`` [N, C, H, W], and the targets at ``cells`` [N, G, 2] (x, y).
 
     ``size`` and ``offset`` [N, G, 2] (y first), ``weights`` [N, G].
     """
@@ -131,7 +132,7 @@ class BoxTargets(NamedTuple):
 
 
 def box_targets(objects: Objects, num_classes: int, height: int, width: int) -> BoxTargets:
-    """A peak at every centre, and the box's size and the rest of its centre there. Centres off the map do not count."""
+    """A peak at every centre, with the box's size and the fraction of its centre. Centres off the map are ignored."""
     low, high = objects.boxes[..., :2], objects.boxes[..., 2:]
     centre, extent = (low + high) / 2, high - low
     cells = centre.floor()
@@ -158,11 +159,11 @@ def box_losses(maps: dict[str, Tensor], targets: BoxTargets, valid: Tensor) -> d
 
 
 class JointTargets(NamedTuple):
-    """What the keypoint heads learn; P cells around each centre and each joint.
+    """Targets of the keypoint heads, at P cells around each centre and each joint.
 
-    ``heatmap`` and ``valid`` [N, J, H, W] (0: ignore the cell), number ``labelled`` of joints; ``regression_cells`` and
-    ``offset_cells`` [N, J, G, P] flat indices into the map, with the targets ``regression`` and ``offset``
-    [N, J, G, P, 2] (y, x) and their ``…_weights`` [N, J, G, P].
+    ``heatmap`` and ``valid`` are [N, J, H, W] (0: ignore the cell); ``labelled`` is the number of labelled joints.
+    ``regression_cells`` and ``offset_cells`` [N, J, G, P] are flat indices into the map, with the targets
+    ``regression`` and ``offset`` [N, J, G, P, 2] (y, x) and their ``…_weights`` [N, J, G, P].
     """
 
     heatmap: Tensor

@@ -1,7 +1,6 @@
 """Faster R-CNN: region proposals by a network that shares the detector's features (Ren et al. 2015)."""
 
-from .model import FasterRCNN, FasterRCNNConfig
-from .roi_head import RoIConfig
-from .rpn import RPNConfig
+from .config import FasterRCNNConfig, RoIConfig, RPNConfig
+from .model import FasterRCNN
 
 __all__ = ["FasterRCNN", "FasterRCNNConfig", "RPNConfig", "RoIConfig"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -19,38 +18,14 @@ from ..labels import check_truth
 from ..layers import freeze_lower
 from ..outputs import PaddedDetections
 from ..preprocess import fit_sides, fit_square
-from .roi_head import RoIConfig, RoIHead
-from .rpn import RPN, RPNConfig
+from .config import FasterRCNNConfig
+from .roi_head import RoIHead
+from .rpn import RPN
 from .targets import PaddedTargets, pad_targets, roi_losses, sample_proposals
 
 
-@dataclass(frozen=True)
-class FasterRCNNConfig:
-    """Everything that defines a Faster R-CNN; plain values only, so that a weights file can carry it."""
-
-    backbone: str = "resnet50"  # a name of BACKBONES
-    num_classes: int = 90  # without background
-    norm: str = "frozen"  # the backbone's batch norms: "frozen" (statistics and scales fixed) or "batch"
-    norm_eps: float = 1e-5
-    norm_momentum: float = 0.1
-    stride_in_1x1: bool = False  # ResNet: MSRA's stride placement instead of torchvision's
-    same_pool: bool = False  # ResNet: the stem pools with TensorFlow's padding
-    top: bool = True  # MobileNetV2: with its last 1×1 convolution, 320 to 1280 channels
-    fpn_channels: int = 256  # 0: no pyramid, the last feature map alone
-    fpn_norm: bool = False  # batch norm in the pyramid
-    fpn_extra: bool = True  # one coarser level, for proposals only, by subsampling the last
-    min_size: int = 800  # pictures' shorter side in network pixels …
-    max_size: int = 1333  # … unless the longer one would exceed this
-    resize: str = "torchvision"  # a name of preprocess.RESIZES, or "square": fitted into max_size × max_size
-    size_divisor: int = 32  # pictures are padded until their sides are multiples of this
-    normalization: str = "imagenet"  # a name of preprocess.NORMALIZATIONS
-    trainable_layers: int | None = None  # train only this many of the backbone's upper stages
-    rpn: RPNConfig = field(default_factory=RPNConfig)
-    roi: RoIConfig = field(default_factory=RoIConfig)
-
-
 def make_backbone(config: FasterRCNNConfig) -> tuple[Any, nn.Module | None]:
-    """The backbone with its pyramid, and ResNet's last stage apart where that is the RoI head."""
+    """The backbone with its pyramid, and ResNet's last stage if that is the RoI head, else None."""
     require(config.backbone in BACKBONES, f"backbone must be one of {', '.join(BACKBONES)}, got {config.backbone!r}")
     require(config.norm in ("frozen", "batch"), f"norm must be frozen or batch, got {config.norm!r}")
     options: dict[str, Any] = {}
@@ -75,7 +50,7 @@ def make_backbone(config: FasterRCNNConfig) -> tuple[Any, nn.Module | None]:
 
 
 class FasterRCNN(Detector):
-    """Ren et al., 2015: a network proposes boxes, a second one looks at each and says what it is.
+    """Faster R-CNN (Ren et al. 2015): one network proposes boxes, a second one classifies and refines each.
 
     Modules: ``backbone`` (``backbone.body``, ``backbone.fpn``), ``rpn.head``, ``roi.head``, ``roi.predictor``; inside
     them torchvision's parameter names.
@@ -98,7 +73,7 @@ class FasterRCNN(Detector):
         freeze_lower(self.backbone.stages, config.trainable_layers)
 
     def input_size(self) -> tuple[int, int]:
-        """Height and width of the network input for an image whose longer side is limited, in landscape format."""
+        """Height and width of the network input for the widest image that is resized by its shorter side."""
         c = self.config
         if c.resize == "square":
             return c.max_size, c.max_size
@@ -106,11 +81,11 @@ class FasterRCNN(Detector):
         return -(-c.min_size // multiple) * multiple, -(-c.max_size // multiple) * multiple
 
     def size_multiple(self) -> int:
-        """The configuration's ``size_divisor``."""
+        """``config.size_divisor``: preprocessing pads to its multiples; the network takes any size."""
         return self.config.size_divisor
 
     def example_shapes(self, height: int, width: int) -> dict[str, tuple[int, ...]]:
-        """One image, its finest level, and the regions of all its proposals."""
+        """One image, its finest level, and regions of as many proposals as inference keeps."""
         channels, stride = self.backbone.channels[0], self.backbone.strides[0]
         regions = self.config.rpn.after_nms[1], channels, self.roi.resolution, self.roi.resolution
         return {
@@ -127,18 +102,19 @@ class FasterRCNN(Detector):
         return fit_sides(images, c.min_size, c.max_size, c.resize, c.normalization, c.size_divisor, dtype)
 
     def predict_padded(self, pixels: Tensor, sizes: Tensor) -> PaddedDetections:
-        """Fixed shapes, no host synchronisation: the part that compiles, exports and is captured as one CUDA graph.
+        """Detections of fixed shapes, in pixels of the network input.
 
-        ``pixels`` [N, 3, H, W] normalised; ``sizes`` [N, 2] (h, w) of the pictures in it.
+        This part compiles, exports and is captured as one CUDA graph, because the host never waits for the device.
+        ``pixels`` [N, 3, H, W] are normalised; ``sizes`` [N, 2] are (h, w) of the unpadded images.
         """
         height, width = pixels.shape[-2:]
         features = self.backbone(pixels)  # per level [N, C, H, W]
-        proposals, _, counts = self.rpn.propose(features, sizes, height, width)  # [N, P, 4], [N, P], [N]
-        logits, deltas = self.roi(features, proposals, height, width)  # [N, P, classes + 1], [N, P, 4 * classes]
+        proposals, _, counts = self.rpn.propose(features, sizes, height, width)  # [N, K, 4], [N, K], [N]
+        logits, deltas = self.roi(features, proposals, height, width)  # [N, K, C + 1], [N, K, 4C]
         return self.roi.detect(logits, deltas, proposals, counts, sizes)
 
     def proposals(self, pixels: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The first stage alone: boxes [N, P, 4], scores [N, P], counts [N]."""
+        """What the region proposal network finds: boxes [N, K, 4], scores [N, K], counts [N]."""
         return self.rpn.propose(self.backbone(pixels), sizes, *pixels.shape[-2:])
 
     def batch_loss(

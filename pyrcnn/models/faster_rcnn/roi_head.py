@@ -1,10 +1,8 @@
-"""The second stage: regions pooled from the features, their classes and boxes (Girshick 2015; Ren et al. 2015)."""
+"""The RoI head: regions pooled from the features, their classes and boxes (Girshick 2015; Ren et al. 2015)."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -14,95 +12,21 @@ from ... import ops
 from ...errors import require
 from ..layers import ConvNorm, Float32Linear, float32, he_normal
 from ..outputs import PaddedDetections
-from .targets import rows
+from .config import RoIConfig
+from .suppression import suppress_then_clip
 
 POOLS = ("align", "max", "crop")
 
 
-@dataclass(frozen=True)
-class RoIConfig:
-    """The RoI head."""
-
-    pool: str = (
-        "align"  # RoIAlign over the levels; "max": RoIPool as in 2015; "crop": TensorFlow's crop and 2×2 maximum
-    )
-    resolution: int = 7  # cells per side of a pooled region; of a crop: before its maximum
-    sampling_ratio: int = 2  # points per cell and side; 0: as many as the region has cells
-    aligned: bool = False  # RoIAlign with the half-cell shift (detectron2)
-    head: str = "mlp"  # "mlp", or "conv5": the ResNet's last stage
-    convs: int = 0  # 3×3 convolutions with batch norm before the mlp
-    fcs: int = 2  # fully connected layers
-    width: int = 1024  # of each
-    dropout: float = 0.0
-    class_agnostic: bool = False  # one box for all classes
-    weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)  # of the box code
-    clip: float = math.log(1000 / 16)  # largest dw, dh
-    score_threshold: float = 0.05
-    nms_threshold: float = 0.5
-    max_detections: int = 100
-    max_per_class: int | None = None  # of one class, None: no limit
-    clip_last: bool = False  # judge overlaps before boxes are clipped to the image (TensorFlow)
-    min_size: float = 1e-2  # smaller detections are dropped, network pixels
-    foreground: float = 0.5  # IoU from which a proposal is an object
-    background: float = 0.5  # IoU below which it is background
-    samples: int = 512  # proposals learnt from, per image
-    positives: float = 0.25  # at most this share of them objects
-    beta: float = 1 / 9  # where smooth L1 turns linear; 0: L1
-    box_weight: float = 1.0
-
-
 def crop_and_pool(features: Tensor, boxes: Tensor, height: int, width: int, resolution: int) -> Tensor:
-    """TensorFlow's RoI pooling: bilinear crops of the boxes [N, P, 4], then 2×2 maxima: [N * P, C, S / 2, S / 2].
+    """TensorFlow's RoI pooling: bilinear crops of the boxes [N, K, 4], then 2×2 maxima: [N * K, C, S / 2, S / 2].
 
-    A box is divided by the pixels' ``height`` and ``width``, so that 1 is the map's last row and column.
+    Boxes are divided by ``height`` and ``width`` of the network input, so that 1 is the map's last row and column.
     """
     x1, y1, x2, y2 = boxes.flatten(0, 1).unbind(1)
     normalized = torch.stack([y1 / height, x1 / width, y2 / height, x2 / width], 1)
     image = torch.arange(boxes.shape[0], device=boxes.device)[:, None].expand(-1, boxes.shape[1]).flatten()
     return F.max_pool2d(ops.crop_and_resize(features, normalized, image, resolution), 2)
-
-
-def suppress_then_clip(
-    logits: Tensor, deltas: Tensor, proposals: Tensor, counts: Tensor, sizes: Tensor, config: RoIConfig
-) -> PaddedDetections:
-    """TensorFlow's detections, of one box per proposal (``deltas`` [N, P, 4]): arguments as in :meth:`RoIHead.detect`.
-
-    Per class the best ``max_per_class`` that do not overlap; these are clipped, those without area dropped, and the
-    best ``max_detections`` of all classes remain.
-    """
-    scores = logits.softmax(2)[..., 1:].transpose(1, 2)  # [N, C, P]
-    images, classes, count = scores.shape
-    boxes = ops.decode_boxes(deltas, proposals, config.weights, config.clip)[:, None].expand(-1, classes, -1, -1)
-    most = min(config.max_per_class or count, count)
-    kept, _ = ops.nms_padded(
-        boxes.flatten(0, 1),
-        scores.flatten(0, 1),
-        config.nms_threshold,
-        most,
-        score_threshold=config.score_threshold,
-        valid=counts.repeat_interleave(classes, output_size=images * classes),
-    )
-    kept = kept.unflatten(0, (images, classes))  # [N, C, most]
-    proposal = kept.clamp(min=0).flatten(1)  # [N, C * most]
-    kept_scores = scores.gather(2, kept.clamp(min=0)).flatten(1)
-    limits = sizes.to(boxes.dtype).flip(-1).repeat(1, 2)[:, None]  # [N, 1, 4] as x, y, x, y
-    kept_boxes = rows(boxes[:, 0], proposal).clamp(min=0).minimum(limits)
-    real = (kept.flatten(1) >= 0) & (kept_boxes[..., 2:] > kept_boxes[..., :2]).all(-1)
-    short = max(config.max_detections - proposal.shape[1], 0)
-    best, order = F.pad(torch.where(real, kept_scores, -1.0), (0, short), value=-1.0).sort(
-        dim=1,
-        descending=True,
-        stable=True,  # ties by class
-    )
-    best, order = best[:, : config.max_detections], order[:, : config.max_detections]  # [N, D]
-    found = best >= 0
-    found_boxes = rows(F.pad(kept_boxes, (0, 0, 0, short)), order)
-    return PaddedDetections(
-        torch.where(found[..., None], found_boxes, 0.0),
-        torch.where(found, best, 0.0),
-        torch.where(found, order // most, -1),
-        found.sum(1),
-    )
 
 
 class MLPHead(nn.Module):
@@ -145,7 +69,7 @@ class Conv5Head(nn.Module):
 
 
 class Predictor(nn.Module):
-    """Region features → class logits, background first, and four deltas per class; initialised as Fast R-CNN's."""
+    """Region features → class logits, background first, and four deltas per class, in float32 (Girshick 2015)."""
 
     def __init__(self, channels: int, num_classes: int, class_agnostic: bool):
         super().__init__()
@@ -161,7 +85,7 @@ class Predictor(nn.Module):
 
 
 class RoIHead(nn.Module):
-    """Proposals → detections: pool each from the level that suits its size, classify it and refine its box."""
+    """Proposals → detections: pool a region of each from the level that fits its size, classify it, refine its box."""
 
     def __init__(
         self, config: RoIConfig, channels: int, strides: Sequence[int], num_classes: int, conv5: nn.Module | None = None
@@ -184,32 +108,42 @@ class RoIHead(nn.Module):
         return self.config.resolution // 2 if self.config.pool == "crop" else self.config.resolution
 
     def pool(self, features: Sequence[Tensor], boxes: Tensor, height: int, width: int) -> Tensor:
-        """``boxes`` [N, P, 4] out of the first levels of ``features`` (per level [N, C, H, W]): [N * P, C, S, S].
+        """Regions [N * K, C, S, S] of ``boxes`` [N, K, 4], pooled from ``features`` (per level [N, C, H, W]).
 
-        ``height`` and ``width`` are those of the pixels.
+        ``height`` and ``width`` are those of the network input.
         """
         c = self.config
         if c.pool == "crop":
             return crop_and_pool(features[0], boxes, height, width, c.resolution)
         levels = list(features[: len(self.scales)])
         image = torch.arange(boxes.shape[0], device=boxes.device, dtype=boxes.dtype)
-        rois = torch.cat([image[:, None, None].expand(-1, boxes.shape[1], 1), boxes], 2).flatten(0, 1)  # [N * P, 5]
+        rois = torch.cat([image[:, None, None].expand(-1, boxes.shape[1], 1), boxes], 2).flatten(0, 1)  # [N * K, 5]
         if c.pool == "max":
             return ops.roi_pool(levels[0], rois, c.resolution, self.scales[0])
         return ops.roi_align_levels(levels, rois, c.resolution, self.scales, c.sampling_ratio, c.aligned)
 
     def forward(self, features: Sequence[Tensor], boxes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-        """Class logits [N, P, C + 1] and deltas [N, P, 4 C] (or [N, P, 4]) of ``boxes`` [N, P, 4]."""
+        """Class logits [N, K, C + 1] and deltas [N, K, 4C] (or [N, K, 4]) of ``boxes`` [N, K, 4]."""
         logits, deltas = self.predictor(self.head(self.pool(features, boxes, height, width)))
         return logits.unflatten(0, boxes.shape[:2]), deltas.unflatten(0, boxes.shape[:2])
 
     def detect(
         self, logits: Tensor, deltas: Tensor, proposals: Tensor, counts: Tensor, sizes: Tensor
     ) -> PaddedDetections:
-        """Class scores above the threshold, boxes refined and clipped, overlaps dropped per class, the best kept."""
+        """Detections from what :meth:`forward` returned for ``proposals`` [N, K, 4]; the first ``counts`` [N] are real."""
         c = self.config
         if c.clip_last:
-            return suppress_then_clip(float32(logits), float32(deltas), proposals, counts, sizes, c)
+            boxes = ops.decode_boxes(float32(deltas), proposals, c.weights, c.clip)  # [N, K, 4]: class-agnostic
+            return suppress_then_clip(
+                boxes,
+                float32(logits).softmax(2)[..., 1:].transpose(1, 2),  # [N, C, K]
+                sizes,
+                c.nms_threshold,
+                c.max_per_class or boxes.shape[1],
+                c.max_detections,
+                score_threshold=c.score_threshold,
+                counts=counts,
+            )
         found = ops.roi_detections(
             float32(logits),
             float32(deltas),

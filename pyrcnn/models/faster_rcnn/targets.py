@@ -1,13 +1,13 @@
-"""What Faster R-CNN learns: which anchors and proposals are objects, a sample of them, and the losses on it.
+"""Faster R-CNN's targets (which anchors and proposals are objects, a sample of them) and losses.
 
-Functions of tensors, batched over images, of fixed shapes and without host synchronisation. Ground truth is padded to
-``G`` boxes per image; a sample always has its full size, and its unused slots are marked, never cut off.
+All functions work on whole batches, with fixed shapes, and never make the host wait for the device. Ground truth is
+padded to G boxes per image. A sample has S slots per image; unused ones are marked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,8 @@ from torch import Tensor
 
 from ...ops import encode_boxes, match_boxes
 from ...structures import Targets
-
-if TYPE_CHECKING:
-    from .roi_head import RoIConfig
-    from .rpn import RPNConfig
+from ..layers import rows
+from .config import RoIConfig, RPNConfig
 
 IGNORED = -1  # neither object nor background
 
@@ -32,7 +30,7 @@ class PaddedTargets(NamedTuple):
 
 
 class Sample(NamedTuple):
-    """What the RoI head learns from: S proposals per image.
+    """Training samples of the RoI head: S proposals per image.
 
     ``boxes`` [N, S, 4]; ``classes`` [N, S]: 0 background, label + 1, or -1 for an unused slot; ``deltas`` [N, S, 4]:
     the encoded ground truth, meaningful where ``classes > 0``.
@@ -44,7 +42,10 @@ class Sample(NamedTuple):
 
 
 def pad_targets(targets: Sequence[Targets], scales: Tensor) -> PaddedTargets:
-    """Ground truth in picture pixels to one batch in network pixels; ``scales`` [N, 2] (y, x). Crowds are left out."""
+    """Ground truth in pixels of the images → one batch in pixels of the network input. Crowd boxes are left out.
+
+    ``scales`` [N, 2] (y, x): pixels of the network input per pixel of the image.
+    """
     kept = [(t.boxes, t.labels) if t.crowd is None else (t.boxes[~t.crowd], t.labels[~t.crowd]) for t in targets]
     counts = [len(boxes) for boxes, _ in kept]
     device, most = scales.device, max([*counts, 1])
@@ -58,11 +59,11 @@ def pad_targets(targets: Sequence[Targets], scales: Tensor) -> PaddedTargets:
 
 
 def sample(positive: Tensor, negative: Tensor, size: int, fraction: float) -> tuple[Tensor, Tensor]:
-    """Draw ``size`` of M candidates per image: positives up to ``fraction``, negatives for the rest.
+    """Draw ``size`` of K candidates per image: at most a ``fraction`` of positives, negatives for the rest.
 
-    ``positive``, ``negative`` [N, M] bool. Returns ``indices`` [N, S] int64 and ``drawn`` [N, S] bool, S = min(size,
-    M): slots beyond what there was to draw are False. All candidates of a kind are equally likely; positives first.
-    Random keys and a top-k stand for a permutation, so that shapes are fixed.
+    ``positive`` and ``negative`` are [N, K] bool. Returns ``indices`` [N, S] int64 and ``drawn`` [N, S] bool (False:
+    unused slot) with S = min(size, K), positives first. All candidates of a kind are equally likely: the best of random
+    keys are taken, because a permutation would not have a fixed shape.
     """
     most = min(int(size * fraction), positive.shape[1])
     size = min(size, positive.shape[1])
@@ -75,20 +76,18 @@ def sample(positive: Tensor, negative: Tensor, size: int, fraction: float) -> tu
 
 
 def inside_image(boxes: Tensor, sizes: Tensor) -> Tensor:
-    """Which boxes [M, 4] lie wholly in images of ``sizes`` [N, 2] (h, w): [N, M] bool."""
+    """Which boxes [K, 4] lie wholly inside images of ``sizes`` [N, 2] (h, w): [N, K] bool."""
     limits = sizes.flip(-1)[:, None]  # [N, 1, 2] as x, y
     return ((boxes[:, :2] >= 0) & (boxes[:, 2:] <= limits)).all(-1)
-
-
-def rows(values: Tensor, indices: Tensor) -> Tensor:
-    """``values`` [N, M, D] at ``indices`` [N, S]: [N, S, D]."""
-    return values.gather(1, indices[..., None].expand(-1, -1, values.shape[-1]))
 
 
 def match(
     boxes: Tensor, targets: PaddedTargets, high: float, low: float, allow_low_quality: bool
 ) -> tuple[Tensor, Tensor]:
-    """Per box [M, 4] or [N, M, 4] the ground truth it overlaps most, and its state (1 object, 0 background, -1)."""
+    """Per box [K, 4] or [N, K, 4], the index of the ground truth it overlaps most and its state.
+
+    A state is 1 (object), 0 (background) or -1 (neither).
+    """
     indices, states, _ = match_boxes(
         boxes, targets.boxes, high, low, allow_low_quality=allow_low_quality, counts=targets.counts
     )
@@ -98,10 +97,10 @@ def match(
 def rpn_losses(
     objectness: Tensor, deltas: Tensor, anchors: Tensor, targets: PaddedTargets, sizes: Tensor, config: RPNConfig
 ) -> dict[str, Tensor]:
-    """Losses of the proposal network from ``objectness`` [N, M] logits, ``deltas`` [N, M, 4] and ``anchors`` [M, 4].
+    """Losses of the proposal network from ``objectness`` [N, K] logits, ``deltas`` [N, K, 4] and ``anchors`` [K, 4].
 
-    An anchor is an object from an IoU of ``config.foreground`` up, or where none lies closer to a ground-truth box; it
-    is background below ``config.background``; between the two it is not learnt from (Ren et al. 2015, section 3.1.2).
+    An anchor is an object if its IoU is at least ``config.foreground`` or the highest with some ground-truth box. It is
+    background below ``config.background``. Others are no training samples (Ren et al. 2015, section 3.1.2).
     """
     matched, state = match(anchors, targets, config.foreground, config.background, allow_low_quality=True)
     if config.drop_outside:
@@ -121,7 +120,7 @@ def rpn_losses(
 
 
 def sample_proposals(proposals: Tensor, counts: Tensor, targets: PaddedTargets, config: RoIConfig) -> Sample:
-    """Draw ``config.samples`` of the proposals [N, P, 4] (the first ``counts`` [N] count), ground truth among them."""
+    """Draw ``config.samples`` of the first ``counts`` [N] proposals [N, K, 4] and the ground truth."""
     candidates = torch.cat([proposals, targets.boxes], 1)  # [N, P + G, 4]
     exists = torch.cat([_first(proposals, counts), _first(targets.boxes, targets.counts)], 1)
     matched, state = match(candidates, targets, config.foreground, config.background, allow_low_quality=False)
@@ -135,7 +134,7 @@ def sample_proposals(proposals: Tensor, counts: Tensor, targets: PaddedTargets, 
 
 
 def roi_losses(logits: Tensor, deltas: Tensor, drawn: Sample, config: RoIConfig) -> dict[str, Tensor]:
-    """Losses of the RoI head from ``logits`` [N, S, C + 1] and ``deltas`` [N, S, 4 C] (or [N, S, 4])."""
+    """Losses of the RoI head from ``logits`` [N, S, C + 1] and ``deltas`` [N, S, 4C] (or [N, S, 4])."""
     classes = drawn.classes
     count = (classes >= 0).sum().clamp(min=1)
     cross_entropy = F.cross_entropy(
@@ -151,7 +150,7 @@ def roi_losses(logits: Tensor, deltas: Tensor, drawn: Sample, config: RoIConfig)
 
 def masked_smooth_l1(values: Tensor, wanted: Tensor, mask: Tensor, beta: float) -> Tensor:
     """Sum of the smooth L1 of ``values`` [N, S, 4] against ``wanted`` where ``mask`` [N, S]; ``beta`` 0 is plain L1."""
-    wanted = torch.where(mask[..., None], wanted, 0.0)  # an unused slot may hold inf or NaN
+    wanted = torch.where(mask[..., None], wanted, 0.0)  # an unused slot may be inf or NaN
     values = torch.where(mask[..., None], values, 0.0)
     if beta == 0:
         return F.l1_loss(values, wanted, reduction="sum")
@@ -159,5 +158,5 @@ def masked_smooth_l1(values: Tensor, wanted: Tensor, mask: Tensor, beta: float) 
 
 
 def _first(boxes: Tensor, counts: Tensor) -> Tensor:
-    """[N, K] bool: which of ``boxes`` [N, K, 4] are among the first ``counts`` [N]."""
+    """Which of ``boxes`` [N, K, 4] are among the first ``counts`` [N]: [N, K] bool."""
     return torch.arange(boxes.shape[1], device=boxes.device) < counts[:, None]

@@ -50,7 +50,8 @@ class ConvChain(nn.Module):
         # Not parameters: they must not be moved, converted or saved.
         weights: Any = [link and chain_weight(link.conv.weight, link.conv.bias) for link in in_order]
         limits = [x for link in in_order for x in (link.limits if link else NO_LIMITS[:2])]
-        self.chain = Chain(*weights, channels, limits=limits, up=end.up)
+        expand, depthwise, project, last = weights
+        self.chain = Chain(expand, depthwise, project, last, channels, limits=limits, up=end.up)
 
     def reads_any_layout(self, index: int) -> bool:
         """Whether input ``index`` may be NCHW in memory at no cost."""
