@@ -33,7 +33,7 @@ DETECTORS = (
 COMPILED_TOO = ("faster_rcnn_resnet50_fpn", "centernet_resnet50_v1_fpn_512")  # a minute or two each
 
 
-def replayed(function: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
+def capture(function: Callable[[], Any], device: torch.device) -> Callable[[], Any]:
     """``function`` as a CUDA graph; each replay returns the same tensors."""
     if device.type != "cuda":
         return function
@@ -54,7 +54,7 @@ def replayed(function: Callable[[], Any], device: torch.device) -> Callable[[], 
     return replay
 
 
-def same(ours: Any, theirs: Any, name: str) -> None:
+def check_same(ours: Any, theirs: Any, name: str) -> None:
     """A replay returns what the call itself returns."""
     if name == "called":
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
@@ -65,7 +65,7 @@ def goal(compare, device) -> Callable[..., None]:
     """``goal(microseconds, function, peers)``: a row of ``function`` replayed and, beside it, called."""
 
     def run(microseconds: float, function: Callable[[], Any], **peers: Any) -> None:
-        compare(replayed(function, device), {"called": function, **peers}, agree=same, goal=microseconds * 1e-6)
+        compare(capture(function, device), {"called": function, **peers}, agree=check_same, goal=microseconds * 1e-6)
 
     return run
 
@@ -145,15 +145,15 @@ def bench_goal_detector(
     ready = pixels.to(fast.dtype).contiguous(memory_format=torch.channels_last)
     sizes = torch.tensor([size] * images, device=device)
     out = fast.predict_padded(ready, sizes)
-    peers = {"without graphs": lambda: low.predict_padded(ready, sizes), "plain": plain(model, pixels, sizes)}
+    peers = {"without graphs": lambda: low.predict_padded(ready, sizes), "plain": plain_contender(model, pixels, sizes)}
     if device.type == "cuda" and images == 1 and name in COMPILED_TOO:
-        peers[COMPILED] = plain(model, pixels, sizes, compiled=True)
+        peers[COMPILED] = plain_contender(model, pixels, sizes, compiled=True)
     if benchmark.disabled:
         peers.clear()
     compare(lambda: fast.predict_padded(ready, sizes, out=out), peers, goal=milliseconds * 1e-3, dtype=str(fast.dtype))
 
 
-def plain(model: Any, pixels: torch.Tensor, sizes: torch.Tensor, compiled: bool = False) -> Callable[[], Any]:
+def plain_contender(model: Any, pixels: torch.Tensor, sizes: torch.Tensor, compiled: bool = False) -> Callable[[], Any]:
     """The model as built, under autocast on a GPU."""
     core = torch.compile(model.predict_padded, dynamic=False) if compiled else model.predict_padded
 

@@ -18,7 +18,7 @@ from benchmarks import contenders
 from benchmarks.agreement import check_agreement, tolerance
 from benchmarks.calibration import calibrate_, example_image
 from benchmarks.stages import split
-from benchmarks.timing import human
+from benchmarks.timing import format_seconds
 from pyrcnn import Detections, checkpoints, deploy, models
 
 # (height, width) of the image
@@ -40,6 +40,11 @@ PUBLISHED = {
 }
 # --benchmark-disable: small images and few proposals
 SMALL = {
+    "faster_rcnn_vgg16": {
+        "min_size": 256,
+        "max_size": 384,
+        "rpn": {"after_nms": (100, 100)},
+    },  # anchors from 128 pixels
     "faster_rcnn_resnet50_v1_640": {"min_size": 128, "max_size": 192},
     "faster_rcnn": {"min_size": 128, "max_size": 192, "rpn": {"after_nms": (100, 100)}},
     "centernet": {"input_size": 128},
@@ -58,7 +63,7 @@ def image_for(name: str, device: torch.device) -> torch.Tensor:
     return example_image(*by_prefix(IMAGE_SIZES, name)).to(device)
 
 
-def calibrated(name: str, small: bool, image: torch.Tensor) -> tuple[Any, Any]:
+def make_calibrated(name: str, small: bool, image: torch.Tensor) -> tuple[Any, Any]:
     """The preset with calibrated weights, and torchvision's model with the same weights or None."""
     model = models.build(name, **(by_prefix(SMALL, name) if small else {})).eval()
     theirs = contenders.torchvision_model(name, SMALL_TORCHVISION if small else {})
@@ -74,13 +79,13 @@ def bench_model(compare, benchmark, device, name: str, capsys, pytestconfig) -> 
         return re.search(pytestconfig.getoption("--peers"), contender)
 
     image, notes = image_for(name, device), []
-    model, theirs = calibrated(name, benchmark.disabled, image)
+    model, theirs = make_calibrated(name, benchmark.disabled, image)
     fast = deploy.optimize(model, "auto")
     low = fast.dtype != torch.float32
     dtypes = [torch.float32, *[fast.dtype] * low]
-    peers: dict[str, Any] = {"plain": contenders.plain(model, image, autocast=False)}
+    peers: dict[str, Any] = {"plain": contenders.plain_contender(model, image, autocast=False)}
     if low:
-        peers["plain, bfloat16 autocast"] = contenders.plain(model, image, autocast=True)
+        peers["plain, bfloat16 autocast"] = contenders.plain_contender(model, image, autocast=True)
     if theirs is not None:
         floats = image.float() / 255
         peers["torchvision"] = lambda: [Detections(f["boxes"], f["scores"], f["labels"] - 1) for f in theirs([floats])]
@@ -107,4 +112,4 @@ def bench_model(compare, benchmark, device, name: str, capsys, pytestconfig) -> 
         )
         if not benchmark.disabled:
             with capsys.disabled():
-                print(f"\n{name}, {fast.dtype}: " + ", ".join(f"{k} {human(v)}" for k, v in parts.items()))
+                print(f"\n{name}, {fast.dtype}: " + ", ".join(f"{k} {format_seconds(v)}" for k, v in parts.items()))

@@ -28,7 +28,7 @@ NEIGHBOR, STEP = 0.8, 0.12  # the first neighbor's logit is so much below the ob
 RIDGE = 3e-3  # in units of the inputs' variance; bfloat16 rounds inputs by about 1 % of their deviation
 BRANCH = 0.25  # scale of residual branches; as they come, 50 random layers amplify a rounding error 100 times
 # mean and deviation of the other layers' outputs
-CENTERNET = {"size": (16.0, 3.0), "offset": (0.5, 0.15), "keypoint_heatmap": (-6.0, 1.7),
+CENTERNET = {"size": (16.0, 3.0), "offset": (0.5, 0.15), "keypoint_heatmap": (-6.0, 1.4),
              "keypoint_regression": (0.0, 4.0), "keypoint_offset": (0.5, 0.15)}  # fmt: skip
 RPN_BOXES = (0.0, 0.05)
 ROI_BOXES = (0.0, 0.3)

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.timing import human
+from benchmarks.timing import format_seconds
 
 ROOT = Path(__file__).parent.parent
 
@@ -55,7 +55,7 @@ def main() -> None:
         a, b = (statistics.median(run[row] for run in version) for version in (old, new))
         each = sorted(y[row] / x[row] for x, y in zip(old, new, strict=True))
         ratios.append(b / a)
-        print(f"| {row} | {human(a)} | {human(b)} | {b / a:.2f} | {each[0]:.2f}–{each[-1]:.2f} |")
+        print(f"| {row} | {format_seconds(a)} | {format_seconds(b)} | {b / a:.2f} | {each[0]:.2f}–{each[-1]:.2f} |")
     print(f"| geometric mean |  |  | {statistics.geometric_mean(ratios):.2f} |  |")
 
 

@@ -16,7 +16,7 @@ import torch
 from benchmarks.machine import describe, limits
 from benchmarks.other_process import IPEX, OtherProcess
 from benchmarks.peers import COMPILED
-from benchmarks.timing import Contender, Timing, human, time_in_turns
+from benchmarks.timing import Contender, Timing, format_seconds, time_in_turns
 
 ROWS: list[dict[str, Any]] = []
 ONE_THREAD = "pyrcnn, one thread"  # a contender wherever operators run on several threads
@@ -156,10 +156,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     for row in ROWS:
         timings = {name: Timing(*values) for name, values in row["timings"].items()}
         ours = timings.pop("pyrcnn")
-        bound = f"  bound {human(row['bound'])}, {ours.median / row['bound']:.1f}x" if row["bound"] else ""
+        bound = f"  bound {format_seconds(row['bound'])}, {ours.median / row['bound']:.1f}x" if row["bound"] else ""
         peers = "".join(
-            f"  | {name} {human(t.median)}: {t.median / ours.median:.1f}x "
+            f"  | {name} {format_seconds(t.median)}: {t.median / ours.median:.1f}x "
             f"({t.low / ours.high:.1f}-{t.high / ours.low:.1f})"
             for name, t in sorted(timings.items(), key=lambda item: item[1].median)
         )
-        terminalreporter.write_line(f"{row['row']:58s} {human(ours.median):>9s}{bound}{peers}")
+        terminalreporter.write_line(f"{row['row']:58s} {format_seconds(ours.median):>9s}{bound}{peers}")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from benchmarks.peers import OnnxRuntime, OpenVinoModel, openvino_has_bfloat16, optional, torchvision
-from benchmarks.portable import onnx_file, portable
+from benchmarks.portable import make_portable, onnx_file
 from pyrcnn import Detections, InputError, deploy
 
 Contender = Callable[[], Any]
@@ -39,7 +39,7 @@ def runtimes(model: Any, image: torch.Tensor) -> Iterator[tuple[str, Builder]]:
     if image.device.type != "cpu" or not all(map(optional, ("onnx", "onnxruntime", "openvino"))):
         return
     pixels, sizes, _ = model.preprocess([image])
-    module = portable(model, pixels, tuple(sizes[0].tolist()))  # type: ignore[arg-type]
+    module = make_portable(model, pixels, tuple(sizes[0].tolist()))  # type: ignore[arg-type]
     if module is None:
         return
     files: list[bytes] = []
@@ -62,7 +62,7 @@ def runtimes(model: Any, image: torch.Tensor) -> Iterator[tuple[str, Builder]]:
         yield "openvino bfloat16", lambda: build(lambda file: OpenVinoModel(file, "bf16"))
 
 
-def plain(model: Any, image: torch.Tensor, autocast: bool) -> Contender:
+def plain_contender(model: Any, image: torch.Tensor, autocast: bool) -> Contender:
     """The model as built, under bfloat16 autocast if asked."""
 
     def detect() -> Any:

@@ -271,7 +271,7 @@ def measure(row: Row) -> tuple[int, int, int]:
     return size_of(arguments), size_of(result), counter.most_allocated() - before
 
 
-def human(size: int) -> str:
+def format_size(size: int) -> str:
     return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{size / 2**10:.0f} KiB"
 
 
@@ -290,7 +290,7 @@ def table(names: list[str]) -> Iterator[str]:
             command = [sys.executable, "-m", "benchmarks.memory", "--measure", name]
             settings = os.environ | {"LD_PRELOAD": str(counter), "OMP_NUM_THREADS": "1"}
             inputs, outputs, extra = map(int, subprocess.check_output(command, text=True, env=settings).split())
-            sizes = " | ".join(map(human, (inputs, outputs, extra)))
+            sizes = " | ".join(map(format_size, (inputs, outputs, extra)))
             yield f"| {name} | {sizes} | {extra / (inputs + outputs):.2f} |"
 
 

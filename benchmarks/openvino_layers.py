@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from benchmarks.peers import OpenVinoModel
-from benchmarks.portable import onnx_file, portable
+from benchmarks.portable import make_portable, onnx_file
 
 KINDS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 
@@ -25,7 +25,7 @@ class OpenVinoLayers:
 
     def __init__(self, model: Any, image: torch.Tensor, precision: str = "f32"):
         self.pixels, sizes, _ = model.preprocess([image])
-        module = portable(model, self.pixels, tuple(sizes[0].tolist()))  # type: ignore[arg-type]
+        module = make_portable(model, self.pixels, tuple(sizes[0].tolist()))  # type: ignore[arg-type]
         if module is None:
             raise SystemExit("OpenVINO has no operators for the steps behind this network")
         self.engine = OpenVinoModel(onnx_file(module, self.pixels), precision, profile=True)

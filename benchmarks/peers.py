@@ -114,7 +114,7 @@ def openvino(build: Callable[..., Any], inputs: list[torch.Tensor]) -> OpenVino 
 COMPILED = "torch.compile"  # left out where nothing is timed, because compiling is slow
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any] | None:
+def compile_static(function: Callable[..., Any]) -> Callable[..., Any] | None:
     """``function`` compiled by torch.compile for the shapes of its calls, or None without a C++ compiler."""
     return torch.compile(function, dynamic=False) if shutil.which("c++") else None
 

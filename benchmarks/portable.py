@@ -122,7 +122,7 @@ class PortableFasterRCNN(nn.Module):
         return box[kept], score[kept], label[kept]
 
 
-def portable(model: Any, pixels: Tensor, size: tuple[int, int]) -> nn.Module | None:
+def make_portable(model: Any, pixels: Tensor, size: tuple[int, int]) -> nn.Module | None:
     """``model`` for other runtimes, or None where their operators cannot do what it does."""
     if "maps" in model.PARTS:
         return PortableCenterNet(model)

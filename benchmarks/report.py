@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.timing import human
+from benchmarks.timing import format_seconds
 
 HERE = Path(__file__).parent
 FIGURES = HERE / "figures"
@@ -71,20 +71,23 @@ def tables_of_run(report: dict[str, Any], name: str) -> list[Table]:
     for row in rows:
         timings = dict(row["timings"])
         ours = timings.pop("pyrcnn")[0]
+        digits = 2 if "split" in row else 1  # models are closer to their peers than operators
         ordered = sorted(timings.items(), key=lambda item: item[1][0])
-        peers = " · ".join(f"{peer} {human(t[0])} (**{t[0] / ours:.1f}×**)" for peer, t in ordered) or "–"
+        peers = (
+            " · ".join(f"{peer} {format_seconds(t[0])} (**{t[0] / ours:.{digits}f}×**)" for peer, t in ordered) or "–"
+        )
         peers += f" ({row['note']})" if row.get("note") else ""
         values = {"goal": row.get("goal"), "lower bound": row.get("bound")}
-        shown = [f"{human(v)} ({ours / v:.1f}×)" if v else "–" for c, v in values.items() if c in columns]
-        cells.append([row["row"], human(ours), *shown, peers])
+        shown = [f"{format_seconds(v)} ({ours / v:.1f}×)" if v else "–" for c, v in values.items() if c in columns]
+        cells.append([row["row"], format_seconds(ours), *shown, peers])
     tables = [Table(name, measured, "", columns, cells)]
     models = [row for row in rows if "split" in row]
     if models:
         stages = list(dict.fromkeys(stage for row in models for stage in row["split"]))
         cells = [
             [row["row"], row["dtype"].removeprefix("torch."), row.get("engine", "–"),
-             human(row["published"]) if row.get("published") else "–",
-             *(human(row["split"][s]) if s in row["split"] else "–" for s in stages)]
+             format_seconds(row["published"]) if row.get("published") else "–",
+             *(format_seconds(row["split"][s]) if s in row["split"] else "–" for s in stages)]
             for row in models
         ]  # fmt: skip
         tables.append(Table("stages", measured, "", ["row", "dtype", "engine", "published", *stages], cells))
@@ -113,7 +116,7 @@ def read(path: Path, name: str) -> list[Table]:
     return tables_of_run(json.loads(text), name) if path.suffix == ".json" else tables_of_text(text, name)
 
 
-def stored(machine: str) -> dict[str, Any]:
+def load_stored(machine: str) -> dict[str, Any]:
     """What is kept of a machine: ``title``, ``date`` and ``tables``."""
     path = FIGURES / f"{machine}.json"
     return json.loads(path.read_text()) if path.exists() else {"title": machine, "date": "", "tables": []}
@@ -121,7 +124,7 @@ def stored(machine: str) -> dict[str, Any]:
 
 def store(machine: str, tables: list[Table], title: str | None, note: str, date: str) -> None:
     """Keep ``tables`` for ``machine``, in place of those with the same names."""
-    kept = stored(machine)
+    kept = load_stored(machine)
     kept["title"], kept["date"] = title or kept["title"], date
     for table in tables:
         table.note = note or table.note or next((t["note"] for t in kept["tables"] if t["name"] == table.name), "")
@@ -148,9 +151,11 @@ def write_figures() -> None:
         "Written by `python -m benchmarks.report`; [README.md](README.md) says how rows are measured.",
         "Compare ratios rather than times: the machines are virtual and shared.",
     ]
-    machines = sorted((path.stem for path in FIGURES.glob("*.json")), key=lambda m: stored(m)["date"], reverse=True)
+    machines = sorted(
+        (path.stem for path in FIGURES.glob("*.json")), key=lambda m: load_stored(m)["date"], reverse=True
+    )
     for machine in machines:
-        kept = stored(machine)
+        kept = load_stored(machine)
         lines += ["", f"## {kept['title']}", "", f"Last measured on {kept['date']}."]
         for entry in kept["tables"]:
             table = Table(**entry)
@@ -187,7 +192,7 @@ def main() -> None:
     tables = [table for path in arguments.measurements for table in read(path, arguments.table)]
     if arguments.kept:
         machine, _, name = arguments.kept.partition(":")
-        tables += [Table(**t) for t in stored(machine)["tables"] if t["name"] == name]
+        tables += [Table(**t) for t in load_stored(machine)["tables"] if t["name"] == name]
     tables = [table.only(arguments.only) for table in tables]
     if not tables and not arguments.write:
         parser.error("name a measurement, --from or --write")

@@ -187,7 +187,7 @@ def beside_openvino(model: nn.Module, plain: nn.Module, image: torch.Tensor, rou
 
 def main() -> None:
     """The command line."""
-    from benchmarks.bench_models import calibrated, image_for
+    from benchmarks.bench_models import image_for, make_calibrated
     from pyrcnn import deploy, models
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -205,7 +205,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
     image = image_for(arguments.model, device)
-    plain, _ = calibrated(arguments.model, False, image)
+    plain, _ = make_calibrated(arguments.model, False, image)
     model = plain if arguments.plain else deploy.optimize(plain, "auto", engine="native", chain=not arguments.openvino)
     with torch.inference_mode():
         timer = time.process_time if arguments.processor_time else time.perf_counter

@@ -86,7 +86,7 @@ def time_in_turns(
     return {name: Timing.of(values) for name, values in samples.items()}
 
 
-def human(seconds: float) -> str:
+def format_seconds(seconds: float) -> str:
     """``seconds`` with three digits and a unit."""
     for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= scale:

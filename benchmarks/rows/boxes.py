@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from benchmarks import data
-from benchmarks.peers import COMPILED, compiled, torchvision
+from benchmarks.peers import COMPILED, compile_static, torchvision
 from pyrcnn import ops
 
 DELTA_CLIP = math.log(1000 / 16)
 ANCHORS = 268_569  # the five levels at 800 x 1344, three per cell
 
 
-def close(ours: Any, theirs: Any, name: str) -> None:
+def check_close(ours: Any, theirs: Any, name: str) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-3)
 
 
@@ -34,11 +34,11 @@ def decode(deltas: Tensor, anchors: Tensor) -> Tensor:
 def bench_decode_boxes(compare, device, count: int) -> None:
     anchors, _ = data.rpn_boxes(count, device)
     deltas = torch.randn(count, 4, device=device) * 0.2
-    fused = compiled(decode)
+    fused = compile_static(decode)
     compare(
         lambda: ops.decode_boxes(deltas, anchors),
         {"torch": lambda: decode(deltas, anchors), COMPILED: fused and (lambda: fused(deltas, anchors))},
-        agree=close,
+        agree=check_close,
         bytes=count * 48,
     )
 
@@ -54,7 +54,7 @@ def bench_decode_and_clip(compare, device, calls: str) -> None:
         boxes = decode(deltas, anchors)
         return torch.stack([boxes[:, 0::2].clamp(0, 1333), boxes[:, 1::2].clamp(0, 800)], 2).flatten(1)
 
-    fused = compiled(in_torch)
+    fused = compile_static(in_torch)
     ours = {
         "one": lambda: ops.decode_boxes(deltas, anchors, size=(800, 1333)),
         "two": lambda: ops.clip_boxes_to_image(ops.decode_boxes(deltas, anchors), (800, 1333)),
@@ -65,7 +65,7 @@ def bench_decode_and_clip(compare, device, calls: str) -> None:
             "torchvision": tv and (lambda: tv.ops.clip_boxes_to_image(decode(deltas, anchors), (800, 1333))),
             COMPILED: fused and (lambda: fused(deltas, anchors)),
         },
-        agree=close,
+        agree=check_close,
         bytes=ANCHORS * 48,
     )
 
@@ -85,7 +85,7 @@ def bench_decode_anchors(compare, device) -> None:
         boxes = decode(torch.cat(flat), anchors)
         return torch.stack([boxes[:, 0::2].clamp(0, 1333), boxes[:, 1::2].clamp(0, 800)], 2).flatten(1)
 
-    fused = compiled(in_torch)
+    fused = compile_static(in_torch)
     compare(
         lambda: ops.decode_anchors(deltas, cells, strides, sizes),
         {"torch": lambda: in_torch(deltas, anchors()), COMPILED: fused and (lambda: fused(deltas, anchors()))},
@@ -118,7 +118,7 @@ def bench_match_boxes(compare, device) -> None:
         matched = torch.where(ours.states[0] == 1, ours.indices[0], ours.states[0].long() - 1)
         assert (matched == theirs).float().mean() > 0.9999
 
-    fused = compiled(in_torch)
+    fused = compile_static(in_torch)
     compare(
         lambda: ops.match_boxes(anchors, truth[None], 0.7, 0.3, True, counts=counts),
         {"torchvision": peer, COMPILED: fused and (lambda: fused(truth, anchors))},
@@ -135,6 +135,6 @@ def bench_box_iou(compare, device, a: int, b: int) -> None:
     compare(
         lambda: ops.box_iou(first, second),
         {"torchvision": tv and (lambda: tv.ops.box_iou(first, second))},
-        agree=close,
+        agree=check_close,
         bytes=4 * a * b,
     )

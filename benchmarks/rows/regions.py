@@ -15,7 +15,7 @@ from pyrcnn import ops
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def close(ours: Any, theirs: Any, name: str) -> None:
+def check_close(ours: Any, theirs: Any, name: str) -> None:
     tolerance = 2e-4 if ours.dtype == torch.float32 else 3e-2  # where a coordinate lies on a map of 336 columns
     torch.testing.assert_close(ours.float(), theirs.float(), rtol=tolerance, atol=tolerance)
 
@@ -50,7 +50,7 @@ def bench_roi_align(compare, device, ipex, layout: str, dtype: str, count: int, 
     compare(
         lambda: ops.roi_align(maps[0], rois, 7, 0.25, sampling),
         peers,
-        agree=close,
+        agree=check_close,
         bytes=bytes_moved(count, 256, 49, maps),
     )
 
@@ -70,7 +70,7 @@ def bench_roi_align_training(compare, device, layout: str) -> None:
     compare(
         lambda: step(ops.roi_align),
         {"torchvision": tv and (lambda: step(tv.ops.roi_align))},
-        agree=close,
+        agree=check_close,
         bytes=2 * bytes_moved(512, 256, 49, [x]),
     )
 
@@ -107,7 +107,7 @@ def bench_roi_align_levels(compare, device, layout: str, dtype: str, count: int)
     compare(
         lambda: ops.roi_align_levels(maps, rois, 7, scales),
         {"torchvision": peer, "openvino": theirs},
-        agree=close,
+        agree=check_close,
         bytes=bytes_moved(count, 256, 49, maps),
     )
 
@@ -124,7 +124,7 @@ def bench_roi_pool(compare, device, layout: str, count: int) -> None:
     compare(
         lambda: ops.roi_pool(x, rois, 7, 1 / 16),
         peers,
-        agree=lambda a, b, name: close(a, b, name) if name == "torchvision" else None,
+        agree=lambda a, b, name: check_close(a, b, name) if name == "torchvision" else None,
         bytes=bytes_moved(count, 512, 49, [x]),
     )
 
@@ -154,6 +154,6 @@ def bench_crop_and_resize(compare, device, layout: str) -> None:
     compare(
         lambda: ops.crop_and_resize(x, boxes, indices, (size, size)),
         {"torch": in_torch},
-        agree=close,
+        agree=check_close,
         bytes=bytes_moved(count, 256, size * size, [x]),
     )

@@ -15,15 +15,15 @@ from pyrcnn import ops
 OPERATIONS_PER_IOU = 13
 
 
-def same_boxes(ours: Any, theirs: Any, name: str) -> None:
+def check_same_boxes(ours: Any, theirs: Any, name: str) -> None:
     """The same kept boxes; OpenVINO may differ for the few pairs whose IoU is the threshold up to rounding."""
     if name == "torchvision":
         assert ours.tolist() == theirs.tolist()
     elif name == "openvino":
-        same_set(ours, theirs[:, 2], name)
+        check_same_set(ours, theirs[:, 2], name)
 
 
-def same_set(ours: Any, theirs: Any, name: str) -> None:
+def check_same_set(ours: Any, theirs: Any, name: str) -> None:
     a, b = set(ours.tolist()), set((theirs[:, 2] if theirs.dim() == 2 else theirs).tolist())
     assert len(a ^ b) <= 0.01 * len(a) + 2
 
@@ -77,7 +77,7 @@ def bench_nms(compare, device, kind: str, count: int, threshold: float) -> None:
             or None,
             "openvino": nms_in_openvino(boxes, scores, threshold),
         },
-        agree=same_boxes,
+        agree=check_same_boxes,
         bytes=count * 28,
         operations=OPERATIONS_PER_IOU * pairs_tested(boxes, scores, threshold) / 4,
     )
@@ -96,7 +96,7 @@ def bench_batched_nms(compare, device, classes: int, count: int, threshold: floa
             "torchvision": tv and (lambda: tv.ops.batched_nms(boxes, scores, labels, threshold)),
             "openvino": nms_in_openvino(boxes, scores, threshold, labels),
         },
-        agree=same_set,
+        agree=check_same_set,
         bytes=count * 36,
     )
 
@@ -127,7 +127,7 @@ def bench_generate_proposals(compare, device, images: int, top: int) -> None:
             "torchvision": _torchvision_proposals(objectness, deltas, cells, images, top, device),
             "openvino": _openvino_proposals(objectness, deltas, cells, top) if images == 1 else None,
         },
-        agree=_same_proposals,
+        agree=_check_same_proposals,
         bytes=sum(o.numel() * o.element_size() for o in objectness) + images * top * 5 * 32,
     )
 
@@ -178,7 +178,7 @@ def _openvino_proposals(objectness, deltas, cells, top):
     return peer and (lambda: [[output] for output in peer()])
 
 
-def _same_proposals(ours: Any, theirs: Any, name: str) -> None:
+def _check_same_proposals(ours: Any, theirs: Any, name: str) -> None:
     """The same boxes, except the few whose IoU is the threshold up to rounding."""
     boxes, _, counts = ours
     for i, expected in enumerate(theirs[0]):
@@ -203,12 +203,12 @@ def bench_roi_detections(compare, device, proposals: int, classes: int, threshol
     compare(
         lambda: ops.roi_detections(logits[None], deltas[None], boxes[None], counts, sizes, score_threshold=threshold),
         {"torchvision": peer},
-        agree=_same_detections,
+        agree=_check_same_detections,
         bytes=logits.numel() * 4,
     )
 
 
-def _same_detections(ours: Any, theirs: Any, name: str) -> None:
+def _check_same_detections(ours: Any, theirs: Any, name: str) -> None:
     _, scores, labels, counts = ours
     n = int(counts[0])
     assert n == len(theirs[1][0])
