@@ -169,9 +169,10 @@ class Detector(nn.Module, ABC):
         Example:
             >>> from pyrcnn import models
             >>> model = models.build("centernet_mobilenet_v2_fpn_512", input_size=64)
-            >>> maps = torch.compile(model.networks()["maps"].module, backend="eager")
-            >>> len(model.with_networks({"maps": maps})([torch.zeros(3, 48, 64)]))
-            1
+            >>> maps = copy.deepcopy(model.networks()["maps"].module).bfloat16()
+            >>> faster = model.with_networks({"maps": maps}, dtype=torch.bfloat16)
+            >>> faster.preprocess([torch.zeros(3, 48, 64)])[0].dtype
+            torch.bfloat16
         """
         for name in replacements:
             require(name in self.PARTS, f"replacements must be of {', '.join(self.PARTS)}, got {name!r}")

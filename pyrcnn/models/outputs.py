@@ -22,7 +22,7 @@ class PaddedDetections(NamedTuple):
 
 
 class PaddedPoses(NamedTuple):
-    """:class:`PaddedDetections` with ``keypoints`` [N, D, J, 3]: x, y in the boxes' pixels, and the keypoint's score."""
+    """:class:`PaddedDetections` with ``keypoints`` [N, D, J, 3]: x, y in the boxes' pixels and the joint's score."""
 
     boxes: Tensor
     scores: Tensor

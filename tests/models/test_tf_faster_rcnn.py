@@ -111,3 +111,27 @@ def test_the_stem_pools_as_tensorflow_pads(size: tuple[int, int]) -> None:
     padded = torch.nn.functional.pad(x, (left, right, top, bottom), value=float("-inf"))
     windows = padded.unfold(2, 3, 2).unfold(3, 3, 2)
     assert torch.equal(max_pool_same(x), windows.amax((-2, -1)))
+
+
+def test_boxes_suppress_each_other_before_they_are_clipped() -> None:
+    """The first two overlap only outside the image, the third and fourth only after clipping."""
+    boxes = torch.tensor([[[-90.0, 0, 10, 10], [-90, 0, 9, 10], [50, 0, 60, 10], [50, 0, 160, 10]]])
+    scores = torch.tensor([[[0.9, 0.8, 0.7, 0.6]]])
+    got, best, labels, counts = suppress_then_clip(boxes, scores, torch.tensor([[10, 60]]), 0.5, 4, 5)
+    assert counts.tolist() == [3]
+    assert got[0].tolist() == [[0, 0, 10, 10], [50, 0, 60, 10], [50, 0, 60, 10], [0] * 4, [0] * 4]
+    torch.testing.assert_close(best[0], torch.tensor([0.9, 0.7, 0.6, 0, 0]))
+    assert labels[0].tolist() == [0, 0, 0, -1, -1]
+
+
+def test_a_box_without_area_takes_no_place_among_the_best() -> None:
+    """Both classes' first box lies outside the image; the limits count per class before clipping, in all after it."""
+    boxes = torch.tensor([[[-20.0, 0, -10, 10], [0, 0, 10, 10], [20, 0, 30, 10]]])
+    scores = torch.tensor([[[0.9, 0.5, 0.4], [0.8, 0.6, 0.1]]])
+    got, best, labels, counts = suppress_then_clip(boxes, scores, torch.tensor([[10, 60]]), 0.5, 2, 2)
+    assert counts.tolist() == [2]
+    assert got[0].tolist() == [[0, 0, 10, 10], [0, 0, 10, 10]]
+    torch.testing.assert_close(best[0], torch.tensor([0.6, 0.5]))
+    assert labels[0].tolist() == [1, 0]
+    _, _, _, none = suppress_then_clip(boxes, scores, torch.tensor([[10, 60]]), 0.5, 1, 2)
+    assert none.tolist() == [0]

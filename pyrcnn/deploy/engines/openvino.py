@@ -75,9 +75,9 @@ class _Programs:
     """A model compiled for each input shape in use, and once for all other shapes.
 
     A program for one shape takes and returns feature maps in channels_last, as it computes them; the program for all
-    shapes would have to reorder them. While there is room, a new shape is compiled when it first comes, which takes
-    less than a second. Later a new shape runs with the program for all shapes; if it comes again while it is
-    remembered, its program replaces the least recently used one.
+    shapes would have to reorder them. While there is room, a new shape is compiled when it first comes (0.2 s for
+    MobileNetV2). Later a new shape runs with the program for all shapes; if it comes again while it is remembered, its
+    program replaces the least recently used one.
     """
 
     def __init__(self, model: Any, results: Results):

@@ -130,7 +130,7 @@ class RoIHead(nn.Module):
     def detect(
         self, logits: Tensor, deltas: Tensor, proposals: Tensor, counts: Tensor, sizes: Tensor
     ) -> PaddedDetections:
-        """Detections from what :meth:`forward` returned for ``proposals`` [N, K, 4]; the first ``counts`` [N] are real."""
+        """Detections from what :meth:`forward` returned for the first ``counts`` [N] of ``proposals`` [N, K, 4]."""
         c = self.config
         if c.clip_last:
             boxes = ops.decode_boxes(float32(deltas), proposals, c.weights, c.clip)  # [N, K, 4]: class-agnostic
