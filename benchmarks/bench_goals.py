@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from benchmarks import data
-from benchmarks.calibration import calibrate_, example_image
+from benchmarks.detectors.calibration import calibrate_, example_image
 from benchmarks.peers import COMPILED, torchvision
 from benchmarks.rows.heatmaps import heatmap, peaks_in_torch
 from benchmarks.rows.suppression import _torchvision_proposals

@@ -1,7 +1,7 @@
-"""Every preset from a uint8 image to boxes at batch 1, beside the other ways to run it (``benchmarks.contenders``).
+"""Every preset from a uint8 image to boxes at batch 1, beside other ways to run it (``detectors.contenders``).
 
 ``pyrcnn`` is ``deploy.optimize(model, "auto")``; its row names the engine and dtype that this chose. Before a row is
-timed, all contenders must find the same clear objects (``benchmarks.agreement``). With ``--benchmark-disable`` nothing
+timed, all contenders must find the same clear objects (``detectors.agreement``). With ``--benchmark-disable`` nothing
 is timed, and images and numbers of proposals are small. ``--rows`` stores each row, its stages and the published speed;
 ``benchmarks.report`` makes tables of them and ``benchmarks.plot`` a chart.
 """
@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import contenders
-from benchmarks.agreement import check_agreement, tolerance
-from benchmarks.calibration import calibrate_, example_image
+from benchmarks.detectors import contenders
+from benchmarks.detectors.agreement import check_agreement, tolerance
+from benchmarks.detectors.calibration import calibrate_, example_image
 from benchmarks.stages import split
 from benchmarks.timing import format_seconds
 from pyrcnn import Detections, checkpoints, deploy, models

@@ -158,7 +158,7 @@ def layers(model: nn.Module, image: torch.Tensor, device: torch.device, timer: C
 
 def beside_openvino(model: nn.Module, plain: nn.Module, image: torch.Tensor, rounds: int, top: int) -> None:
     """Print the time of convolutions in ``model`` and in OpenVINO by shape, each in its fastest round."""
-    from benchmarks.openvino_layers import OpenVinoLayers
+    from benchmarks.detectors.openvino_layers import OpenVinoLayers
 
     theirs = OpenVinoLayers(plain, image)
     theirs(), model([image])

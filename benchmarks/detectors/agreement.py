@@ -2,7 +2,7 @@
 
 Only clear objects are compared, in both directions: each detection that one contender scores above ``SURE`` must be
 among the other's detections, with the same label, nearly the same score and nearly the same box. Detections near a
-threshold may differ, because rounding decides them. Weights from :mod:`benchmarks.calibration` give clear objects.
+threshold may differ, because rounding decides them. Calibrated weights give clear objects.
 """
 
 from __future__ import annotations

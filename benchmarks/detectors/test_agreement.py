@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.agreement import EXACT, ROUNDED, Tolerance, check_agreement
-from benchmarks.calibration import OBJECTS, PER_CHANNEL, calibrate_, example_image
+from benchmarks.detectors.agreement import EXACT, ROUNDED, Tolerance, check_agreement
+from benchmarks.detectors.calibration import OBJECTS, PER_CHANNEL, calibrate_, example_image
 from pyrcnn import Detections, models, ops
 from pyrcnn.models.centernet import decode as centernet_decode
 from pyrcnn.models.faster_rcnn import roi_head

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.detectors.portable import make_portable, onnx_file
 from benchmarks.peers import OnnxRuntime, OpenVinoModel, openvino_has_bfloat16, optional, torchvision
-from benchmarks.portable import make_portable, onnx_file
 from pyrcnn import Detections, InputError, deploy
 
 Contender = Callable[[], Any]

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from benchmarks.detectors.portable import make_portable, onnx_file
 from benchmarks.peers import OpenVinoModel
-from benchmarks.portable import make_portable, onnx_file
 
 KINDS = ("Convolution", "Deconvolution", "FullyConnected", "MatMul")
 

@@ -1,0 +1,1 @@
+"""Running and comparing whole detectors: weights, contenders, and whether their results agree."""
