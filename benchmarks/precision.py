@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from pyrcnn import data, deploy, evaluate, models
-from pyrcnn.checkpoints import embedded
+from pyrcnn.checkpoints import bundled
 
 
 def contenders(model: nn.Module, engines: list[str], dtypes: list[str]) -> Iterator[tuple[str, str, nn.Module]]:
@@ -31,14 +31,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("images", type=Path)
     parser.add_argument("annotations", type=Path)
-    parser.add_argument("--model", action="append", choices=list(embedded.weights()), help="default: each bundled one")
+    parser.add_argument("--model", action="append", choices=list(bundled.weights()), help="default: each bundled one")
     parser.add_argument("--engine", action="append", help="auto, native, openvino, onnxruntime, …; default: native")
     parser.add_argument("--dtype", action="append", choices=["float32", "bfloat16", "float16"])
     arguments = parser.parse_args()
     dataset = data.coco(arguments.images, arguments.annotations)
     print("| model | engine | dtype | AP | change | AP50 | AP75 |\n|---|---|---|---|---|---|---|", flush=True)
-    for name in arguments.model or embedded.weights():
-        model = models.load(embedded.weights()[name]).eval()
+    for name in arguments.model or bundled.weights():
+        model = models.load(bundled.weights()[name]).eval()
         built = None
         engines, dtypes = arguments.engine or ["native"], arguments.dtype or ["float32", "bfloat16"]
         for engine, dtype, contender in contenders(model, engines, dtypes):

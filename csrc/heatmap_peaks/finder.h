@@ -4,7 +4,7 @@
 #include <limits>
 
 #include "common/simd/sort.h"
-#include "common/simd/sort_few.h"
+#include "common/cpu/sort_few.h"
 #include "heatmap_peaks_check.h"
 #include "heatmap_peaks_kernel.h"
 

@@ -85,12 +85,12 @@ def test_proposal_scores_and_boxes_are_tensorflows(model: nn.Module, arrays: dic
     scores = hidden @ tensor(arrays[f"{SCORES}/kernel"])[0, 0] + tensor(arrays[f"{SCORES}/bias"])
     codes = hidden @ tensor(arrays[f"{CODES}/kernel"])[0, 0] + tensor(arrays[f"{CODES}/bias"])
     with torch.no_grad():
-        logits, deltas = model.rpn.head([features])
+        logits, deltas = model.rpn.head(features)
     expected = scores.reshape(3 * 5 * 12, 2).softmax(1)[:, 1]
-    got = logits[0].permute(0, 2, 3, 1).reshape(-1).sigmoid()
+    got = logits.permute(0, 2, 3, 1).reshape(-1).sigmoid()
     torch.testing.assert_close(got, expected, rtol=1e-3, atol=1e-4)
     ty, tx, th, tw = codes.reshape(3 * 5 * 12, 4).unbind(1)
-    got = deltas[0].permute(0, 2, 3, 1).reshape(-1, 4)
+    got = deltas.permute(0, 2, 3, 1).reshape(-1, 4)
     torch.testing.assert_close(got, torch.stack([tx, ty, tw, th], 1), rtol=1e-4, atol=1e-2)
 
 

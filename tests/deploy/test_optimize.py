@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from pyrcnn import Detections, InputError, build_info, checkpoints, deploy, evaluate, models, ops
-from pyrcnn.checkpoints import embedded
+from pyrcnn.checkpoints import bundled
 from pyrcnn.deploy import machine
 from pyrcnn.deploy.engines.native.fusion import NONE, RELU, RELU6
 from pyrcnn.deploy.engines.native.pack import PackedLinear
@@ -92,7 +92,7 @@ def test_boxes_are_float32_whatever_the_network_computes_in(name: str) -> None:
 
 @pytest.fixture(scope="module")
 def trained() -> Any:
-    model = models.load(embedded.weights()[FASTER])
+    model = models.load(bundled.weights()[FASTER])
     model.config = replace(model.config, min_size=256, max_size=341)
     return model
 
@@ -101,7 +101,7 @@ def trained() -> Any:
                          ids=["float32", "bfloat16", "float16"])  # fmt: skip
 def test_detections_are_the_originals(trained: Any, options: dict[str, Any]) -> None:
     fast = deploy.optimize(trained, **options)
-    image = embedded.pictures()[0]
+    image = bundled.images()[0]
     with torch.no_grad():
         wanted = trained([image])[0]
     got = fast([image])[0]

@@ -2,7 +2,7 @@
 #include "common/cpu/parallel.h"
 #include "common/cpu/results.h"
 #include "common/simd/sort.h"
-#include "common/simd/sort_few.h"
+#include "common/cpu/sort_few.h"
 #include "nms/check.h"
 #include "suppress.h"
 

@@ -1,7 +1,7 @@
 // Compiled once per instruction set.
 #include "sort_few.h"
 
-#include "pack.h"
+#include "common/simd/pack.h"
 
 namespace pyrcnn::PYRCNN_ISA {
 

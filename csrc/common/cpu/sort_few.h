@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#include "common/cpu/kernel.h"
+#include "kernel.h"
 
 namespace pyrcnn {
 
