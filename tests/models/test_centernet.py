@@ -134,7 +134,7 @@ def test_files_that_hold_no_model_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no such file: .*model\.safetensors"):
         models.load(path)
     save_file({"weight": torch.zeros(2)}, path)
-    with pytest.raises(InputError, match=r"model\.safetensors holds no pyrcnn model"):
+    with pytest.raises(InputError, match=r"model\.safetensors names no pyrcnn model"):
         models.load(path)
     model = small("centernet_mobilenet_v2_fpn_512")
     save_file({"weight": torch.zeros(2)}, path, models.metadata(model))
