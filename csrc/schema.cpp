@@ -38,12 +38,12 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
   m.def(
       "generate_proposals(Tensor[] objectness, Tensor[] deltas, Tensor[] cell_anchors, float[] strides, Tensor "
       "image_sizes, SymInt pre_nms_top_n, SymInt post_nms_top_n, float nms_threshold, float min_size, float[] weights, "
-      "float clip, float offset, bool clip_first) -> (Tensor, Tensor, Tensor)");
+      "float clip, float offset) -> (Tensor, Tensor, Tensor)");
 
   m.def(
       "roi_detections(Tensor class_logits, Tensor box_deltas, Tensor proposals, Tensor counts, Tensor image_sizes, "
       "float score_threshold, float nms_threshold, SymInt max_detections, float[] weights, float clip, float min_size, "
-      "bool background_first, SymInt max_per_class, bool clip_first) -> (Tensor, Tensor, Tensor, Tensor)");
+      "bool background_first, SymInt max_per_class) -> (Tensor, Tensor, Tensor, Tensor)");
 
   // regions of interest
   m.def(

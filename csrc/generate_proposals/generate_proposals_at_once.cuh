@@ -242,12 +242,7 @@ template <typename T>
     for (int side = 0; side < 4; ++side) a.b.out_boxes[4 * (out + n) + side] = C{};
     a.b.out_scores[out + n] = C{};
   }
-  if (a.b.clip_first) {
-    if (threadIdx.x == 0) a.b.out_counts[a.b.first_image + image] = kept;
-  } else {
-    __syncthreads();  // all have written, and the sums are read
-    clip_in_place(a.b, a.b.first_image + image, kept, s.gather.scan);
-  }
+  if (threadIdx.x == 0) a.b.out_counts[a.b.first_image + image] = kept;
 }
 
 template <typename T>

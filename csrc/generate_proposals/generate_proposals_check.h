@@ -17,7 +17,6 @@ struct Arguments {
   Tensor image_sizes;
   int64_t images, levels, pre_nms_top_n, post_nms_top_n;
   double nms_threshold, min_size, clip, offset;
-  bool clip_first;
   std::vector<double> strides, weights;
 };
 
@@ -34,7 +33,7 @@ inline bool scannable(const Tensor& t) {
 inline Arguments check_arguments(const Tensors& objectness, const Tensors& deltas, const Tensors& cell_anchors,
                                  Reals strides, const Tensor& image_sizes, int64_t pre_nms_top_n,
                                  int64_t post_nms_top_n, double nms_threshold, double min_size, Reals weights,
-                                 double clip, double offset, bool clip_first) {
+                                 double clip, double offset) {
   const size_t levels = objectness.size();
   check(levels >= 1 && levels <= kMaxLevels, "objectness must be 1 to ", kMaxLevels, " levels, got ", levels);
   check(deltas.size() == levels, "deltas must be ", levels, " levels as objectness is, got ", deltas.size());
@@ -64,7 +63,6 @@ inline Arguments check_arguments(const Tensors& objectness, const Tensors& delta
               min_size,
               clip,
               offset,
-              clip_first,
               {strides.begin(), strides.end()},
               {weights.begin(), weights.end()}};
   for (size_t l = 0; l < levels; ++l) {

@@ -152,19 +152,6 @@ template <typename C> int64_t merge(const Kept<C>* levels, int64_t count, int64_
   return n;
 }
 
-// Clips boxes after suppression and closes the gaps that boxes without area leave.
-template <typename C> int64_t clip_last(C* boxes, C* scores, int64_t count, C height, C width, C min_size) {
-  int64_t n = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    Box<C> box{boxes[4 * i], boxes[4 * i + 1], boxes[4 * i + 2], boxes[4 * i + 3]};
-    if (!clip_and_filter_last(box, height, width, min_size)) continue;
-    C* to = boxes + 4 * n;
-    to[0] = box.x1, to[1] = box.y1, to[2] = box.x2, to[3] = box.y2;
-    scores[n++] = scores[i];
-  }
-  return n;
-}
-
 template <typename T> void run(const Arguments& a, const Outputs& to) {
   using C = compute_t<T>;
   std::vector<Level<T>> levels;
@@ -179,16 +166,13 @@ template <typename T> void run(const Arguments& a, const Outputs& to) {
   std::vector<Kept<C>> kept(a.images * a.levels);
   parallel_tasks(a.images * a.levels, cost * double(a.images), [&](int64_t task) {
     const int64_t image = task / a.levels;
-    const ClipLimits<C> limits =
-        limits_before_suppression(a.clip_first, sizes.at<C>(2 * image), sizes.at<C>(2 * image + 1), C(a.min_size));
+    const ClipLimits<C> limits{sizes.at<C>(2 * image), sizes.at<C>(2 * image + 1), C(a.min_size)};
     kept[task] = propose(levels[task % a.levels], common, image, limits, a);
   });
   const int64_t most = a.post_nms_top_n;
   for (int64_t image = 0; image < a.images; ++image) {
     C *boxes = mutable_data<C>(to.boxes) + 4 * most * image, *scores = mutable_data<C>(to.scores) + most * image;
-    int64_t n = merge(kept.data() + image * a.levels, a.levels, most, boxes, scores);
-    if (!a.clip_first)
-      n = clip_last(boxes, scores, n, sizes.at<C>(2 * image), sizes.at<C>(2 * image + 1), C(a.min_size));
+    const int64_t n = merge(kept.data() + image * a.levels, a.levels, most, boxes, scores);
     std::fill(boxes + 4 * n, boxes + 4 * most, C{});
     std::fill(scores + n, scores + most, C{});
     mutable_data<int64_t>(to.counts)[image] = n;
@@ -198,9 +182,9 @@ template <typename T> void run(const Arguments& a, const Outputs& to) {
 std::tuple<Tensor, Tensor, Tensor> cpu(const Tensors& objectness, const Tensors& deltas, const Tensors& cell_anchors,
                                        Reals strides, const Tensor& image_sizes, int64_t pre_nms_top_n,
                                        int64_t post_nms_top_n, double nms_threshold, double min_size, Reals weights,
-                                       double clip, double offset, bool clip_first) {
+                                       double clip, double offset) {
   const Arguments a = check_arguments(objectness, deltas, cell_anchors, strides, image_sizes, pre_nms_top_n,
-                                      post_nms_top_n, nms_threshold, min_size, weights, clip, offset, clip_first);
+                                      post_nms_top_n, nms_threshold, min_size, weights, clip, offset);
   const Outputs to = allocate(a);
   dispatch_floating(a.objectness[0], "objectness", [&](auto type) { run<typename decltype(type)::type>(a, to); });
   return {to.boxes, to.scores, to.counts};

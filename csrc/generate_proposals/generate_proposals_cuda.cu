@@ -88,12 +88,6 @@ template <typename T> __global__ void merge(const __grid_constant__ ProposalBatc
   }
 }
 
-template <typename T>
-__global__ void __launch_bounds__(kDecodeThreads, 1) clip_last(const __grid_constant__ ProposalBatch<T> b) {
-  __shared__ BlockScan::TempStorage shared;
-  clip_in_place(b, blockIdx.x, b.out_counts[blockIdx.x], shared);
-}
-
 template <typename T> void run(const OnDevice& on, const Arguments& a, const Outputs& to) {
   using C = compute_t<T>;
   const Tensor& like = a.objectness[0];
@@ -108,7 +102,7 @@ template <typename T> void run(const OnDevice& on, const Arguments& a, const Out
   b.levels = a.levels, b.images = a.images, b.most = a.post_nms_top_n;
   b.kept_most = b.top < b.most ? b.top : b.most;
   b.rules = rules<C>(a), b.sizes = numbers(a.image_sizes, "image_sizes");
-  b.min_size = C(a.min_size), b.clip_first = a.clip_first, b.iou_threshold = C(a.nms_threshold);
+  b.min_size = C(a.min_size), b.iou_threshold = C(a.nms_threshold);
   b.out_boxes = mutable_data<C>(to.boxes), b.out_scores = mutable_data<C>(to.scores);
   b.out_counts = mutable_data<int64_t>(to.counts);
   if (b.images == 0) return;
@@ -146,15 +140,14 @@ template <typename T> void run(const OnDevice& on, const Arguments& a, const Out
   const int64_t elements = higher(b.levels * b.kept_most, b.most);
   launch(on, &merge<T>, dim3(unsigned(ceil_div(elements, kThreads)), unsigned(lower(b.images, kMaxBlocks))), kThreads,
          b);
-  if (!b.clip_first) launch(on, &clip_last<T>, unsigned(b.images), kDecodeThreads, b);
 }
 
 std::tuple<Tensor, Tensor, Tensor> cuda(const Tensors& objectness, const Tensors& deltas, const Tensors& cell_anchors,
                                         Reals strides, const Tensor& image_sizes, int64_t pre_nms_top_n,
                                         int64_t post_nms_top_n, double nms_threshold, double min_size, Reals weights,
-                                        double clip, double offset, bool clip_first) {
+                                        double clip, double offset) {
   const Arguments a = check_arguments(objectness, deltas, cell_anchors, strides, image_sizes, pre_nms_top_n,
-                                      post_nms_top_n, nms_threshold, min_size, weights, clip, offset, clip_first);
+                                      post_nms_top_n, nms_threshold, min_size, weights, clip, offset);
   const OnDevice on(a.objectness[0]);
   const Outputs to = allocate(a);
   dispatch_floating(a.objectness[0], "objectness", [&](auto type) { run<typename decltype(type)::type>(on, a, to); });

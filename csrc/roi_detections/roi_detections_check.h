@@ -13,7 +13,6 @@ struct Arguments {
   Tensor class_logits, box_deltas, proposals, counts, image_sizes;  // contiguous
   int64_t images, rows, columns, background, max_detections, max_per_class;
   double score_threshold, nms_threshold, clip, min_size;
-  bool clip_first;
   std::vector<double> weights;
 };
 
@@ -24,7 +23,7 @@ struct Outputs {
 inline Arguments check_arguments(const Tensor& class_logits, const Tensor& box_deltas, const Tensor& proposals,
                                  const Tensor& counts, const Tensor& image_sizes, double score_threshold,
                                  double nms_threshold, int64_t max_detections, Reals weights, double clip,
-                                 double min_size, bool background_first, int64_t max_per_class, bool clip_first) {
+                                 double min_size, bool background_first, int64_t max_per_class) {
   check(class_logits.dim() == 3 && class_logits.size(2) >= 1, "class_logits must be [N, P, C + 1], got ",
         shape(class_logits));
   const int64_t n = class_logits.size(0), p = class_logits.size(1), columns = class_logits.size(2), c = columns - 1;
@@ -62,7 +61,6 @@ inline Arguments check_arguments(const Tensor& class_logits, const Tensor& box_d
           nms_threshold,
           clip,
           min_size,
-          clip_first,
           {weights.begin(), weights.end()}};
 }
 

@@ -146,7 +146,7 @@ int64_t detect(const Head<C>& head, const Arguments& a, const Found<C>& found, c
   const std::vector<int64_t> first = first_bundles(found, classes, most);
   const std::unique_ptr<nms::BoxBundle<C>[]> bundles(new nms::BoxBundle<C>[first.back()]);
   std::vector<uint32_t> kept_of_class(classes, 0);
-  const ClipLimits<C> limits = limits_before_suppression(a.clip_first, to.height, to.width, C(a.min_size));
+  const ClipLimits<C> limits{to.height, to.width, C(a.min_size)};
   Pools<C> pools(found);
   Items<C> items;
   int64_t kept = 0, begin = 0;
@@ -180,20 +180,6 @@ int64_t detect(const Head<C>& head, const Arguments& a, const Found<C>& found, c
   return kept;
 }
 
-// Clips boxes after suppression and closes the gaps that boxes without area leave.
-template <typename C> int64_t clip_last(const Image<C>& to, int64_t count, C min_size) {
-  int64_t n = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    const C* from = to.boxes + 4 * i;
-    Box<C> box{from[0], from[1], from[2], from[3]};
-    if (!clip_and_filter_last(box, to.height, to.width, min_size)) continue;
-    C* at = to.boxes + 4 * n;
-    at[0] = box.x1, at[1] = box.y1, at[2] = box.x2, at[3] = box.y2;
-    to.scores[n] = to.scores[i], to.labels[n++] = to.labels[i];
-  }
-  return n;
-}
-
 template <typename T> void run(const Arguments& a, const Outputs& to) {
   using C = compute_t<T>;
   const Head<C> common = head<C>(a);
@@ -214,9 +200,8 @@ template <typename T> void run(const Arguments& a, const Outputs& to) {
       const int64_t at = image * a.max_detections;
       const Image<C> here{image,      sizes.at<C>(2 * image), sizes.at<C>(2 * image + 1), boxes + 4 * at, scores + at,
                           labels + at};
-      int64_t n = detect(common, a, all, here);
+      const int64_t n = detect(common, a, all, here);
       const int64_t d = a.max_detections;
-      if (!a.clip_first) n = clip_last(here, n, C(a.min_size));
       std::fill(here.boxes + 4 * n, here.boxes + 4 * d, C{});
       std::fill(here.scores + n, here.scores + d, C{});
       std::fill(here.labels + n, here.labels + d, int64_t{-1});
@@ -229,10 +214,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> cpu(const Tensor& class_logits, const
                                                const Tensor& proposals, const Tensor& counts, const Tensor& image_sizes,
                                                double score_threshold, double nms_threshold, int64_t max_detections,
                                                Reals weights, double clip, double min_size, bool background_first,
-                                               int64_t max_per_class, bool clip_first) {
+                                               int64_t max_per_class) {
   const Arguments a =
       check_arguments(class_logits, box_deltas, proposals, counts, image_sizes, score_threshold, nms_threshold,
-                      max_detections, weights, clip, min_size, background_first, max_per_class, clip_first);
+                      max_detections, weights, clip, min_size, background_first, max_per_class);
   const Outputs to = allocate(a);
   dispatch_floating(a.class_logits, "class_logits", [&](auto type) { run<typename decltype(type)::type>(a, to); });
   return {to.boxes, to.scores, to.labels, to.counts};

@@ -21,7 +21,7 @@ template <typename T> struct DetectionBatch {
   Numbers counts, sizes;
   int64_t images, rows, columns, background, slots, most, most_per_class;
   C min_size, iou_threshold;
-  bool clip_first, capped;
+  bool capped;
   ScoredRow<C>* found;    // [images, rows * slots]: of candidates, in any order
   int32_t* found_counts;  // [images], zero at first
   int32_t* class_counts;  // [images, classes], zero at first; null without a cap
@@ -100,8 +100,7 @@ __device__ int64_t keep_in_order(const DetectionBatch<T>& b, int64_t image, cons
   using C = compute_t<T>;
   const int i = int(threadIdx.x), v = i / 32, lane = i % 32, words = (count + 31) / 32;
   const uint32_t lower_lanes = (1u << lane) - 1;
-  const ClipLimits<C> limits = limits_before_suppression(b.clip_first, b.sizes.template at<C>(2 * image),
-                                                         b.sizes.template at<C>(2 * image + 1), b.min_size);
+  const ClipLimits<C> limits{b.sizes.template at<C>(2 * image), b.sizes.template at<C>(2 * image + 1), b.min_size};
   const nms::PairTest<C> suppresses(b.iou_threshold);
   C *boxes = b.out_boxes + 4 * image * b.most, *scores = b.out_scores + image * b.most;
   int64_t* labels = b.out_labels + image * b.most;
@@ -159,43 +158,12 @@ __device__ int64_t keep_in_order(const DetectionBatch<T>& b, int64_t image, cons
   return kept;
 }
 
-// Clips boxes after suppression and closes the gaps that boxes without area leave, in place; 32 are read before any is
-// written. Returns how many remain. All threads of one warp call this.
-template <typename T> __device__ int64_t clip_last(const DetectionBatch<T>& b, int64_t image, int64_t count) {
-  using C = compute_t<T>;
-  const int lane = int(threadIdx.x);
-  const C height = b.sizes.template at<C>(2 * image), width = b.sizes.template at<C>(2 * image + 1);
-  C *boxes = b.out_boxes + 4 * image * b.most, *scores = b.out_scores + image * b.most;
-  int64_t *labels = b.out_labels + image * b.most, written = 0;
-  for (int64_t start = 0; start < count; start += 32) {
-    const int64_t i = start + lane;
-    Box<C> box{};
-    C score{};
-    int64_t label = 0;
-    if (i < count) {
-      box = {boxes[4 * i], boxes[4 * i + 1], boxes[4 * i + 2], boxes[4 * i + 3]};
-      score = scores[i], label = labels[i];
-    }
-    const bool fits = i < count && clip_and_filter_last(box, height, width, b.min_size);
-    const uint32_t all = __ballot_sync(kFullWarp, fits);
-    if (fits) {
-      const int64_t at = written + __popc(all & ((1u << lane) - 1));
-      boxes[4 * at] = box.x1, boxes[4 * at + 1] = box.y1, boxes[4 * at + 2] = box.x2, boxes[4 * at + 3] = box.y2;
-      scores[at] = score, labels[at] = label;
-    }
-    written += __popc(all);
-    __syncwarp();
-  }
-  return written;
-}
-
 template <typename T>
 __global__ void __launch_bounds__(kDetectThreads<compute_t<T>>, 1) detect(const __grid_constant__ DetectionBatch<T> b) {
   using C = compute_t<T>;
   using Number = ScoredRowNumber<C>;
   __shared__ SelectedRows<C> list;
   __shared__ SettledBoxes<C> steps[2];
-  __shared__ int64_t written;
   const int64_t image = blockIdx.x, total = lower(int64_t(b.found_counts[image]), b.rows * b.slots);
   const ScoredRow<C>* found = b.found + image * b.rows * b.slots;
   // Scores lie between the threshold and 1, so the search for a bound starts from these two.
@@ -211,12 +179,8 @@ __global__ void __launch_bounds__(kDetectThreads<compute_t<T>>, 1) detect(const 
     taken += size, from = end;
     __syncthreads();  // all have read the list
   }
-  if (threadIdx.x < 32) {
-    const int64_t stay = b.clip_first ? kept : clip_last(b, image, kept);
-    if (threadIdx.x == 0) b.out_counts[image] = written = stay;
-  }
-  __syncthreads();
-  for (int64_t at = image * b.most + written + threadIdx.x; at < (image + 1) * b.most; at += kDetectThreads<C>) {
+  if (threadIdx.x == 0) b.out_counts[image] = kept;
+  for (int64_t at = image * b.most + kept + threadIdx.x; at < (image + 1) * b.most; at += kDetectThreads<C>) {
     for (int side = 0; side < 4; ++side) b.out_boxes[4 * at + side] = C{};
     b.out_scores[at] = C{}, b.out_labels[at] = -1;
   }
@@ -237,7 +201,7 @@ template <typename T> void run(const OnDevice& on, const Arguments& a, const Out
   b.images = a.images, b.rows = a.rows, b.columns = a.columns, b.background = a.background;
   b.slots = slots_of(b.cut, a.columns - 1);
   b.most = a.max_detections, b.most_per_class = a.max_per_class, b.capped = a.max_per_class < a.max_detections;
-  b.min_size = C(a.min_size), b.clip_first = a.clip_first, b.iou_threshold = C(a.nms_threshold);
+  b.min_size = C(a.min_size), b.iou_threshold = C(a.nms_threshold);
   b.out_boxes = mutable_data<C>(to.boxes), b.out_scores = mutable_data<C>(to.scores);
   b.out_labels = mutable_data<int64_t>(to.labels), b.out_counts = mutable_data<int64_t>(to.counts);
 
@@ -258,10 +222,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> cuda(const Tensor& class_logits, cons
                                                 const Tensor& proposals, const Tensor& counts,
                                                 const Tensor& image_sizes, double score_threshold, double nms_threshold,
                                                 int64_t max_detections, Reals weights, double clip, double min_size,
-                                                bool background_first, int64_t max_per_class, bool clip_first) {
+                                                bool background_first, int64_t max_per_class) {
   const Arguments a =
       check_arguments(class_logits, box_deltas, proposals, counts, image_sizes, score_threshold, nms_threshold,
-                      max_detections, weights, clip, min_size, background_first, max_per_class, clip_first);
+                      max_detections, weights, clip, min_size, background_first, max_per_class);
   const OnDevice on(a.class_logits);
   const Outputs to = allocate(a);
   dispatch_floating(a.class_logits, "class_logits", [&](auto type) { run<typename decltype(type)::type>(on, a, to); });

@@ -29,7 +29,6 @@ def generate_proposals(
     weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
     clip: float = DELTA_CLIP,
     offset: float = 0.0,
-    clip_first: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the proposals of a region proposal network (Ren et al. 2015, section 3.3) for a batch of images.
 
@@ -56,8 +55,6 @@ def generate_proposals(
         weights: the four deltas are divided by these.
         clip: dw and dh are limited to this before exp; ``math.inf`` for no limit.
         offset: the centre of cell x lies at ``(x + offset) * stride``.
-        clip_first: clip and drop before suppression, as PyTorch's detectors do. False is TensorFlow's order: boxes
-            suppress each other unclipped; then the ``post_nms_top_n`` best are clipped and those without area dropped.
 
     Returns:
         boxes [N, post_nms_top_n, 4] and scores [N, post_nms_top_n] (sigmoid of the logit) in descending order of score,
@@ -91,7 +88,6 @@ def generate_proposals(
         weights,
         clip,
         offset,
-        clip_first,
     )
 
 
@@ -109,7 +105,6 @@ def _(
     weights: Sequence[float],
     clip: float,
     offset: float,
-    clip_first: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     like = objectness[0]
     dtype = torch.float64 if like.dtype == torch.float64 else torch.float32

@@ -28,7 +28,6 @@ def roi_detections(
     min_size: float = 0.01,
     background_first: bool = True,
     max_per_class: int | None = None,
-    clip_first: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the detections of a RoI head (Girshick 2015, section 3.1) for a batch of images.
 
@@ -56,8 +55,6 @@ def roi_detections(
         min_size: the least width and height of a clipped box, in pixels; 0 keeps all.
         background_first: whether column 0 of ``class_logits`` is the background, or the last.
         max_per_class: how many detections a class of an image gets at most; None for no limit.
-        clip_first: clip and drop before suppression, as PyTorch's detectors do. False is TensorFlow's order: boxes
-            suppress each other unclipped; then the ``max_detections`` best are clipped and those without area dropped.
 
     Returns:
         boxes [N, D, 4] and scores [N, D] in descending order of score, float32 (float64 for float64 logits), padded
@@ -89,7 +86,6 @@ def roi_detections(
         min_size,
         background_first,
         max_detections if max_per_class is None else max_per_class,
-        clip_first,
     )
 
 
@@ -108,7 +104,6 @@ def _(
     min_size: float,
     background_first: bool,
     max_per_class: int,
-    clip_first: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     dtype = torch.float64 if class_logits.dtype == torch.float64 else torch.float32
     n = class_logits.shape[0]

@@ -45,13 +45,12 @@ def rpn_inputs(generator: torch.Generator, device: torch.device, dtype: torch.dt
         "nms_threshold": 0.6,
         "min_size": shape.get("min_size", 0.0),
         "offset": shape.get("offset", 0.0),
-        "clip_first": shape.get("clip_first", True),
     }
 
 
 def rpn_native(inputs: Inputs) -> tuple[Any, tuple[Any, ...]]:
     pairs = [s for stride in inputs["strides"] for s in (stride, stride)]
-    tail = (0.6, inputs["min_size"], [1.0] * 4, math.log(1000 / 16), inputs["offset"], inputs["clip_first"])
+    tail = (0.6, inputs["min_size"], [1.0] * 4, math.log(1000 / 16), inputs["offset"])
     return torch.ops.pyrcnn.generate_proposals.default, (
         inputs["objectness"],
         inputs["deltas"],
@@ -106,7 +105,6 @@ def roi_inputs(generator: torch.Generator, device: torch.device, dtype: torch.dt
         "max_detections": shape["most"],
         "background_first": shape.get("background_first", True),
         "max_per_class": shape.get("per_class"),
-        "clip_first": shape.get("clip_first", True),
     }
 
 
@@ -121,7 +119,6 @@ def roi_native(inputs: Inputs) -> tuple[Any, tuple[Any, ...]]:
         0.01,
         inputs["background_first"],
         most,
-        inputs["clip_first"],
     )
     return torch.ops.pyrcnn.roi_detections.default, (*(inputs[name] for name in names), *tail)
 
@@ -152,13 +149,6 @@ CASES = [
             "two_levels": {"images": 2, "levels": [(9, 13, 3), (5, 7, 3)], "pre": 60, "post": 50, "min_size": 4.0},
             "all_kept": {"images": 1, "levels": [(6, 6, 2)], "pre": 1000, "post": 100, "offset": 0.5},
             "one_anchor": {"images": 3, "levels": [(8, 5, 1), (4, 3, 1), (2, 2, 1)], "pre": 17, "post": 20},
-            "clip_last": {
-                "images": 2,
-                "levels": [(12, 14, 3), (5, 7, 3)],
-                "pre": 300,
-                "post": 200,
-                "clip_first": False,
-            },
             "sampled": {"images": 1, "levels": [(41, 43, 3)], "pre": 50, "post": 30},
         },
         empty_shapes={
@@ -204,7 +194,6 @@ CASES = [
             "with_background": {"images": 2, "rows": 33, "classes": 20, "width": 84, "most": 100},
             "shared": {"images": 1, "rows": 50, "classes": 3, "width": 4, "most": 200, "threshold": 0.0},
             "capped": {"images": 1, "rows": 64, "classes": 2, "width": 8, "most": 30, "per_class": 7},
-            "clip_last": {"images": 2, "rows": 90, "classes": 3, "width": 4, "most": 90, "clip_first": False},
             "background_last": {
                 "images": 2,
                 "rows": 21,

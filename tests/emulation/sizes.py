@@ -98,7 +98,6 @@ def proposals(results: Results) -> None:
     add("sixteen levels", images=2, levels=[(5, 5, 2)] * 16, pre=40, post=300)
     for dtype in (torch.float64, torch.bfloat16):
         add(f"{dtype}", dtype=dtype, images=2, levels=[(31, 33, 3), (16, 17, 3)], pre=300, post=200, min_size=3.0)
-    add("clipped last", images=2, levels=[(31, 33, 3), (16, 17, 3)], pre=300, post=200, clip_first=False)
     add("no threshold", {"nms_threshold": math.nan}, images=2, levels=two, pre=100, post=100)
     for name, edit in EDITS.items():
         shape = {"images": 2, "levels": [(61, 67, 3), (6, 7, 3)], "pre": 100, "post": 130}

@@ -35,10 +35,6 @@ def usable(box: Box, min_size: float) -> bool:
     return box[2] - box[0] >= min_size and box[3] - box[1] >= min_size
 
 
-def has_area(box: Box, min_size: float) -> bool:
-    return box[2] > box[0] and box[3] > box[1] and usable(box, min_size)
-
-
 def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
@@ -56,7 +52,6 @@ def generate_proposals(
     weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0),
     clip: float = math.log(1000 / 16),
     offset: float = 0.0,
-    clip_first: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
     n = image_sizes.shape[0]
     boxes, scores = torch.zeros(n, post_nms_top_n, 4).double(), torch.zeros(n, post_nms_top_n).double()
@@ -76,18 +71,13 @@ def generate_proposals(
                 y, x, a = i // per_cell // columns, i // per_cell % columns, i % per_cell
                 dx, dy = (x + offset) * across, (y + offset) * down
                 anchor = [c + s for c, s in zip(cells[a], (dx, dy, dx, dy), strict=True)]
-                box = decode(anchor, codes[i], weights, clip)
-                if clip_first:
-                    box = inside(box, height, width)
-                if (usable(box, min_size) or not clip_first) and not any(
-                    iou(box, other) > nms_threshold for other in kept
-                ):
+                box = inside(decode(anchor, codes[i], weights, clip), height, width)
+                if usable(box, min_size) and not any(iou(box, other) > nms_threshold for other in kept):
                     survivors.append((-sigmoid(logits[i]), level, len(kept), box))
                     kept.append(box)
         survivors.sort(key=lambda s: s[:3])
-        chosen = [(s, inside(box, height, width)) for s, _, _, box in survivors[:post_nms_top_n]]
-        chosen = [(s, box) for s, box in chosen if clip_first or has_area(box, min_size)]
-        for i, (score, box) in enumerate(chosen):
+        chosen = survivors[:post_nms_top_n]
+        for i, (score, _, _, box) in enumerate(chosen):
             boxes[image, i] = torch.tensor(box, dtype=torch.float64)
             scores[image, i] = -score
         counts[image] = len(chosen)
@@ -108,7 +98,6 @@ def roi_detections(
     min_size: float = 0.01,
     background_first: bool = True,
     max_per_class: int | None = None,
-    clip_first: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     n, _, columns = class_logits.shape
     classes, cap = columns - 1, max_detections if max_per_class is None else max_per_class
@@ -129,10 +118,8 @@ def roi_detections(
                 at = 4 * (label + first) if width_of_deltas == 4 * columns else 4 * label
                 at = 0 if width_of_deltas == 4 else at
                 code = box_deltas[image, row, at : at + 4].tolist()
-                box = decode(proposals[image, row].tolist(), code, weights, clip)
-                if clip_first:
-                    box = inside(box, height, width)
-                if usable(box, min_size) or not clip_first:
+                box = inside(decode(proposals[image, row].tolist(), code, weights, clip), height, width)
+                if usable(box, min_size):
                     candidates.append((-score, row * classes + label, label, box))
         kept: dict[int, list[Box]] = {label: [] for label in range(classes)}
         results = []
@@ -140,8 +127,7 @@ def roi_detections(
             if len(kept[label]) < cap and not any(iou(box, other) > nms_threshold for other in kept[label]):
                 kept[label].append(box)
                 results.append((-score, label, box))
-        chosen = [(s, label, inside(box, height, width)) for s, label, box in results[:max_detections]]
-        chosen = [c for c in chosen if clip_first or has_area(c[2], min_size)]
+        chosen = results[:max_detections]
         for i, (score, label, box) in enumerate(chosen):
             boxes[image, i] = torch.tensor(box, dtype=torch.float64)
             scores[image, i], labels[image, i] = score, label
