@@ -136,9 +136,24 @@ def test_importing_is_light() -> None:
         _ = pyrcnn.nonsense
 
 
-def test_the_old_name_of_the_bundled_files_warns() -> None:
+@pytest.mark.parametrize(
+    ("module", "new"),
+    [("pyrcnn.checkpoints.embedded", "use pyrcnn.load_model"), ("pyrcnn.data.pictures", "use pyrcnn.images")],
+)
+def test_old_modules_warn(module: str, new: str) -> None:
     code = (
         "import warnings\nwarnings.simplefilter('error')\n"
-        "try:\n    import pyrcnn.checkpoints.embedded\nexcept DeprecationWarning as w:\n    print(w)"
+        f"try:\n    import {module}\nexcept DeprecationWarning as w:\n    print(w)"
     )
-    assert "use pyrcnn.load_model" in in_its_own_process(code)
+    assert new in in_its_own_process(code)
+
+
+@pytest.mark.filterwarnings("ignore:pyrcnn")
+def test_old_modules_work() -> None:
+    from pyrcnn.checkpoints import embedded
+    from pyrcnn.data import pictures
+
+    with torch.inference_mode():
+        found = embedded.open_model(None, None, "cpu")([pictures.read(embedded.pictures()[0])])[0]
+    assert len(found) > 0
+    assert embedded.open_model(None, embedded.weights()[embedded.DEFAULT]).classes == ["RBC", "WBC", "Platelets"]
