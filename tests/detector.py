@@ -61,6 +61,6 @@ def annotation_file(folder: Path, count: int = 6) -> dict[str, Any]:
 
 def dataset(folder: Path, **change: Any) -> data.CocoDataset:
     """Return the data set of :func:`annotation_file`; ``change`` replaces lists of the annotation file."""
-    content = annotation_file(folder / "pictures") | change
+    content = annotation_file(folder / "images") | change
     (folder / "annotations.json").write_text(json.dumps(content))
-    return data.coco(folder / "pictures", folder / "annotations.json")
+    return data.coco(folder / "images", folder / "annotations.json")

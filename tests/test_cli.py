@@ -38,7 +38,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
 
 def test_detect_writes_images_and_json(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
     dataset(tmp_path)
-    arguments = ("detect", tmp_path / "pictures", "--weights", weights, "--out", tmp_path / "out", "--score", 0.0)
+    arguments = ("detect", tmp_path / "images", "--weights", weights, "--out", tmp_path / "out", "--score", 0.0)
     assert run(monkeypatch, *arguments, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert [Path(f["image"]).name for f in found] == [f"{n}.jpg" for n in range(1, 7)]
@@ -52,7 +52,7 @@ def test_detect_writes_images_and_json(monkeypatch, capsys, tmp_path: Path, weig
     printed = capsys.readouterr().out
     assert f"annotated image: {tmp_path / 'out/6.png'}\n" in printed
     assert Image.open(tmp_path / "out/6.png").format == "PNG"
-    nothing = ("detect", tmp_path / "pictures/1.jpg", "--weights", weights, "--out", tmp_path / "none")
+    nothing = ("detect", tmp_path / "images/1.jpg", "--weights", weights, "--out", tmp_path / "none")
     assert run(monkeypatch, *nothing, "--no-draw", "--json") == 0
     (entry,) = json.loads(capsys.readouterr().out)
     assert entry["annotated"] is None
@@ -91,9 +91,9 @@ def test_engine_reaches_optimize(monkeypatch, capsys, tmp_path: Path, weights: s
     dataset(tmp_path)
     given = []
     monkeypatch.setattr(deploy, "optimize", lambda model, *a, **options: given.append(options) or model)
-    data = ("--annotations", tmp_path / "annotations.json", "--images", tmp_path / "pictures")
+    data = ("--annotations", tmp_path / "annotations.json", "--images", tmp_path / "images")
     for command in (
-        ("detect", tmp_path / "pictures/1.jpg", "--no-draw"),
+        ("detect", tmp_path / "images/1.jpg", "--no-draw"),
         ("evaluate", *data),
         ("benchmark", "--repeat", 1, "--size", 64, 64),
     ):
@@ -106,8 +106,8 @@ def test_results_are_printed_as_they_come(monkeypatch, tmp_path: Path, weights: 
     seen: list[str] = []
     monkeypatch.setattr(inference, "_run", recording(inference._run, seen))
     monkeypatch.setattr("builtins.print", lambda *a, **k: seen.append(str(a[0]).partition(":")[0]))
-    assert run(monkeypatch, "detect", tmp_path / "pictures", "--weights", weights, "--no-draw", "--score", 1) == 0
-    folder = tmp_path / "pictures"
+    assert run(monkeypatch, "detect", tmp_path / "images", "--weights", weights, "--no-draw", "--score", 1) == 0
+    folder = tmp_path / "images"
     batches = [[1, 2, 3, 4], [5, 6]]
     assert seen == [step for batch in batches for step in (
         *(f"model {n}.jpg" for n in batch), *(str(folder / f"{n}.jpg") for n in batch))]  # fmt: skip
@@ -123,7 +123,7 @@ def recording(function: Any, seen: list[str]) -> Any:
 
 def test_a_bad_file_does_not_stop_the_others(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
     dataset(tmp_path)
-    folder, out = tmp_path / "pictures", tmp_path / "out"
+    folder, out = tmp_path / "images", tmp_path / "out"
     (folder / "1.jpg").write_bytes((folder / "1.jpg").read_bytes()[:300])
     (folder / "4.jpg").write_text("no image")
     arguments = ("detect", folder, tmp_path / "none.jpg", "--weights", weights, "--out", out, "--json")
@@ -193,14 +193,14 @@ def test_evaluate_gives_cocos_keys_in_order(monkeypatch, capsys, tmp_path: Path,
     assert list(scores) == ["AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl"]
     assert list(scores.values()) == pytest.approx(case["stats"], abs=1e-6)
     dataset(tmp_path)
-    data = ("--annotations", tmp_path / "annotations.json", "--images", tmp_path / "pictures")
+    data = ("--annotations", tmp_path / "annotations.json", "--images", tmp_path / "images")
     assert run(monkeypatch, "evaluate", *data, "--weights", weights) == 0
     assert "AR100" in capsys.readouterr().out
 
 
 def test_train_then_detect(monkeypatch, capsys, tmp_path: Path) -> None:
     dataset(tmp_path)
-    data = ("--images", tmp_path / "pictures", "--annotations", tmp_path / "annotations.json")
+    data = ("--images", tmp_path / "images", "--annotations", tmp_path / "annotations.json")
     sets = [v for s in ("input_size=64", "epochs=1", "batch_size=2") for v in ("--set", s)]
     assert run(monkeypatch, "train", NAME, *data, *sets, "--out", tmp_path / "run") == 0
     assert "last.safetensors" in capsys.readouterr().out
@@ -215,7 +215,7 @@ def test_scoring_runs_the_optimized_model(monkeypatch, capsys, tmp_path: Path, w
     optimized = []
     optimize = deploy.optimize
     monkeypatch.setattr(deploy, "optimize", lambda model, *a, **k: optimized.append(model) or optimize(model, *a, **k))
-    data = ("--images", tmp_path / "pictures", "--annotations", tmp_path / "annotations.json")
+    data = ("--images", tmp_path / "images", "--annotations", tmp_path / "annotations.json")
     scores = []
     for options in ((), ("--plain",)):
         assert run(monkeypatch, "evaluate", *data, "--weights", weights, "--json", *options) == 0
@@ -267,21 +267,21 @@ def test_export_and_benchmark_of_the_optimized(monkeypatch, capsys, tmp_path: Pa
 def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
     dataset(tmp_path)
     broken = tmp_path / "broken.jpg"
-    broken.write_bytes((tmp_path / "pictures/1.jpg").read_bytes()[:300])
+    broken.write_bytes((tmp_path / "images/1.jpg").read_bytes()[:300])
     (tmp_path / "empty").mkdir()
     out = tmp_path / "out"
     for arguments, message in (
         (("detect", tmp_path / "none.jpg"), "no such file"),
         (("detect", broken), "broken.jpg: the file is damaged"),
         (("detect", tmp_path / "empty"), "holds no image"),
-        (("detect", tmp_path / "pictures", "--weights", broken), "--model"),
+        (("detect", tmp_path / "images", "--weights", broken), "--model"),
         (
-            ("detect", tmp_path / "pictures", "--weights", tmp_path / "no.pth"),
+            ("detect", tmp_path / "images", "--weights", tmp_path / "no.pth"),
             f"weights: no such file: {tmp_path}/no.pth",
         ),
-        (("detect", tmp_path / "pictures", "--format", "gif"), "--format must be one of jpg, png, got 'gif'"),
-        (("detect", tmp_path / "pictures", "--model", "nonsense"), "model must be one of"),
-        (("detect", tmp_path / "pictures", "--device", "cuda"), "cuda"),
+        (("detect", tmp_path / "images", "--format", "gif"), "--format must be one of jpg, png, got 'gif'"),
+        (("detect", tmp_path / "images", "--model", "nonsense"), "model must be one of"),
+        (("detect", tmp_path / "images", "--device", "cuda"), "cuda"),
     ):
         if "--device" in arguments and torch.cuda.is_available():
             continue

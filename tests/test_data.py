@@ -28,7 +28,7 @@ def test_items_labels_and_boxes(tmp_path: Path) -> None:
 
 
 def test_every_fault_is_reported_and_the_rest_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     content = annotation_file(folder)
     (folder / "1.jpg").unlink()
     whole = (folder / "2.jpg").read_bytes()
@@ -183,8 +183,8 @@ def test_each_epoch_sees_every_item_once() -> None:
 
 def test_cache_and_relabelling(tmp_path: Path) -> None:
     d = dataset(tmp_path)
-    cached = data.coco(tmp_path / "pictures", tmp_path / "annotations.json", cache=True)
-    (tmp_path / "pictures/1.jpg").unlink()
+    cached = data.coco(tmp_path / "images", tmp_path / "annotations.json", cache=True)
+    (tmp_path / "images/1.jpg").unlink()
     assert cached.image(0) is cached.image(0)
     with pytest.raises(InputError, match="can no longer be read"):
         d.image(0)

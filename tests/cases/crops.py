@@ -61,13 +61,13 @@ def images(generator: torch.Generator, device: torch.device, dtype: torch.dtype,
     }
 
 
-def pictures_native(given: Inputs) -> tuple[Any, tuple[Any, ...]]:
+def images_native(given: Inputs) -> tuple[Any, tuple[Any, ...]]:
     heights, widths = ([pair[i] for pair in given["sizes"]] for i in (0, 1))
     arguments = (given["images"], heights, widths, *given["size"], given["mean"], given["std"])
     return torch.ops.pyrcnn.preprocess.default, (*arguments, 0.0, 1.0, False, False, False, torch.float32, False)
 
 
-def hostile_pictures(generator: torch.Generator, device: torch.device, dtype: torch.dtype) -> list[Inputs]:
+def hostile_images(generator: torch.Generator, device: torch.device, dtype: torch.dtype) -> list[Inputs]:
     given = images(generator, device, dtype, IMAGES)
     return [
         {**given, "images": [torch.full_like(given["images"][1], v) for _ in range(2)]}
@@ -115,7 +115,7 @@ CASES = [
         call=ops.preprocess,
         oracle=preprocess,
         inputs=images,
-        native=pictures_native,
+        native=images_native,
         shapes={
             "two-images": IMAGES,
             "legacy": {**IMAGES, "legacy": True, "white": 255.0, "bgr": True, "shift": 0.5},
@@ -137,7 +137,7 @@ CASES = [
             ("two-stds", change(std=[0.0, 0.0]), "std"),
             ("integer-dtype", change(dtype=torch.int32), "dtype"),
         ),
-        hostile=hostile_pictures,
+        hostile=hostile_images,
         # arithmetic is in float32 for every dtype of the images
         tolerance={**TOLERANCE, torch.float64: TOLERANCE[torch.float32]},
     ),

@@ -85,10 +85,10 @@ def test_every_form_of_the_source(form: str, prefix: Path, model: torch.nn.Modul
     assert report.unexpected == ()
 
 
-def test_a_picture_gives_tensorflows_maps_and_detections(prefix: Path, model: torch.nn.Module) -> None:
-    """The whole way: a checkpoint on disk and a uint8 picture to boxes in the picture's pixels."""
+def test_an_image_gives_tensorflows_maps_and_detections(prefix: Path, model: torch.nn.Module) -> None:
+    """The whole way: a checkpoint on disk and a uint8 image to boxes in the image's pixels."""
     checkpoints.load(model, prefix)
-    want = {key: torch.from_numpy(value) for key, value in fixture("mbv2_od_picture").items()}
+    want = {key: torch.from_numpy(value) for key, value in fixture("mbv2_od_image").items()}
     image = want["image"].permute(2, 0, 1)
     pixels, sizes, _ = model.preprocess([image])
     assert sizes[0].tolist() == want["true_image_shape"][:2].tolist()

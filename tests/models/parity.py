@@ -30,7 +30,7 @@ def assert_learns_the_same(
 ) -> None:
     """Losses within 1e-4 of each, the same parameters with gradients, and norms of these within 5e-3.
 
-    The statistics of a batch of two pictures, where they are learnt from, amplify rounding errors.
+    The statistics of a batch of two images, where they are learnt from, amplify rounding errors.
     """
     assert len(losses) == 4
     for name, loss in losses.items():

@@ -40,7 +40,7 @@ def small(name: str, **changes: Any) -> nn.Module:
     return models.build(name, **SMALL[name], **changes)
 
 
-def pictures() -> list[torch.Tensor]:
+def example_images() -> list[torch.Tensor]:
     return [torch.randint(0, 256, (3, 100, 120), dtype=torch.uint8), torch.rand(3, 64, 50)]
 
 
@@ -64,11 +64,11 @@ def test_every_published_preset_is_there() -> None:
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_detections_are_in_each_pictures_pixels(name: str) -> None:
+def test_detections_are_in_each_images_pixels(name: str) -> None:
     model = small(name).eval()
     with torch.inference_mode():
-        found = model(pictures())
-    for detections, image in zip(found, pictures(), strict=True):
+        found = model(example_images())
+    for detections, image in zip(found, example_images(), strict=True):
         assert isinstance(detections, Detections)
         assert len(detections) == model.config.max_detections
         assert (detections.scores.diff() <= 0).all()
@@ -81,15 +81,15 @@ def test_detections_are_in_each_pictures_pixels(name: str) -> None:
         )
 
 
-def test_no_pictures_give_no_detections() -> None:
+def test_no_images_give_no_detections() -> None:
     assert small("centernet_mobilenet_v2_fpn_512").eval()([]) == []
 
 
-def test_a_picture_does_not_depend_on_its_neighbours() -> None:
+def test_an_image_does_not_depend_on_its_neighbours() -> None:
     model = small("centernet_mobilenet_v2_fpn_512").eval()
     with torch.inference_mode():
-        together, alone = model(pictures()[:1] * 2), model(pictures()[:1])
-    images = pictures()
+        together, alone = model(example_images()[:1] * 2), model(example_images()[:1])
+    images = example_images()
     with torch.inference_mode():
         together, alone = model(images), model(images[1:])
     assert torch.allclose(together[1].scores, alone[0].scores, atol=1e-5)
@@ -98,7 +98,7 @@ def test_a_picture_does_not_depend_on_its_neighbours() -> None:
 @pytest.mark.parametrize("name", SMALL)
 def test_one_step_of_training_has_finite_losses_and_gradients(name: str) -> None:
     model = small(name).train()
-    losses = model(pictures(), targets(model.config.joints))
+    losses = model(example_images(), targets(model.config.joints))
     assert set(losses) == set(model.head)
     torch.stack(list(losses.values())).sum().backward()
     assert all(loss.isfinite() and loss > 0 for loss in losses.values())
@@ -109,17 +109,17 @@ def test_one_step_of_training_has_finite_losses_and_gradients(name: str) -> None
 
 def test_losses_do_not_need_training_mode() -> None:
     model = small("centernet_mobilenet_v2_fpn_512").eval()
-    assert set(model(pictures(), targets())) == {"heatmap", "size", "offset"}
+    assert set(model(example_images(), targets())) == {"heatmap", "size", "offset"}
 
 
-def test_targets_must_be_one_per_picture() -> None:
+def test_targets_must_be_one_per_image() -> None:
     with pytest.raises(InputError, match="targets must be one per image, got 1 for 2"):
-        small("centernet_mobilenet_v2_fpn_512")(pictures(), targets()[:1])
+        small("centernet_mobilenet_v2_fpn_512")(example_images(), targets()[:1])
 
 
 def test_padding_has_label_minus_one_and_zero_boxes() -> None:
     model = small("centernet_mobilenet_v2_fpn_512", max_detections=4000).eval()
-    pixels, sizes, _ = model.preprocess(pictures())
+    pixels, sizes, _ = model.preprocess(example_images())
     with torch.inference_mode():
         found = model.predict_padded(pixels, sizes)
     pads = torch.arange(4000) >= found.counts[:, None]
@@ -182,10 +182,10 @@ def test_unknown_names_are_refused() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["centernet_mobilenet_v2_fpn_512", "centernet_mobilenet_v2_fpn_512_kpts"])
-def test_training_learns_four_pictures_by_heart(name: str) -> None:
+def test_training_learns_four_images_by_heart(name: str) -> None:
     model = small(name, norm_momentum=0.1, neck_momentum=0.1).train()
     optimizer = torch.optim.Adam(model.parameters(), 1e-3)
-    images, wanted = pictures() * 2, targets(model.config.joints) * 2
+    images, wanted = example_images() * 2, targets(model.config.joints) * 2
     history = []
     for _ in range(26):
         losses = model(images, wanted)

@@ -15,7 +15,7 @@ from .test_centernet_targets import NAMES
 from .tf_weights import fixture, loaded
 
 TINY_HOURGLASS = {"stem": 8, "dims": (16, 16, 24, 24, 24, 32)}
-# the references leave joints outside the picture where they are; stored maps: every so many channels, every second cell
+# the references leave joints outside the image where they are; stored maps: every so many channels, every second cell
 CASES: list[tuple[str, str, dict[str, Any]]] = [
     ("mbv2_od", "centernet_mobilenet_v2_fpn_512", {}),
     ("hg104tiny_kpts", "centernet_hg104_512_kpts", {"clip_keypoints": False, **TINY_HOURGLASS}),

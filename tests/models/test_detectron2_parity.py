@@ -20,7 +20,7 @@ from pyrcnn.models.preprocess import resize_as_pillow, shorter_side_rounded
 
 from .detectron2_cases import CASES, LOSSES, MAX_SIZE, MIN_SIZE, TRAINING_PROPOSALS, Case, weights
 from .parity import assert_learns_the_same, assert_same
-from .torchvision_cases import NAMES, picture, truth
+from .torchvision_cases import NAMES, example_image, truth
 
 FILE = Path(__file__).parent.parent / "fixtures" / "detectron2_faster_rcnn.npz"
 each_case = pytest.mark.parametrize("case", CASES, ids=[case.config for case in CASES])
@@ -57,7 +57,7 @@ def build(case: Case, folder: Path) -> models.FasterRCNN:
 def test_detections_are_detectron2s(case: Case, tmp_path: Path) -> None:
     model = build(case, tmp_path).eval()
     with torch.inference_mode():
-        detections = model([picture(name) for name in NAMES])
+        detections = model([example_image(name) for name in NAMES])
     assert sum(map(len, detections)) >= 100
     for name, found in zip(NAMES, detections, strict=True):
         stored = (torch.from_numpy(arrays()[f"{case.preset}:{name}:{key}"]) for key in ("boxes", "scores", "labels"))
@@ -67,7 +67,7 @@ def test_detections_are_detectron2s(case: Case, tmp_path: Path) -> None:
 @each_case
 def test_losses_and_gradients_are_detectron2s(case: Case, tmp_path: Path) -> None:
     model = build(case, tmp_path).train()
-    losses = model([picture(name) for name in LOSSES], [Targets(*truth(name)) for name in LOSSES])
+    losses = model([example_image(name) for name in LOSSES], [Targets(*truth(name)) for name in LOSSES])
     stored = {name: arrays()[f"{case.preset}:{name}"] for name in losses}
     start = f"{case.preset}:gradient:"
     norms = {name.removeprefix(start): value for name, value in arrays().items() if name.startswith(start)}
@@ -81,8 +81,8 @@ def test_sizes_are_detectron2s() -> None:
 
 
 @pytest.mark.parametrize("scale", [0.3, 0.77, 1.0, 1.5, 2.9])
-def test_pictures_are_resized_as_pillow_resizes_them(scale: float) -> None:
-    given = picture("street")
+def test_images_are_resized_as_pillow_resizes_them(scale: float) -> None:
+    given = example_image("street")
     size = [round(scale * side) for side in given.shape[1:]]
     wanted = Image.fromarray(given.permute(1, 2, 0).numpy()).resize((size[1], size[0]), Image.Resampling.BILINEAR)
     for image in (given, given / 255):

@@ -35,7 +35,7 @@ def small(**more: Any) -> FasterRCNN:
     return model
 
 
-def pictures(*sizes: tuple[int, int]) -> list[Tensor]:
+def example_images(*sizes: tuple[int, int]) -> list[Tensor]:
     return [torch.randint(0, 256, (3, h, w), dtype=torch.uint8) for h, w in sizes]
 
 
@@ -67,14 +67,14 @@ BOX, CLASS = torch.tensor([[4.0, 4.0, 40.0, 30.0]]), torch.tensor([0])
 def test_what_cannot_be_learnt_is_refused(name: str, target: Any, message: str) -> None:
     model = build(name, **(SMALL if name.startswith("faster") else {"num_classes": 3, "input_size": 64}))
     with pytest.raises(InputError, match=f"^{message}"):
-        model(pictures((40, 50)), [target])
+        model(example_images((40, 50)), [target])
     with pytest.raises(InputError, match=r"^images must hold at least one image"):
         model([], [])
 
 
 def test_crowds_may_hold_anything() -> None:
     crowd = Targets(torch.cat([BOX, BOX * torch.inf]), torch.tensor([0, 99]), crowd=torch.tensor([False, True]))
-    assert all(loss.isfinite() for loss in small()(pictures((40, 50)), [crowd]).values())
+    assert all(loss.isfinite() for loss in small()(example_images((40, 50)), [crowd]).values())
 
 
 @pytest.mark.parametrize(
@@ -146,9 +146,9 @@ def test_anchors_stay_float32_when_the_network_does_not() -> None:
 # ---- in and out ------------------------------------------------------------------------------------------------------
 
 
-def test_predictions_are_detections_inside_each_picture(model: FasterRCNN) -> None:
+def test_predictions_are_detections_inside_each_image(model: FasterRCNN) -> None:
     sizes = [(60, 90), (100, 50), (40, 40)]
-    found = model(pictures(*sizes))
+    found = model(example_images(*sizes))
     assert len(found) == 3
     for detections, (height, width) in zip(found, sizes, strict=True):
         assert isinstance(detections, Detections)
@@ -171,7 +171,7 @@ def test_padded_detections_have_fixed_shapes(model: FasterRCNN) -> None:
     assert (found.labels[~beyond] >= 0).all()
 
 
-def test_proposals_are_sorted_boxes_inside_the_picture(model: FasterRCNN) -> None:
+def test_proposals_are_sorted_boxes_inside_the_image(model: FasterRCNN) -> None:
     with torch.no_grad():
         boxes, scores, counts = model.proposals(*padded_input(2))
     assert boxes.shape == (2, 40, 4)
@@ -193,7 +193,7 @@ def test_an_image_does_not_depend_on_its_batch(model: FasterRCNN) -> None:
 
 
 def test_the_targets_decide_not_the_mode(model: FasterRCNN) -> None:
-    images = pictures((60, 90), (64, 64))
+    images = example_images((60, 90), (64, 64))
     losses = model(images, TRUTH)  # in eval mode
     assert set(losses) == {"loss_objectness", "loss_rpn_box_reg", "loss_classifier", "loss_box_reg"}
     assert isinstance(small().train()(images)[0], Detections)
@@ -201,7 +201,7 @@ def test_the_targets_decide_not_the_mode(model: FasterRCNN) -> None:
 
 def test_every_parameter_learns() -> None:
     model = small().train()
-    losses = model(pictures((60, 90), (64, 64)), TRUTH)
+    losses = model(example_images((60, 90), (64, 64)), TRUTH)
     assert all(loss.isfinite() and loss >= 0 for loss in losses.values())
     sum(losses.values()).backward()  # type: ignore[union-attr]
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
@@ -230,9 +230,9 @@ def test_the_mobile_model_can_be_narrowed(narrow: dict[str, Any]) -> None:
         for key, value in narrow.items()
     }
     model = small(**merged)
-    losses = model(pictures((60, 90), (64, 64)), TRUTH)
+    losses = model(example_images((60, 90), (64, 64)), TRUTH)
     assert all(loss.isfinite() for loss in losses.values())
-    assert len(model.eval()(pictures((64, 64)))) == 1
+    assert len(model.eval()(example_images((64, 64)))) == 1
     assert not [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)] or narrow.get("norm") != "frozen"
 
 
@@ -242,7 +242,7 @@ def test_bad_configurations_name_the_field() -> None:
     with pytest.raises(InputError, match=r"^backbone must be one of"):
         small(backbone="alexnet")
     with pytest.raises(InputError, match=r"^targets must be one per image"):
-        small()(pictures((64, 64)), TRUTH)
+        small()(example_images((64, 64)), TRUTH)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -268,7 +268,7 @@ def test_the_losses_are_one_graph() -> None:
 
 
 @pytest.mark.slow
-def test_two_pictures_are_learnt_by_heart() -> None:
+def test_two_images_are_learnt_by_heart() -> None:
     model = small(fpn_channels=32, roi={"width": 64, "samples": 64}).train()
     images = [torch.full((3, 64, 96), 40, dtype=torch.uint8) for _ in range(2)]
     images[0][0, 10:40, 10:50] = 250

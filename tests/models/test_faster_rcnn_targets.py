@@ -177,7 +177,7 @@ def test_roi_losses_equal_a_plain_loop(agnostic: bool, beta: float) -> None:
     assert deltas.grad.isfinite().all()
 
 
-def test_a_picture_without_objects_gives_finite_losses() -> None:
+def test_an_image_without_objects_gives_finite_losses() -> None:
     truth = truth_of(0)
     drawn = t.sample_proposals(random_boxes(0)[None], torch.tensor([0]), truth, RoIConfig(samples=8))
     assert (drawn.classes == t.IGNORED).all()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pyrcnn import Targets, checkpoints, models
 
-SIDE = 128  # of the pictures and of the networks' inputs, what Hourglass's sides must be multiples of
+SIDE = 128  # of the images and of the networks' inputs, what Hourglass's sides must be multiples of
 EVERY = pytest.mark.parametrize("name", models.names())
 
 
@@ -34,7 +34,7 @@ def small(name: str) -> nn.Module:
     return models.build(name, **changes(name))
 
 
-def pictures() -> list[Tensor]:
+def example_images() -> list[Tensor]:
     generator = torch.Generator().manual_seed(1)
     return [torch.randint(0, 256, (3, SIDE, SIDE), dtype=torch.uint8, generator=generator) for _ in range(2)]
 
@@ -61,7 +61,7 @@ def test_it_detects_and_learns(name: str) -> None:
     model = small(name).train()
     trained = {key: p for key, p in model.named_parameters() if p.requires_grad}
     before = {key: value.detach().clone() for key, value in trained.items()}
-    losses = model(pictures(), truth(model))
+    losses = model(example_images(), truth(model))
     assert all(loss.isfinite() and loss >= 0 for loss in losses.values())
     torch.stack(list(losses.values())).sum().backward()
     assert all(p.grad.isfinite().all() for p in trained.values() if p.grad is not None)
@@ -69,7 +69,7 @@ def test_it_detects_and_learns(name: str) -> None:
     assert any(not torch.equal(value, before[key]) for key, value in trained.items())
     assert all(value.isfinite().all() for value in model.state_dict().values())
     with torch.inference_mode():
-        found = model.eval()(pictures())
+        found = model.eval()(example_images())
     assert len(found) == 2
     for detections in found:
         assert detections.boxes.isfinite().all()
@@ -101,7 +101,7 @@ def padded(config: models.Config) -> tuple[nn.Module, tuple[Tensor, Tensor], tup
 
 @cache
 def in_one_graph(config: models.Config, how: str) -> list[Tensor]:
-    """What the compiled or exported detector says; presets that differ in the picture size alone share it."""
+    """What the compiled or exported detector says; presets that differ in the image size alone share it."""
     model, given, _ = padded(config)
     with torch.no_grad():
         if how == "export":

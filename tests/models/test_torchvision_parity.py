@@ -18,7 +18,7 @@ from pyrcnn.checkpoints.formats.torchvision import DETECTOR
 from pyrcnn.checkpoints.report import renamed
 
 from .parity import assert_learns_the_same, assert_same
-from .torchvision_cases import CASES, Case, picture, truth, weights
+from .torchvision_cases import CASES, Case, example_image, truth, weights
 
 FILE = Path(__file__).parent.parent / "fixtures" / "torchvision_faster_rcnn.npz"
 LOSSES = [case for case in CASES if case.losses]
@@ -56,9 +56,9 @@ def build(case: Case, folder: Path) -> models.FasterRCNN:
 def test_detections_are_torchvisions(case: Case, tmp_path: Path) -> None:
     model = build(case, tmp_path).eval()
     with torch.inference_mode():
-        detections = model([picture(name) for name in case.pictures])
+        detections = model([example_image(name) for name in case.images])
     assert sum(map(len, detections)) >= 100
-    for name, found in zip(case.pictures, detections, strict=True):
+    for name, found in zip(case.images, detections, strict=True):
         boxes, scores, labels = (
             torch.from_numpy(arrays()[f"{case.name}:{name}:{key}"]) for key in ("boxes", "scores", "labels")
         )
@@ -68,7 +68,7 @@ def test_detections_are_torchvisions(case: Case, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", LOSSES, ids=[case.name for case in LOSSES])
 def test_losses_and_gradients_are_torchvisions(case: Case, tmp_path: Path) -> None:
     model = build(case, tmp_path).train()
-    losses = model([picture(name) for name in case.losses], [Targets(*truth(name)) for name in case.losses])
+    losses = model([example_image(name) for name in case.losses], [Targets(*truth(name)) for name in case.losses])
     stored = {name: arrays()[f"{case.name}:{name}"] for name in losses}
     start = f"{case.name}:gradient:"
     gradients = {name.removeprefix(start): value for name, value in arrays().items() if name.startswith(start)}

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from .drawn_weights import draw
 
-PICTURES = Path(__file__).parent.parent / "fixtures" / "pictures"
+IMAGES = Path(__file__).parent.parent / "fixtures" / "images"
 NAMES = ("coffee", "person", "street")  # 300×200, 180×240, 320×214
-# Ground truth in the pictures' pixels and 0-based labels; it need not be true to compare losses.
+# Ground truth in the images' pixels and 0-based labels; it need not be true to compare losses.
 TRUTH = {
     "coffee": ([[40.0, 20.5, 210.0, 180.0], [120.0, 60.0, 290.0, 150.0], [8.0, 8.0, 39.0, 45.0]], [46, 49, 46]),
     "person": ([], []),
@@ -33,13 +33,13 @@ class Case:
     max_size: int = 256
     proposals: int = 150
     detections: int = 400
-    pictures: tuple[str, ...] = NAMES
+    images: tuple[str, ...] = NAMES
     losses: tuple[str, ...] = ("coffee", "person")  # without an object in the second
 
 
 CASES = (
     Case("first", "faster_rcnn_resnet50_fpn", False),
-    # Pictures of equally many objects: batch norms in the RoI head would see the slots that pad ours to one number.
+    # Images of equally many objects: batch norms in the RoI head would see the slots that pad ours to one number.
     Case("second", "faster_rcnn_resnet50_fpn_v2", True, losses=("coffee", "street")),
     Case("full", "faster_rcnn_resnet50_fpn", False, 800, 1333, 1000, 100, ("street",), losses=()),
 )
@@ -58,9 +58,9 @@ GAINS = {
 BIASES = {"roi_heads.box_predictor.cls_score.bias": {0: 5.0}}
 
 
-def picture(name: str) -> Tensor:
+def example_image(name: str) -> Tensor:
     """[3, H, W] uint8."""
-    with Image.open(PICTURES / f"{name}.png") as image:
+    with Image.open(IMAGES / f"{name}.png") as image:
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 

@@ -30,10 +30,10 @@ class Fastest(NamedTuple):
 # What "auto" uses: the first row that applies and whose engine is installed and can run the model.
 # Times are milliseconds per call for one image.
 FASTEST = (
-    # AMD Zen 5, AVX512_BF16, two threads, native and OpenVINO: centernet_resnet50_v1_fpn_512 71.6 and 64.4,
-    # centernet_mobilenet_v2_fpn_512 16.2 and 11.2.
+    # AMD Zen 4, AVX512_BF16, two threads, native and OpenVINO: centernet_resnet50_v1_fpn_512 173 and 144,
+    # centernet_mobilenet_v2_fpn_512 38 and 20, faster_rcnn_resnet50_fpn 935 and 872.
     Fastest("cpu", torch.bfloat16, True, "openvino"),
-    # The same machine: native is 1.2 to 1.8 times as fast as OpenVINO in float32.
+    # The same machine and models in float32: 230 and 290, 31 and 36, 1160 and 1710; with ONNX Runtime 291, 37, 1860.
     Fastest(None, None, None, "native"),
 )
 
