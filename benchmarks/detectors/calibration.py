@@ -207,7 +207,7 @@ def region_objects_(layer: Any, regions: Tensor, boxes: Tensor) -> None:
 
     overlap = ops.box_iou(boxes, boxes)
     rows: list[int] = []
-    for i in range(min(len(boxes), 2 * OBJECTS)):  # only proposals that are far above the others
+    for i in range(min(len(boxes), 4 * OBJECTS)):  # only proposals that are far above the others
         if len(rows) < OBJECTS and float((boxes[i, 2:] - boxes[i, :2]).min()) > 8 and (overlap[i, rows] < 0.3).all():
             rows.append(i)
     classes = layer.weight.shape[0] - 1
