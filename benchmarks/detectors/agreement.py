@@ -28,8 +28,8 @@ class Tolerance(NamedTuple):
 
 
 EXACT = Tolerance(score=0.01, iou=0.97, pixels=0.5, share=0.95, keypoint_share=0.95)  # both in float32
-# One of them in half precision. Random weights amplify rounding errors: proposals change places, and RoIPool, which rounds
-# their coordinates to cells, then pools other cells. A wrong operator moves or loses nearly all objects.
+# One of them in half precision. Random weights amplify rounding errors: proposals change places, and RoIPool, which
+# rounds their coordinates to cells, then pools other cells. A wrong operator moves or loses nearly all objects.
 ROUNDED = Tolerance(score=0.15, iou=0.8, pixels=8.0, share=0.55, keypoint_share=0.6)
 
 
