@@ -21,7 +21,7 @@ def run(name: str | None, weights: str, device: str, batch: int, size: tuple[int
         dtype: str | None, engine: str | None, threads: int | None, json: bool) -> None:  # fmt: skip
     """Print milliseconds per call, from uint8 images to detections. A model without bundled weights has random ones."""
     use_threads(threads)
-    precision = parse_dtype(dtype, device)
+    precision = parse_dtype(dtype)
     model = _model(name, weights, device)
     contenders = {"": model}
     if optimize or precision is not None or engine is not None:

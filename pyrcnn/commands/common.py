@@ -10,7 +10,7 @@ from torch import nn
 from .. import deploy, models
 from ..checkpoints import zoo
 from ..checkpoints.opening import BUNDLED, load_model
-from ..errors import InputError, require
+from ..errors import require
 from .terminal import download_bar
 
 
@@ -38,14 +38,13 @@ def check_device(device: str) -> None:
     require(device == "cpu" or torch.cuda.is_available(), f"device {device} is not available here, use cpu")
 
 
-def parse_dtype(name: str | None, device: str) -> torch.dtype | None:
-    """The dtype that ``--dtype`` names; ``auto`` is the fastest one on the device."""
+def parse_dtype(name: str | None) -> torch.dtype | str | None:
+    """The dtype that ``--dtype`` names, or "auto", which :func:`pyrcnn.deploy.optimize` understands."""
     names = {str(dtype).removeprefix("torch."): dtype for dtype in deploy.DTYPES}
-    if name == "auto":
-        return deploy.fastest_dtype(torch.device(device))
-    if name is not None and name not in names:
-        raise InputError(f"--dtype must be one of auto, {', '.join(names)}, got {name!r}")
-    return None if name is None else names[name]
+    if name is None or name == "auto":
+        return name
+    require(name in names, f"--dtype must be one of auto, {', '.join(names)}, got {name!r}")
+    return names[name]
 
 
 def use_threads(count: int | None) -> None:

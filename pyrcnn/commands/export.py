@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from .. import deploy
 from .common import open_model, parse_dtype
 
@@ -11,5 +13,7 @@ from .common import open_model, parse_dtype
 def run(out: Path, model: str | None, weights: str, format: str, size: tuple[int, int] | None, batch: int,
         dtype: str | None, device: str) -> None:  # fmt: skip
     """Write the model in one of ``deploy.FORMATS`` and print the file's name."""
-    opened = open_model(model, weights, device)
-    print(deploy.export(opened, out, format, size, batch=batch, dtype=parse_dtype(dtype, device)))
+    precision = parse_dtype(dtype)
+    if isinstance(precision, str):
+        precision = deploy.fastest_dtype(torch.device(device))
+    print(deploy.export(open_model(model, weights, device), out, format, size, batch=batch, dtype=precision))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -168,8 +169,9 @@ def optimize(
     Args:
         model: a :class:`~pyrcnn.models.CenterNet` or :class:`~pyrcnn.models.FasterRCNN`.
         dtype: of convolutions and linear layers: float32, bfloat16 or float16; None: the model's; "auto": the fastest
-            here that preserves accuracy (:func:`fastest_dtype`). The last layers of the network and everything after
-            them compute in float32 with each dtype.
+            here that preserves accuracy (:func:`fastest_dtype`; float32 for networks with depthwise convolutions where
+            the engine is native on a CPU). The last layers of the network and everything after them compute in float32
+            with each dtype.
         channels_last: engine native: keep feature maps as NHWC in memory, which is faster for most convolutions and all
             RoI operators.
         fold: multiply batch norms into the convolutions before them. Exact up to rounding. Norms before an activation
@@ -223,7 +225,10 @@ def optimize(
     options = Options(detector.device, chosen, size, channels_last, fuse, winograd, chain)
     if engine == "auto" and not (channels_last and fuse and winograd and chain):
         engine = "native"
-    runner = choose_engine(engine, detector, options)(options)
+    kind = choose_engine(engine, detector, options)
+    if isinstance(dtype, str):
+        options = replace(options, dtype=kind.fastest_dtype(detector, options))
+    runner = kind(options)
     faster = replace_networks(
         detector,
         options.dtype,

@@ -204,10 +204,17 @@ def test_auto_is_the_fastest_dtype_of_the_hardware(monkeypatch: pytest.MonkeyPat
     for bfloat16, wanted in ((False, torch.float32), (True, torch.bfloat16)):
         as_on(monkeypatch, bfloat16=bfloat16)
         assert deploy.fastest_dtype(cpu) == wanted
-        assert deploy.optimize(small(MOBILE), "auto", engine="native").dtype == wanted
+        assert deploy.optimize(small("centernet_resnet50_v1_fpn_512"), "auto", engine="native").dtype == wanted
     for able, wanted in (((9, 0), torch.bfloat16), ((7, 5), torch.float16), ((6, 1), torch.float32)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, able=able: able)
         assert deploy.fastest_dtype(cuda) == wanted
+
+
+def test_auto_keeps_depthwise_networks_in_float32_where_they_run_as_chains(monkeypatch: pytest.MonkeyPatch) -> None:
+    as_on(monkeypatch, bfloat16=True)
+    assert deploy.optimize(small(MOBILE), "auto", engine="native").dtype == torch.float32
+    assert deploy.optimize(small(MOBILE), "auto", chain=False).dtype == torch.bfloat16
+    assert deploy.optimize(small(MOBILE), torch.bfloat16, engine="native").dtype == torch.bfloat16
 
 
 def test_the_processor_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
