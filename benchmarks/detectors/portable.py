@@ -99,7 +99,7 @@ class PortableFasterRCNN(nn.Module):
             return ops.roi_align(features[0], rois, c.resolution, scales[0], c.sampling_ratio, c.aligned)
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         first, last = (-int(math.log2(s)) for s in (scales[0], scales[-1]))
-        level = (4 + torch.log2(area.sqrt() / 224 + 1e-6)).lower_bound().clamp(first, last) - first
+        level = (4 + torch.log2(area.sqrt() / 224 + 1e-6)).floor().clamp(first, last) - first
         result = torch.zeros(boxes.shape[0], features[0].shape[1], c.resolution, c.resolution)
         for i, scale in enumerate(scales):
             here = (level == i).nonzero()[:, 0]

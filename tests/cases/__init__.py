@@ -1,4 +1,4 @@
-"""The table of operators. Each entry feeds the contract tests and the benchmarks."""
+"""The table of operators: what the contract tests call, and with which inputs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,6 @@ class OpCase:
     shapes: Mapping[str, Shape]  # readable id → small sizes; every test runs at each of them
     native: Callable[[Inputs], tuple[Any, tuple[Any, ...]]] | None = None  # None for an operator in plain torch
     empty_shapes: Mapping[str, Shape] = field(default_factory=dict)  # valid sizes that contain a zero
-    bench_shapes: Mapping[str, Shape] = field(default_factory=dict)  # sizes in real models
     grads: tuple[str, ...] = ()  # the inputs that receive a gradient
     grad_shape: Shape | None = None  # very small, for gradcheck
     dtypes: tuple[torch.dtype, ...] = FLOATS
@@ -48,7 +47,6 @@ class OpCase:
     # Inputs with NaN, infinities, huge coordinates or invalid indices: the operator returns or raises InputError.
     hostile: Callable[[torch.Generator, torch.device, torch.dtype], list[Inputs]] | None = None
     layouts: tuple[str, ...] = ()  # the inputs [N, C, H, W] whose memory format the output must have
-    bytes: Callable[[Shape, torch.dtype], int] | None = None  # bytes to read and write: every input and output once
 
 
 def change(**values: Any) -> Callable[[Inputs], Inputs]:

@@ -128,7 +128,6 @@ CASES = [
         grad_shape={"rows": (2, 3, 2), "anchors": (3, 1)},
         bad=_bad_rows("deltas"),
         hostile=_hostile_rows("deltas"),
-        bytes=lambda s, dtype: 48 * dtype.itemsize // 4 * math.prod(s["rows"]),
     ),
     OpCase(
         name="encode_boxes",
@@ -142,7 +141,6 @@ CASES = [
         grad_shape={"rows": (2, 3, 2), "anchors": (3, 1)},
         bad=_bad_rows("boxes"),
         hostile=_hostile_rows("boxes"),
-        bytes=lambda s, dtype: 48 * dtype.itemsize // 4 * math.prod(s["rows"]),
     ),
     OpCase(
         name="grid_anchors",

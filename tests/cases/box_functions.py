@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -103,7 +102,6 @@ CASES = [
         shapes={**PAIRS, "tiles": {"first": (3,), "second": (1043,)}},
         native=lambda i: (torch.ops.pyrcnn.box_iou.default, (i["boxes1"], i["boxes2"])),
         empty_shapes={**NO_PAIRS, "no-images": {"first": (0, 2), "second": (0, 3)}},
-        bench_shapes={"square": {"first": (1000,), "second": (1000,)}},
         grads=("boxes1", "boxes2"),
         grad_shape={"first": (2, 3), "second": (2, 4), "shift": 0.1},  # no equal coordinates, where the gradient jumps
         bad=(
@@ -113,7 +111,6 @@ CASES = [
             ("integers of five", change(boxes1=lambda b: b.long()[:, [0] * 5], boxes2=lambda b: b.long()), "boxes1"),
         ),
         hostile=_hostile_pairs,
-        bytes=lambda s, dtype: 4 * math.prod(s["first"]) * s["second"][-1],
     ),
     _pairwise("generalized_box_iou", reference.giou),
     _pairwise("distance_box_iou", lambda a, b: reference.diou(a, b, EPS)),

@@ -141,7 +141,6 @@ CASES = [
             "no-peak": {"images": 2, "k": 0, "height": 3, "width": 3},
             "no-cell": {"images": 2, "k": 3, "height": 0, "width": 3},
         },
-        bench_shapes={"k100": {"images": 1, "k": 100, "height": 128, "width": 128}},
         grads=("size", "offset"),
         grad_shape={"images": 2, "k": 5, "height": 4, "width": 5},
         bad=(
@@ -173,10 +172,6 @@ CASES = [
             "no-keypoint": {**KEYPOINTS, "keypoints": 0},
             "no-candidate": {**KEYPOINTS, "candidates": 0},
         },
-        bench_shapes={
-            "17x128x128": {"images": 1, "k": 100, "keypoints": 17, "height": 128, "width": 128},
-            "17x256x256": {"images": 1, "k": 100, "keypoints": 17, "height": 256, "width": 256},
-        },
         bad=(
             ("flat-heatmap", change(heatmap=lambda t: t[0]), "heatmap"),
             ("odd-regression", change(regression=lambda t: t[:, 1:]), "regression"),
@@ -207,7 +202,6 @@ CASES = [
             "no-cell": {"size": (2, 3, 4, 0), "objects": 2},
             "no-object": {"size": (2, 3, 4, 4), "objects": 0},
         },
-        bench_shapes={"16x80x128x128": {"size": (16, 80, 128, 128), "objects": 20}},
         bad=(
             ("three-sizes", change(shape=lambda s: s[1:]), "shape"),
             ("other-images", change(shape=lambda s: (s[0] + 1, *s[1:])), "shape"),
@@ -218,6 +212,5 @@ CASES = [
             ("other-weights", change(weights=torch.ones(1)), "weights"),
         ),
         hostile=hostile_objects,
-        bytes=lambda shape, dtype: math.prod(shape["size"]) * dtype.itemsize,
     ),
 ]

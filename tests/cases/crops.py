@@ -94,7 +94,6 @@ CASES = [
             "no-image": {"size": (0, 3, 4, 5), "boxes": 0, "output_size": (2, 2)},
             "no-channel": {"size": (2, 0, 4, 5), "boxes": 3, "output_size": (2, 2)},
         },
-        bench_shapes={"300x1024x14x14": {"size": (1, 1024, 40, 40), "boxes": 300, "output_size": (14, 14)}},
         grads=("features",),
         grad_shape={"size": (2, 2, 4, 5), "boxes": 5, "output_size": (3, 3)},
         bad=(
@@ -122,7 +121,6 @@ CASES = [
             "padded-with-zeros": {**IMAGES, "pad_normalized": True},
             "channels-last": {**IMAGES, "channels_last": True},
         },
-        bench_shapes={"480x640": {"images": [(480, 640)], "size": (512, 512), "sizes": [(384, 512)]}},
         bad=(
             ("no-image", change(images=[]), "images"),
             ("grey", change(images=lambda images: [i[:1] for i in images]), "images"),

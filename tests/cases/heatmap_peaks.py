@@ -69,10 +69,6 @@ CASES = [
             "no-cell": {"size": (2, 3, 0, 4), "k": 5},
             "no-peak-wanted": {"size": (2, 3, 4, 4), "k": 0},
         },
-        bench_shapes={
-            "80x128x128": {"size": (1, 80, 128, 128), "k": 100},
-            "80x256x256": {"size": (1, 80, 256, 256), "k": 100},
-        },
         grads=("heatmap",),
         grad_shape={"size": (2, 2, 5, 6), "k": 4, "distinct": True},
         bad=(
@@ -83,6 +79,5 @@ CASES = [
             ("negative-tolerance", change(tolerance=-1.0), "tolerance"),
         ),
         hostile=hostile,
-        bytes=lambda shape, dtype: math.prod(shape["size"]) * dtype.itemsize,
     )
 ]

@@ -80,6 +80,5 @@ CASES = [
             ),
         ),
         hostile=_hostile,
-        bytes=lambda s, dtype: 4 * dtype.itemsize * s["anchors"] + 13 * s["images"] * s["anchors"],
     )
 ]

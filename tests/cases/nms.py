@@ -103,7 +103,6 @@ BAD_ROWS = (
     ("scores of two dimensions more", change(scores=lambda s: s[..., None]), "scores"),
     ("another dtype", change(scores=lambda s: s.double()), "scores"),
 )
-RPN = {"images": 2, "boxes": 4000, "max_output": 1000, "groups": 5}
 
 CASES = [
     OpCase(
@@ -113,11 +112,9 @@ CASES = [
         inputs=plain,
         shapes={"100": {"boxes": 100}, "1": {"boxes": 1}, "333": {"boxes": 333}},
         empty_shapes={"no_boxes": {"boxes": 0}},
-        bench_shapes={str(n): {"boxes": n} for n in (100, 1000, 5000, 20000)},
         native=lambda i: (torch.ops.pyrcnn.nms.default, (i["boxes"], i["scores"], i["iou_threshold"])),
         bad=BAD_ROWS,
         hostile=hostile,
-        bytes=lambda shape, dtype: shape["boxes"] * (5 * dtype.itemsize + 8),
     ),
     OpCase(
         name="batched_nms",
@@ -131,7 +128,6 @@ CASES = [
             "one_class": {"boxes": 100, "classes": 1},
         },
         empty_shapes={"no_boxes": {"boxes": 0, "classes": 3}},
-        bench_shapes={f"{n}_80_classes": {"boxes": n, "classes": 80} for n in (5000, 20000)},
         native=lambda i: (
             torch.ops.pyrcnn.batched_nms.default,
             (i["boxes"], i["scores"], i["idxs"], i["iou_threshold"]),
@@ -143,7 +139,6 @@ CASES = [
             ("no idxs", change(idxs=None), "idxs"),
         ),
         hostile=hostile_batched,
-        bytes=lambda shape, dtype: shape["boxes"] * (5 * dtype.itemsize + 16),
     ),
     OpCase(
         name="nms_padded",
@@ -169,7 +164,6 @@ CASES = [
             "no_boxes": {"images": 2, "boxes": 0, "max_output": 5, "groups": 2},
             "no_output": {"images": 2, "boxes": 10, "max_output": 0},
         },
-        bench_shapes={"rpn": RPN},
         native=lambda i: (
             torch.ops.pyrcnn.nms_padded.default,
             (
@@ -191,8 +185,5 @@ CASES = [
             ("real valid", given("valid", (2,), torch.float32), "valid"),
         ),
         hostile=hostile_padded,
-        bytes=lambda shape, dtype: (
-            shape["images"] * (shape["boxes"] * (5 * dtype.itemsize + 8) + 8 * shape["max_output"])
-        ),
     ),
 ]

@@ -158,15 +158,6 @@ CASES = [
             "none_wanted": {"images": 2, "levels": [(4, 4, 3)], "pre": 10, "post": 0},
             "none_let_in": {"images": 2, "levels": [(4, 4, 3)], "pre": 0, "post": 4},
         },
-        bench_shapes={
-            "fpn_800x1333": {
-                "images": 1,
-                "levels": [(200, 334, 3), (100, 167, 3), (50, 84, 3), (25, 42, 3), (13, 21, 3)],
-                "pre": 1000,
-                "post": 1000,
-            },
-            "vgg16_600x1000": {"images": 1, "levels": [(38, 63, 9)], "pre": 6000, "post": 300},
-        },
         bad=(
             ("no levels", change(objectness=[]), "objectness"),
             ("three dimensions", change(objectness=lambda o: [t[0] for t in o]), "objectness"),
@@ -208,18 +199,6 @@ CASES = [
             "no_rows": {"images": 2, "rows": 0, "classes": 3, "width": 12, "most": 5},
             "no_classes": {"images": 2, "rows": 3, "classes": 0, "width": 4, "most": 5},
             "none_wanted": {"images": 2, "rows": 3, "classes": 3, "width": 4, "most": 0},
-        },
-        bench_shapes={
-            "coco_1000x91": {"images": 1, "rows": 1000, "classes": 90, "width": 364, "most": 100},
-            "coco_1000x91_low": {
-                "images": 1,
-                "rows": 1000,
-                "classes": 90,
-                "width": 364,
-                "most": 100,
-                "threshold": 0.001,
-            },
-            "voc_300x21": {"images": 1, "rows": 300, "classes": 20, "width": 84, "most": 100},
         },
         bad=(
             ("two dimensions", change(class_logits=lambda t: t[0]), "class_logits"),

@@ -108,13 +108,7 @@ _EMPTY = {
     "no-channels": {**_ONE, "c": 0, "ratio": 2, "aligned": False},
     "no-rows": {**_ONE, "h": 0, "ratio": 2, "aligned": False},
 }
-_BENCH = {"n": 1, "c": 256, "h": 200, "w": 336, "bins": (7, 7), "ratio": 2, "aligned": False}
 _TINY = {"n": 2, "c": 2, "h": 8, "w": 9, "k": 3, "bins": (2, 2), "ratio": 2, "aligned": False}
-
-
-def _bytes(s: Shape, dtype: torch.dtype) -> int:
-    values = s["n"] * s["c"] * s["h"] * s["w"] + s["k"] * s["c"] * s["bins"][0] * s["bins"][1]
-    return values * dtype.itemsize
 
 
 CASES = [
@@ -125,7 +119,6 @@ CASES = [
         inputs=_inputs,
         shapes=_SHAPES,
         empty_shapes=_EMPTY,
-        bench_shapes={"K1000": {**_BENCH, "k": 1000}, "K512": {**_BENCH, "k": 512}},
         native=lambda i: (
             torch.ops.pyrcnn.roi_align.default,
             ([i["input"]], i["boxes"], [i["spatial_scale"]], 3, 2, i["sampling_ratio"], i["aligned"], 224.0, 4),
@@ -146,7 +139,6 @@ CASES = [
         ),
         hostile=_hostile,
         layouts=("input",),
-        bytes=_bytes,
     ),
     OpCase(
         name="roi_align_levels",
@@ -155,7 +147,6 @@ CASES = [
         inputs=_levels,
         shapes={k: v for k, v in _SHAPES.items() if k != "adaptive"},
         empty_shapes={"no-rois": _EMPTY["no-rois"], "no-channels": _EMPTY["no-channels"]},
-        bench_shapes={"K1000": {**_BENCH, "k": 1000}},
         native=lambda i: (
             torch.ops.pyrcnn.roi_align.default,
             (i["features"], i["rois"], i["scales"], 3, 2, i["sampling_ratio"], i["aligned"], 24.0, 3),
@@ -169,6 +160,5 @@ CASES = [
             ("mixed dtypes", change(features=lambda f: [f[0], f[1].double(), f[2]]), "features"),
         ),
         layouts=("features",),
-        bytes=_bytes,
     ),
 ]

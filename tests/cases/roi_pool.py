@@ -45,7 +45,6 @@ CASES = [
             "no-channels": {**_ONE, "c": 0},
             "no-rows": {**_ONE, "h": 0},
         },
-        bench_shapes={"vgg16": {"n": 1, "c": 512, "h": 38, "w": 63, "k": 300, "bins": (7, 7), "scale": 1 / 16}},
         native=lambda i: (
             torch.ops.pyrcnn.roi_pool.default,
             (i["input"], i["boxes"], i["spatial_scale"], 3, 2, 16 if i["input"].requires_grad else 0),
@@ -62,6 +61,5 @@ CASES = [
         ),
         hostile=_hostile,
         layouts=("input",),
-        bytes=lambda s, dtype: (s["n"] * s["c"] * s["h"] * s["w"] + s["k"] * s["c"] * 49) * dtype.itemsize,
     ),
 ]
