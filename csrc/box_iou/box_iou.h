@@ -46,9 +46,9 @@ template <typename T> PYRCNN_HD Box<compute_t<T>> box_at(const T* boxes, int64_t
 
 template <typename T> struct Forward {
   using C = compute_t<T>;
-  const T* first;   // [images, N, 4]
-  const T* second;  // [images, M, 4]
-  C* ious;          // [images, N, M]
+  const T* first;   // [images, K1, 4]
+  const T* second;  // [images, K2, 4]
+  C* ious;          // [images, K1, K2]
   Sizes sizes;
   PYRCNN_HD void operator()(int64_t i) const {
     const int64_t row = quotient(i, sizes.second), column = i - row * sizes.second;
@@ -61,9 +61,9 @@ template <typename T> struct Forward {
 // to the first list is the same with the lists exchanged and `grad` transposed.
 template <typename T> struct Backward {
   using C = compute_t<T>;
-  const C* grad;    // [images, N, M]
-  const T* first;   // [images, N, 4]
-  const T* second;  // [images, M, 4]
+  const C* grad;    // [images, K1, K2]
+  const T* first;   // [images, K1, 4]
+  const T* second;  // [images, K2, 4]
   T* to_second;
   Sizes sizes;
   PYRCNN_HD void operator()(int64_t i) const {

@@ -18,8 +18,8 @@ inline std::vector<int64_t> result_shape(const Tensor& boxes1, const Tensor& box
 }
 
 inline Sizes check_arguments(const Tensor& boxes1, const Tensor& boxes2) {
-  check(boxes1.dim() >= 2 && boxes1.size(-1) == 4, "boxes1 must be [..., N, 4], got ", shape(boxes1));
-  check(boxes2.dim() >= 2 && boxes2.size(-1) == 4, "boxes2 must be [..., M, 4], got ", shape(boxes2));
+  check(boxes1.dim() >= 2 && boxes1.size(-1) == 4, "boxes1 must be [..., K1, 4], got ", shape(boxes1));
+  check(boxes2.dim() >= 2 && boxes2.size(-1) == 4, "boxes2 must be [..., K2, 4], got ", shape(boxes2));
   bool same_images = boxes1.dim() == boxes2.dim();
   Sizes s{1, boxes1.size(-2), boxes2.size(-2)};
   for (int64_t d = 0; same_images && d < boxes1.dim() - 2; ++d) {
@@ -27,8 +27,8 @@ inline Sizes check_arguments(const Tensor& boxes1, const Tensor& boxes2) {
     s.images *= boxes1.size(d);
   }
   check(same_images, "boxes2 must be of as many images as boxes1 ", shape(boxes1), ", got ", shape(boxes2));
-  check(boxes1.scalar_type() == boxes2.scalar_type(), "boxes2 must have the dtype of boxes1, ",
-        torch::headeronly::toString(boxes1.scalar_type()));
+  check(boxes1.scalar_type() == boxes2.scalar_type(), "boxes2 must have the dtype of boxes1, ", dtype(boxes1),
+        ", got ", dtype(boxes2));
   check_same_device("boxes2", boxes2, "boxes1", boxes1);
   return s;
 }
@@ -50,7 +50,8 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& boxes1, co
   const Sizes sizes = check_arguments(boxes1, boxes2);
   const std::vector<int64_t> expected = result_shape(boxes1, boxes2);
   check(grad.sizes().equals(expected), "grad must have the shape of the result, got ", shape(grad));
-  check(grad.scalar_type() == result_type(boxes1), "grad must have the dtype of the result");
+  check(grad.scalar_type() == result_type(boxes1), "grad must have the dtype of the result, ",
+        torch::headeronly::toString(result_type(boxes1)), ", got ", dtype(grad));
   check_same_device("grad", grad, "boxes1", boxes1);
   const auto gradient_of = [&](const Tensor& boxes, const Tensor& others, const Tensor& g, const Sizes& s) {
     Tensor result = torch::stable::new_empty(boxes, boxes.sizes());

@@ -41,12 +41,24 @@ inline std::ostream& operator<<(std::ostream& text, const Shape& shape) {
   return text << (shape.of.dim() ? "]" : "[]");
 }
 
+inline const char* dtype(const Tensor& t) { return torch::headeronly::toString(t.scalar_type()); }
+
+// Prints a tensor's device, as "cuda:0".
+struct Device {
+  const Tensor& of;
+};
+inline Device device(const Tensor& t) { return {t}; }
+inline std::ostream& operator<<(std::ostream& text, const Device& device) {
+  if (device.of.is_cpu()) return text << "cpu";
+  return text << (device.of.is_cuda() ? "cuda:" : "device ") << device.of.get_device_index();
+}
+
 // `t` itself if it is contiguous. This spares the dispatcher's look-up of the operator by its name.
 inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
 
 inline void check_same_device(const char* name, const Tensor& t, const char* other_name, const Tensor& other) {
   check(t.is_cuda() == other.is_cuda() && t.get_device_index() == other.get_device_index(), name,
-        " must be on the device of ", other_name);
+        " must be on the device of ", other_name, ", ", device(other), ", got ", device(t));
 }
 
 // Calls f(Type<T>{}) with T the storage type of `t`: float, double, Half or BFloat16.

@@ -39,7 +39,8 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& deltas, co
                                     Weights weights, double clip, bool need_anchors, Run&& run) {
   const Pairing pairing = check_pairing("deltas", deltas, anchors, repeat, weights);
   check(grad.sizes().equals(deltas.sizes()), "grad must be ", shape(deltas), ", got ", shape(grad));
-  check(grad.scalar_type() == anchors.scalar_type(), "grad must have the dtype of anchors");
+  check(grad.scalar_type() == anchors.scalar_type(), "grad must have the dtype of anchors, ", dtype(anchors), ", got ",
+        dtype(grad));
   check_same_device("grad", grad, "deltas", deltas);
   const Tensor g = as_contiguous(grad), d = as_contiguous(deltas);
   const Tensor a = as_contiguous(anchors);

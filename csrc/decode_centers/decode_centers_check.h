@@ -17,8 +17,8 @@ inline void check_cells(const char* name, const Tensor& cells, const Tensor& siz
 inline Tensor check_and_allocate(const Tensor& ys, const Tensor& xs, const Tensor& size, const Tensor& offset) {
   check(size.dim() == 4 && size.size(1) == 2, "size must be [N, 2, H, W], got ", shape(size));
   check(offset.sizes().equals(size.sizes()), "offset must be ", shape(size), " as size is, got ", shape(offset));
-  check(offset.scalar_type() == size.scalar_type(), "offset must have the dtype of size, ",
-        torch::headeronly::toString(size.scalar_type()));
+  check(offset.scalar_type() == size.scalar_type(), "offset must have the dtype of size, ", dtype(size), ", got ",
+        dtype(offset));
   check_same_device("offset", offset, "size", size);
   check_cells("ys", ys, size);
   check_cells("xs", xs, size);

@@ -20,15 +20,15 @@ inline Tensor check_and_allocate(const Inputs& in, int64_t channels, int64_t hei
     check_same_device(name, t, "centers", in.centers);
   };
   check_objects("sigmas", in.sigmas);
-  check(in.sigmas.scalar_type() == dtype, "sigmas must have the dtype of centers, ",
-        torch::headeronly::toString(dtype));
+  check(in.sigmas.scalar_type() == dtype, "sigmas must have the dtype of centers, ", pyrcnn::dtype(in.centers), ", got ",
+        pyrcnn::dtype(in.sigmas));
   check_objects("classes", in.classes);
   check(in.classes.scalar_type() == ScalarType::Long, "classes must be int64, got ",
         torch::headeronly::toString(in.classes.scalar_type()));
   if (in.weights) {
     check_objects("weights", *in.weights);
-    check(in.weights->scalar_type() == dtype, "weights must have the dtype of centers, ",
-          torch::headeronly::toString(dtype));
+    check(in.weights->scalar_type() == dtype, "weights must have the dtype of centers, ", pyrcnn::dtype(in.centers), ", got ",
+          pyrcnn::dtype(*in.weights));
   }
   check(channels >= 0 && height >= 0 && width >= 0, "shape must not have negative sizes, got [", in.centers.size(0),
         ", ", channels, ", ", height, ", ", width, "]");

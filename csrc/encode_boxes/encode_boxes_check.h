@@ -32,7 +32,8 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& boxes, con
                                     Weights weights, bool need_anchors, Run&& run) {
   const Pairing pairing = check_pairing("boxes", boxes, anchors, repeat, weights);
   check(grad.sizes().equals(boxes.sizes()), "grad must be ", shape(boxes), ", got ", shape(grad));
-  check(grad.scalar_type() == anchors.scalar_type(), "grad must have the dtype of anchors");
+  check(grad.scalar_type() == anchors.scalar_type(), "grad must have the dtype of anchors, ", dtype(anchors), ", got ",
+        dtype(grad));
   check_same_device("grad", grad, "boxes", boxes);
   const Tensor g = as_contiguous(grad), b = as_contiguous(boxes);
   const Tensor a = as_contiguous(anchors);

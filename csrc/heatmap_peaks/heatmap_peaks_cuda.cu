@@ -168,7 +168,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> cuda(const Tensor& heatmap, int64_t k
 Peaks find_peaks(const Tensor& heatmap, const Options& options) {
   Peaks peaks = check_and_allocate(heatmap, options);
   check(heatmap.dim() == 4 && (heatmap.numel() == 0 || heatmap.numel() / heatmap.size(0) < (int64_t(1) << 32)),
-        "heatmap must have fewer than 2^32 cells per image");
+        "heatmap must have fewer than 2^32 cells per image, got ", shape(heatmap));
   const OnDevice on(heatmap);
   if (peaks.scores.numel() == 0) return peaks;
   if (heatmap.numel() == 0) {

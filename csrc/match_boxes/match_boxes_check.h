@@ -20,22 +20,22 @@ inline Sizes check_arguments(const Tensor& anchors, const Tensor& truths, const 
                              const MaybeTensor& crowd, double high, double low, double crowd_threshold) {
   check(truths.dim() == 3 && truths.size(2) == 4, "ground_truth must be [N, G, 4], got ", shape(truths));
   check((anchors.dim() == 2 || anchors.dim() == 3) && anchors.size(-1) == 4,
-        "anchors must be [M, 4] or [N, M, 4], got ", shape(anchors));
+        "anchors must be [K, 4] or [N, K, 4], got ", shape(anchors));
   const Sizes s{truths.size(0), anchors.size(-2), truths.size(1), anchors.dim() == 2};
   check(s.shared_anchors || anchors.size(0) == s.images, "anchors must be of ", s.images,
         " images as ground_truth is, got ", shape(anchors));
-  check(anchors.scalar_type() == truths.scalar_type(), "anchors must have the dtype of ground_truth, ",
-        torch::headeronly::toString(truths.scalar_type()));
+  check(anchors.scalar_type() == truths.scalar_type(), "anchors must have the dtype of ground_truth, ", dtype(truths),
+        ", got ", dtype(anchors));
   check_same_device("anchors", anchors, "ground_truth", truths);
   if (counts) {
     check(counts->dim() == 1 && counts->size(0) == s.images, "counts must be [", s.images, "], got ", shape(*counts));
-    check(counts->scalar_type() == ScalarType::Long, "counts must be int64");
+    check(counts->scalar_type() == ScalarType::Long, "counts must be int64, got ", dtype(*counts));
     check_same_device("counts", *counts, "ground_truth", truths);
   }
   if (crowd) {
     check(crowd->dim() == 2 && crowd->size(0) == s.images && crowd->size(1) == s.truths, "crowd must be [", s.images,
           ", ", s.truths, "], got ", shape(*crowd));
-    check(crowd->scalar_type() == ScalarType::Bool, "crowd must be bool");
+    check(crowd->scalar_type() == ScalarType::Bool, "crowd must be bool, got ", dtype(*crowd));
     check_same_device("crowd", *crowd, "ground_truth", truths);
   }
   check(low <= high, "low must be at most high, got ", low, " and ", high);

@@ -12,11 +12,11 @@ template <typename C> struct Truth {
 
 template <typename T> struct Image {
   using C = compute_t<T>;
-  const T* anchors;  // [M, 4]
+  const T* anchors;  // [K, 4]
   const Truth<C>* truths;
   const Truth<C>* crowds;
   int64_t truth_count, crowd_count;
-  int64_t* matches;  // [M], as states and ious
+  int64_t* matches;  // [K], as states and ious
   int8_t* states;
   C* ious;
   C high, low, crowd_share;

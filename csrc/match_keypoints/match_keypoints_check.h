@@ -38,8 +38,8 @@ inline Outputs check_and_allocate(const Inputs& in, Options& o) {
     check(t.dim() == 4 && t.size(0) == n && (t.size(1) == channels || t.size(1) == or_channels) &&
               t.size(2) == heat.size(2) && t.size(3) == heat.size(3),
           name, " must be [", n, ", ", channels, ", ", heat.size(2), ", ", heat.size(3), "], got ", shape(t));
-    check(t.scalar_type() == heat.scalar_type(), name, " must have the dtype of heatmap, ",
-          torch::headeronly::toString(heat.scalar_type()));
+    check(t.scalar_type() == heat.scalar_type(), name, " must have the dtype of heatmap, ", pyrcnn::dtype(heat), ", got ",
+          pyrcnn::dtype(t));
     check_same_device(name, t, "heatmap", heat);
   };
   check_map("regression", in.regression, 2 * joints, 2 * joints);
@@ -74,7 +74,7 @@ inline Outputs check_and_allocate(const Inputs& in, Options& o) {
   check(o.spreads.empty() || int64_t(o.spreads.size()) == joints, "spreads must be ", joints,
         " numbers, one per joint, ", "got ", o.spreads.size());
   check(Ranking(o.ranking) != Ranking::kGaussian || (in.boxes && (!o.spreads.empty() || joints == 0)),
-        "ranking by a Gaussian needs boxes and spreads");
+        "ranking must be 0 to 2 without boxes and spreads, got ", o.ranking);
   check(o.stride > 0, "stride must be positive, got ", o.stride);
   return {fresh_like(heat, {n, k, joints, 2}, dtype), fresh_like(heat, {n, k, joints}, dtype)};
 }

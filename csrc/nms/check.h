@@ -41,7 +41,7 @@ inline Tensor check_integers(const char* name, const Tensor& t, const Tensor& bo
 }
 
 inline void check_nms(const Tensor& boxes, const Tensor& scores) {
-  check(boxes.dim() == 2 && boxes.size(1) == 4, "boxes must be [M, 4], got ", shape(boxes));
+  check(boxes.dim() == 2 && boxes.size(1) == 4, "boxes must be [K, 4], got ", shape(boxes));
   check(boxes.size(0) <= kMaxBoxes, "boxes must be fewer than 2^31, got ", boxes.size(0));
   check_scores(scores, boxes);
 }

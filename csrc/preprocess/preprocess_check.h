@@ -16,7 +16,7 @@ struct Options {
 };
 
 inline Tensor check_and_allocate(const std::vector<Tensor>& images, const Options& o) {
-  check(!images.empty(), "images must hold at least one image");
+  check(!images.empty(), "images must hold at least one image, got none");
   const int64_t count = int64_t(images.size());
   check(int64_t(o.heights.size()) == count && int64_t(o.widths.size()) == count, "sizes must be ", count,
         " pairs, one per image, got ", o.heights.size());

@@ -47,7 +47,8 @@ Pyramid<C> pyramid(int64_t images, int64_t channels, Integers heights, Integers 
   const double first_level = std::round(-std::log2(scales[0]));
   for (int64_t l = 0; l < levels; ++l) {
     check(scales[l] > 0 && std::isfinite(scales[l]), "scales must be positive and finite, got ", scales[l]);
-    check(heights[l] < (int64_t(1) << 31) && widths[l] < (int64_t(1) << 31), "features must have sides below 2^31");
+    check(heights[l] < (int64_t(1) << 31) && widths[l] < (int64_t(1) << 31), "features must have sides below 2^31, got ",
+          heights[l], " and ", widths[l]);
     result.height[l] = int32_t(heights[l]), result.width[l] = int32_t(widths[l]);
     result.scale[l] = C(scales[l]);
     // floor(canonical_level + log2(sqrt(area) / canonical_size) + 1e-6) >= first_level + l, solved for the area
@@ -66,13 +67,14 @@ Pyramid<C> pyramid(const std::vector<Tensor>& features, Numbers scales, double c
 }
 
 inline void check_features(const std::vector<Tensor>& features, const Tensor& rois) {
-  check(!features.empty(), "features must have at least one level");
+  check(!features.empty(), "features must have at least one level, got none");
   const Tensor& first = features[0];
   for (const Tensor& t : features) {
     check(t.dim() == 4, "features must be [N, C, H, W] per level, got ", shape(t));
     check(t.size(0) == first.size(0) && t.size(1) == first.size(1),
           "features must have the same N and C at every level, got ", shape(first), " and ", shape(t));
-    check(t.scalar_type() == first.scalar_type(), "features must have one dtype at every level");
+    check(t.scalar_type() == first.scalar_type(), "features must have one dtype at every level, got ", dtype(first), " and ",
+          dtype(t));
     check_same_device("features", t, "features[0]", first);
   }
   check_rois(rois);
@@ -82,7 +84,8 @@ inline void check_features(const std::vector<Tensor>& features, const Tensor& ro
 inline void check_grad(const Tensor& grad, const Tensor& features, const Tensor& rois) {
   check(grad.dim() == 4 && grad.size(0) == rois.size(0) && grad.size(1) == features.size(1),
         "grad must be [K, C, height, width], got ", shape(grad));
-  check(grad.scalar_type() == features.scalar_type(), "grad must have the dtype of features");
+  check(grad.scalar_type() == features.scalar_type(), "grad must have the dtype of features, ", dtype(features), ", got ",
+        dtype(grad));
   check_same_device("grad", grad, "rois", rois);
 }
 
@@ -90,7 +93,7 @@ inline void check_sizes(const Tensor& grad, const Tensor& rois, Integers heights
   check_rois(rois);
   check(grad.dim() == 4 && grad.size(0) == rois.size(0), "grad must be [K, C, height, width], got ", shape(grad));
   check_same_device("rois", rois, "grad", grad);
-  check(heights.size() == widths.size(), "heights must be as many as widths");
+  check(heights.size() == widths.size(), "heights must be as many as widths, ", widths.size(), ", got ", heights.size());
 }
 
 // The RoIs in the compute type of the features. Coordinates are never rounded to half precision.

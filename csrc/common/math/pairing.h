@@ -1,5 +1,5 @@
 // Which anchor belongs to which row of a [..., 4] tensor, without copying the anchors: row i belongs to anchor
-// (i / repeat) % anchors. Deltas [N, M, 4] with anchors [M, 4] have repeat 1; deltas [P, C, 4] with anchors [P, 1, 4]
+// (i / repeat) % anchors. Deltas [N, K, 4] with anchors [K, 4] have repeat 1; deltas [P, C, 4] with anchors [P, 1, 4]
 // have repeat C.
 #pragma once
 #include "quotient.h"
