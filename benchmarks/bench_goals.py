@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import data
 from benchmarks.detectors.calibration import calibrate_, example_image
+from benchmarks.measuring import data
 from benchmarks.peers import COMPILED, torchvision
 from benchmarks.rows.heatmaps import heatmap, peaks_in_torch
 from benchmarks.rows.suppression import _torchvision_proposals

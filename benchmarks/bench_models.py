@@ -17,8 +17,8 @@ import torch
 from benchmarks.detectors import contenders
 from benchmarks.detectors.agreement import check_agreement, tolerance
 from benchmarks.detectors.calibration import calibrate_, example_image
+from benchmarks.measuring.timing import format_seconds
 from benchmarks.stages import split
-from benchmarks.timing import format_seconds
 from pyrcnn import Detections, checkpoints, deploy, models
 
 # (height, width) of the image

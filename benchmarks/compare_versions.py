@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks.timing import format_seconds
+from benchmarks.measuring.timing import format_seconds
 
 ROOT = Path(__file__).parent.parent
 

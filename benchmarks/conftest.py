@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.machine import describe, limits
-from benchmarks.other_process import IPEX, OtherProcess
+from benchmarks.measuring.machine import describe, limits
+from benchmarks.measuring.other_process import IPEX, OtherProcess
+from benchmarks.measuring.timing import Contender, Timing, format_seconds, time_in_turns
 from benchmarks.peers import COMPILED
-from benchmarks.timing import Contender, Timing, format_seconds, time_in_turns
 
 ROWS: list[dict[str, Any]] = []
 ONE_THREAD = "pyrcnn, one thread"  # a contender wherever operators run on several threads

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks import data
+from benchmarks.measuring import data
 from benchmarks.rows.boxes import ANCHORS
 from benchmarks.rows.heatmaps import heatmap, keypoints
 from pyrcnn import ops

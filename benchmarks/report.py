@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.timing import format_seconds
+from benchmarks.measuring.timing import format_seconds
 
 HERE = Path(__file__).parent
 FIGURES = HERE / "figures"

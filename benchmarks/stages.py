@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.machine import limits
-from benchmarks.timing import synchronize
+from benchmarks.measuring.machine import limits
+from benchmarks.measuring.timing import synchronize
 
 PREPROCESSING, NETWORK, BOXES, REST = "preprocessing", "network", "peaks and boxes", "rest"
 # stage → the submodule and its method that are this stage, in detectors that have it

@@ -37,9 +37,9 @@ roi_detections match_boxes crop_and_resize heatmap_peaks decode_centers match_ke
 # In optimized networks on CUDA, cuDNN runs these convolutions.
 CPU_ALONE = {"_conv_chains", "_winograd_conv2d"}
 
-# The most source files on one level of a folder. The exceptions have one file per operator, test subject or benchmark.
+# The most source files on one level of a folder. The exceptions have one file per operator.
 MOST_FILES = 15
-FILE_PER_SUBJECT = {"pyrcnn/ops", "tests/ops", "tests/models", "benchmarks"}
+FILE_PER_SUBJECT = {"pyrcnn/ops", "tests/ops"}
 
 TORCH = re.compile(r"(torch|ATen|c10)/")
 MERGED_BY_LINKER = {"vector", "algorithm", "string", "memory", "functional"}

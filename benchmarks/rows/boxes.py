@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks import data
+from benchmarks.measuring import data
 from benchmarks.peers import COMPILED, compile_static, torchvision
 from pyrcnn import ops
 

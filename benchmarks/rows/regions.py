@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from benchmarks import data
+from benchmarks.measuring import data
 from benchmarks.peers import onnx_roi_align, openvino, torchvision
 from pyrcnn import ops
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import data
+from benchmarks.measuring import data
 from benchmarks.peers import OpenVino, openvino, optional, torchvision
 from pyrcnn import ops
 

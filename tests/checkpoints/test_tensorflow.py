@@ -14,7 +14,7 @@ import torch
 
 from pyrcnn import InputError, checkpoints, models
 from pyrcnn.checkpoints.formats.tensor_bundle import GRAPH_KEY, TensorBundle
-from tests.models.tf_weights import fixture, kernel, weights
+from tests.models.parity.tf_weights import fixture, kernel, weights
 
 SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 

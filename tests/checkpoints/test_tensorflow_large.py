@@ -15,7 +15,7 @@ from pyrcnn import checkpoints
 from pyrcnn.checkpoints.formats.tensor_bundle import TensorBundle
 from tests.checkpoints.bundle_writer import write
 from tests.conftest import python
-from tests.models.tf_weights import variables
+from tests.models.parity.tf_weights import variables
 
 MEASURE = """
 import json, resource, sys, time

@@ -11,7 +11,7 @@ import torch
 
 from pyrcnn import InputError, checkpoints, models
 from pyrcnn.checkpoints.formats.tensorflow_names import TABLES
-from tests.models.tf_weights import PUBLISHED, variables
+from tests.models.parity.tf_weights import PUBLISHED, variables
 
 
 def placeholders(name: str) -> dict[str, np.ndarray]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from pyrcnn import InputError, Targets
 from pyrcnn.models.centernet import targets as t
 
-from .tf_weights import fixture
+from .parity.tf_weights import fixture
 
 NAMES = {
     "object_center": "heatmap",

@@ -8,7 +8,7 @@ import torch
 from pyrcnn import InputError
 from pyrcnn.models.preprocess import fit_square, keep_aspect, normalize
 
-from .tf_weights import fixture
+from .parity.tf_weights import fixture
 
 
 @pytest.mark.parametrize("index", [0, 1, 3, 4, 5])

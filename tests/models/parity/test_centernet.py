@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pyrcnn.models.centernet.decode import decode
 
-from .test_centernet_targets import NAMES
+from ..test_centernet_targets import NAMES
 from .tf_weights import fixture, loaded
 
 TINY_HOURGLASS = {"stem": 8, "dims": (16, 16, 24, 24, 24, 32)}

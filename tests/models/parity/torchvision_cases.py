@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .drawn_weights import draw
 
-IMAGES = Path(__file__).parent.parent / "fixtures" / "images"
+IMAGES = Path(__file__).parents[2] / "fixtures" / "images"
 NAMES = ("coffee", "person", "street")  # 300×200, 180×240, 320×214
 # Ground truth in the images' pixels and 0-based labels; it need not be true to compare losses.
 TRUTH = {

@@ -18,11 +18,11 @@ from pyrcnn import Targets, checkpoints, models
 from pyrcnn.checkpoints.formats import detectron2
 from pyrcnn.models.preprocess import resize_as_pillow, shorter_side_rounded
 
+from .compare import assert_learns_the_same, assert_same
 from .detectron2_cases import CASES, LOSSES, MAX_SIZE, MIN_SIZE, TRAINING_PROPOSALS, Case, weights
-from .parity import assert_learns_the_same, assert_same
 from .torchvision_cases import NAMES, example_image, truth
 
-FILE = Path(__file__).parent.parent / "fixtures" / "detectron2_faster_rcnn.npz"
+FILE = Path(__file__).parents[2] / "fixtures" / "detectron2_faster_rcnn.npz"
 each_case = pytest.mark.parametrize("case", CASES, ids=[case.config for case in CASES])
 
 

@@ -17,10 +17,10 @@ from pyrcnn import Targets, checkpoints, models
 from pyrcnn.checkpoints.formats.torchvision import DETECTOR
 from pyrcnn.checkpoints.report import renamed
 
-from .parity import assert_learns_the_same, assert_same
+from .compare import assert_learns_the_same, assert_same
 from .torchvision_cases import CASES, Case, example_image, truth, weights
 
-FILE = Path(__file__).parent.parent / "fixtures" / "torchvision_faster_rcnn.npz"
+FILE = Path(__file__).parents[2] / "fixtures" / "torchvision_faster_rcnn.npz"
 LOSSES = [case for case in CASES if case.losses]
 
 

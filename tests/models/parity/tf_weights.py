@@ -17,7 +17,7 @@ from torch import nn
 
 from pyrcnn import checkpoints, models
 
-FIXTURES = Path(__file__).parent.parent / "fixtures"
+FIXTURES = Path(__file__).parents[2] / "fixtures"
 NECK = "model/_feature_extractor/_feature_extractor_model/layer_with_weights-{}"
 TRANSPOSED = {NECK.format(i) + "/kernel" for i in (3, 7, 11)}  # the keys whose kernels are scaled as transposed ones
 # preset → the published checkpoint whose variables the fixtures list

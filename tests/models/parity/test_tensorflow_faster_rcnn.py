@@ -18,7 +18,7 @@ from pyrcnn.models.faster_rcnn.suppression import suppress_then_clip
 from pyrcnn.models.faster_rcnn.targets import PaddedTargets, masked_smooth_l1
 from pyrcnn.ops import decode_boxes, encode_boxes, match_boxes
 
-FILE = np.load(Path(__file__).parent.parent / "fixtures" / "ops_frcnn.npz")
+FILE = np.load(Path(__file__).parents[2] / "fixtures" / "ops_frcnn.npz")
 CONFIG = PRESETS["faster_rcnn_resnet50_v1_640"]
 assert isinstance(CONFIG, FasterRCNNConfig)
 IMAGE = torch.tensor([[600, 640]])

@@ -1,0 +1,1 @@
+"""What the benchmarks measure with: clocks, the machine, inputs, contenders in other processes."""

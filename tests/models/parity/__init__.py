@@ -1,0 +1,1 @@
+"""Models and their weights give the numbers of the libraries that published them."""
