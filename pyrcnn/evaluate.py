@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,15 @@ from pycocotools.cocoeval import COCOeval
 from torch import nn
 
 from . import inference
-from .data import CocoDataset
+from .data import CocoDataset, Report, as_coco
+from .data.annotations import Annotations, dictionary
+from .data.results import ResultReader
+from .data.values import in_order, numbers, read_json, shown
 from .errors import InputError, require
+from .models.labels import class_labels, listed, match_classes
 from .structures import Detections
+
+_log = logging.getLogger("pyrcnn.evaluate")
 
 BOX_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 KEYPOINT_NAMES = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
@@ -36,40 +42,50 @@ def coco(model_or_detections: Any, dataset: CocoDataset | str | Path, *, keypoin
 
     Args:
         model_or_detections: a model; a list of :class:`~pyrcnn.Detections`, one per image in the data set's order with
-            boxes in pixels of the image; a list of COCO result dictionaries; or the path of a results file.
-        dataset: a data set (:func:`pyrcnn.data.coco`), or the path of an annotation file if the results are given as
-            dictionaries or a file. Labels become the model's ``category_ids``, or the data set's if it has none.
+            boxes in pixels of the image and the data set's labels; a list of COCO result dictionaries; or the path of a
+            results file. A model's classes are joined with those of the data set by name.
+        dataset: a data set (:func:`pyrcnn.data.coco`, or a ``Subset`` or ``ConcatDataset`` of such), or the path of an
+            annotation file if the results are given as dictionaries or a file.
         keypoints: score keypoints instead of boxes.
         sigmas: the tolerance of each keypoint; None for COCO's 17.
         batch_size, plain, engine, progress: as in :func:`predict`, if a model is given.
 
     Raises:
-        pyrcnn.InputError: if a file cannot be read, or results and annotations do not belong together.
+        pyrcnn.InputError: if a file cannot be read, or model, results and annotations do not belong together. Single
+            entries that cannot be used are left out, with a report that is logged as a warning.
 
     Source: https://cocodataset.org/#detection-eval and https://cocodataset.org/#keypoints-eval
     """
-    if isinstance(model_or_detections, (str, Path)):
-        results = _read(model_or_detections, "detections", list)
-    elif isinstance(model_or_detections, nn.Module):
-        results = predict(model_or_detections, _checked_dataset(dataset), batch_size=batch_size, plain=plain,
-                          engine=engine, progress=progress)  # fmt: skip
-    else:
-        results = list(model_or_detections)
-        if results and isinstance(results[0], Detections):
-            results = _as_results(results, _checked_dataset(dataset))
-    truth = dataset.ground_truth() if isinstance(dataset, CocoDataset) else _read(dataset, "annotations", dict)
-    return score(truth, results, keypoints=keypoints, sigmas=sigmas)
+    results = model_or_detections
+    if isinstance(results, str | os.PathLike):
+        results = read_json(results, "detections")
+    elif isinstance(results, nn.Module):
+        results = predict(results, _checked_dataset(dataset), batch_size=batch_size, plain=plain, engine=engine,
+                          progress=progress)  # fmt: skip
+    elif isinstance(results, Sequence) and any(isinstance(found, Detections) for found in results):
+        results = _as_results(results, _checked_dataset(dataset))
+    if isinstance(dataset, str | os.PathLike):
+        return score(read_json(dataset, "annotations"), results, keypoints=keypoints, sigmas=sigmas)
+    return score(_checked_dataset(dataset).ground_truth(), results, keypoints=keypoints, sigmas=sigmas)
 
 
 def _checked_dataset(dataset: Any) -> CocoDataset:
-    require(isinstance(dataset, CocoDataset), f"dataset must be from data.coco, got {type(dataset).__name__}")
-    return dataset
+    found = as_coco(dataset)
+    if found is None:
+        raise InputError(
+            "dataset must be from data.coco, or a Subset or ConcatDataset of such, got "
+            f"{type(dataset).__name__}; result dictionaries and files can be scored on an annotation file too"
+        )
+    return found
 
 
-def _as_results(detections: list[Detections], dataset: CocoDataset) -> Results:
+def _as_results(detections: Sequence[Any], dataset: CocoDataset) -> Results:
     require(len(detections) == len(dataset), f"detections must be {len(dataset)}, one per image, got {len(detections)}")
-    per_image = zip(dataset.records, detections, strict=True)
-    return [r for record, found in per_image for r in to_results(found, record.image_id, dataset.category_ids)]
+    results: Results = []
+    for record, found in zip(dataset.records, detections, strict=True):
+        require(isinstance(found, Detections), f"detections must hold pyrcnn.Detections, got {type(found).__name__}")
+        results += to_results(found, record.image_id, dataset.category_ids)
+    return results
 
 
 def predict(model: nn.Module, dataset: CocoDataset, *, batch_size: int = inference.BATCH, plain: bool = False,
@@ -79,14 +95,21 @@ def predict(model: nn.Module, dataset: CocoDataset, *, batch_size: int = inferen
     The model runs in eval mode; its mode is restored afterwards. From four images on, a faster copy of it runs, made by
     :func:`pyrcnn.deploy.optimize`.
 
+    The model's classes are joined with those of the data set by name. Results have the data set's category ids;
+    detections of classes that the data set does not have are left out.
+
     Args:
         model: a detector.
-        dataset: the images, from :func:`pyrcnn.data.coco`.
+        dataset: the images, from :func:`pyrcnn.data.coco`; or a ``Subset`` or ``ConcatDataset`` of such data sets.
         batch_size: the largest number of consecutive images of one size that the model gets at a time.
         plain: run ``model`` itself.
         engine: the engine of the faster copy; None for the default of ``optimize``.
         progress: ``progress(done, total)`` is called after each image.
+
+    Raises:
+        pyrcnn.InputError: if the model lacks a class that has objects in the data set.
     """
+    dataset = _checked_dataset(dataset)
     categories = _category_ids(model, dataset)
     results: Results = []
     with _evaluating(model):
@@ -95,20 +118,38 @@ def predict(model: nn.Module, dataset: CocoDataset, *, batch_size: int = inferen
         for i, _, found in inference.detect(fast, numbers, dataset.image, batch_size):
             if isinstance(found, InputError):
                 raise found
-            results += to_results(found, dataset.records[i].image_id, categories)
+            results += _countable(to_results(found, dataset.records[i].image_id, categories))
             if progress is not None:
                 progress(i + 1, len(dataset))
     return results
 
 
-def to_results(detections: Detections, image_id: int | str, category_ids: Sequence[int]) -> Results:
-    """Return one image's detections as COCO result dictionaries; ``bbox`` is x, y, width, height in pixels."""
+def _countable(results: Results) -> Results:
+    """Return a model's results that can be scored: without NaN, and inverted boxes as empty ones, which match nothing.
+
+    A model at the start of its training may return both.
+    """
+    for result in results:
+        x, y, width, height = result["bbox"]
+        result["bbox"] = [x, y, max(width, 0.0), max(height, 0.0)]
+    return [r for r in results if np.isfinite([r["score"], *r["bbox"], *r.get("keypoints", ())]).all()]
+
+
+def to_results(detections: Detections, image_id: int | str, category_ids: Sequence[int | str | None]) -> Results:
+    """Return one image's detections as COCO result dictionaries; ``bbox`` is x, y, width, height in pixels.
+
+    ``category_ids`` has one id per label; detections of a label with None are left out.
+    """
     arrays = detections.numpy()
     boxes = arrays["boxes"].astype(np.float64)
     boxes[:, 2:] -= boxes[:, :2]
     keypoints = arrays.get("keypoints")
     results: Results = []
     for i, (box, one_score, label) in enumerate(zip(boxes, arrays["scores"], arrays["labels"], strict=True)):
+        known = 0 <= label < len(category_ids)
+        require(known, f"detections must have labels in 0..{len(category_ids) - 1}, got {label}")
+        if category_ids[int(label)] is None:
+            continue
         result = {"image_id": image_id, "category_id": category_ids[int(label)], "bbox": box.tolist(),
                   "score": float(one_score)}  # fmt: skip
         if keypoints is not None:
@@ -117,36 +158,72 @@ def to_results(detections: Detections, image_id: int | str, category_ids: Sequen
     return results
 
 
-def score(truth: Mapping[str, Any], results: Results, *, keypoints: bool = False,
+def score(truth: Mapping[str, Any], results: Any, *, keypoints: bool = False,
           sigmas: Sequence[float] | None = None) -> dict[str, float]:  # fmt: skip
     """Return COCO's numbers for ``results`` under COCO's names (``AP`` …); -1 where there is no ground truth.
 
+    Entries that cannot be used are left out; a report of them is logged as a warning.
+
     Args:
         truth: COCO's annotation dictionary.
-        results: COCO result dictionaries.
+        results: COCO result dictionaries, which join the categories by ``category_id``, or by name if they have a
+            ``category_name``; or a dictionary in COCO's annotation format whose annotations have scores.
         keypoints: score keypoints instead of boxes.
         sigmas: the tolerance of each keypoint; None for COCO's 17.
 
     Raises:
-        pyrcnn.InputError: if an entry lacks a field, or its image is not in ``truth``.
+        pyrcnn.InputError: if ``truth`` or all of ``results`` cannot be used.
     """
-    kind = "keypoints" if keypoints else "bbox"
-    _check(truth, results, kind, sigmas)
+    annotations = Annotations(truth, Report("annotations"))
+    scored = _scored_labels(annotations, sigmas) if keypoints else list(range(len(annotations.categories)))
+    problems = Report("detections")
+    found = ResultReader(annotations, keypoints, problems).read(results)
+    for report in (annotations.report, problems):
+        if report:
+            _log.warning("%s", report)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        ground = COCO()
-        ground.dataset = dict(truth)
-        ground.createIndex()
-        # loadRes decides by the first entry's fields whether it scores boxes or keypoints, so it gets only the fields
-        # of this kind.
-        wanted = ("image_id", "category_id", "score", kind)
-        found = ground.loadRes([{k: r[k] for k in wanted} for r in results]) if results else _empty_results(ground)
-        scorer = COCOeval(ground, found, kind)
-        if sigmas is not None:
-            scorer.params.kpt_oks_sigmas = np.asarray(sigmas, dtype=np.float64)
-        scorer.evaluate()
-        scorer.accumulate()
-        scorer.summarize()
-    return dict(zip(KEYPOINT_NAMES if keypoints else BOX_NAMES, map(float, scorer.stats), strict=True))
+        stats = _stats(annotations, found, scored, "keypoints" if keypoints else "bbox", sigmas)
+    return dict(zip(KEYPOINT_NAMES if keypoints else BOX_NAMES, stats, strict=True))
+
+
+def _stats(annotations: Annotations, results: Results, scored: Sequence[int], kind: str,
+           sigmas: Sequence[float] | None) -> list[float]:  # fmt: skip
+    """Return pycocotools' numbers. Images and categories get numbers, because it cannot sort ids of several types."""
+    numbers = {image_id: number for number, image_id in enumerate(in_order(annotations.images), start=1)}
+    categories = [{**c, "id": label} for label, c in enumerate(annotations.categories)]
+    ground = COCO()
+    ground.dataset = dictionary(categories, (({"id": n}, annotations.objects[i]) for i, n in numbers.items()))
+    ground.createIndex()
+    # loadRes decides by the first entry's fields whether it scores boxes or keypoints: entries have those of one kind.
+    entries = [{"image_id": numbers[r["image_id"]], "category_id": r["label"], "score": r["score"], kind: r[kind]}
+               for r in results]  # fmt: skip
+    scorer = COCOeval(ground, ground.loadRes(entries) if entries else _empty_results(ground), kind)
+    scorer.params.catIds = list(scored)
+    if sigmas is not None:
+        scorer.params.kpt_oks_sigmas = np.asarray(sigmas, dtype=np.float64)
+    scorer.evaluate()
+    scorer.accumulate()
+    scorer.summarize()
+    return [float(value) for value in scorer.stats]
+
+
+def _scored_labels(annotations: Annotations, sigmas: Sequence[float] | None) -> list[int]:
+    """Return the labels whose keypoints can be scored with these tolerances."""
+    some = any(found.keypoints is not None for objects in annotations.objects.values() for found in objects)
+    require(some, "annotations must hold keypoints to score keypoints, got none")
+    if sigmas is not None:
+        good = numbers(list(sigmas))
+        require(good is not None and min(good, default=0) > 0, f"sigmas must be positive numbers, got {shown(sigmas)}")
+    expected = COCO_KEYPOINTS if sigmas is None else len(sigmas)
+    counts = annotations.keypoint_counts
+    scored = [label for label, count in enumerate(counts) if count == expected]
+    require(bool(scored), f"sigmas must be {max(counts)}, one per keypoint, got {expected}")
+    return scored
+
+
+def scores_keypoints(dataset: CocoDataset) -> bool:
+    """Whether keypoints can be scored with COCO's tolerances: some object has labelled ones, 17 of them."""
+    return any(k is not None and len(k) == COCO_KEYPOINTS for r in dataset.records for k in r.objects.keypoints)
 
 
 def _empty_results(ground: COCO) -> COCO:
@@ -157,50 +234,21 @@ def _empty_results(ground: COCO) -> COCO:
     return found
 
 
-def _check(truth: Mapping[str, Any], results: Results, kind: str, sigmas: Sequence[float] | None) -> None:
-    good = all(isinstance(truth.get(k), list) for k in ("images", "annotations", "categories"))
-    require(good, "annotations must hold the lists images, annotations and categories (COCO's format)")
-    wanted = ("image_id", "category_id", "score", kind)
-    known = {image["id"] for image in truth["images"]}
-    for number, result in enumerate(results):
-        lacking = [k for k in wanted if k not in result]
-        missing = ", ".join(lacking)
-        require(not lacking, f"detections entry {number} must have {', '.join(wanted)}, got no {missing}")
-        require(
-            result["image_id"] in known,
-            f"detections entry {number} must have an image_id of the annotations, got {result['image_id']}",
-        )
-    if kind == "keypoints":
-        count = next((len(a["keypoints"]) // 3 for a in truth["annotations"] if a.get("keypoints")), None)
-        require(count is not None, "annotations must hold keypoints to score keypoints, got none")
-        expected = COCO_KEYPOINTS if sigmas is None else len(sigmas)
-        require(count == expected, f"sigmas must be {count}, one per keypoint, got {expected}")
-
-
-def _read(path: str | Path, name: str, kind: type) -> Any:
-    try:
-        content = json.loads(Path(path).read_bytes())
-    except OSError as error:
-        raise InputError(f"{name} must be a readable file, got {path} ({error.strerror})") from None
-    except ValueError as error:
-        raise InputError(f"{name} must be valid JSON, got {path} ({error})") from None
-    wanted = "list" if kind is list else "object"
-    require(isinstance(content, kind), f"{name} must hold a JSON {wanted}, got {type(content).__name__} in {path}")
-    return content
-
-
-def _category_ids(model: nn.Module, dataset: CocoDataset) -> Sequence[int]:
-    own = getattr(model, "category_ids", None)
-    if own is None:
+def _category_ids(model: nn.Module, dataset: CocoDataset) -> list[int | str | None]:
+    """Return the data set's category id of each of the model's labels; None for classes that it does not have."""
+    ids, names = class_labels(model)
+    if not ids:
         count = getattr(getattr(model, "config", None), "num_classes", len(dataset.classes))
         require(
             count == len(dataset.classes),
             f"model must have category_ids or the {len(dataset.classes)} classes of the data set, got {count} classes",
         )
-        return dataset.category_ids
-    if not set(own) & set(dataset.category_ids):
-        logging.getLogger("pyrcnn.evaluate").warning("model and data set have no category id in common")
-    return list(own)
+        return list(dataset.category_ids)
+    found = match_classes(dataset.classes, dataset.category_ids, names, ids)
+    missing = dataset.without_counterpart(found)
+    require(not missing, f"model must have the classes of the data set, got none named {listed(missing)}; "
+                         f"model.classes are {listed(names)}")  # fmt: skip
+    return [dataset.category_ids[found.index(label)] if label in found else None for label in range(len(ids))]
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import require
+from .errors import InputError, require
 
 
 def _floating(name: str, value: Tensor, columns: int) -> None:
@@ -44,18 +44,32 @@ def _floating(name: str, value: Tensor, columns: int) -> None:
     require(value.is_floating_point(), f"{name} must be floating point, got {value.dtype}")
 
 
+def _check_sides(boxes: Tensor, crowd: Tensor | None) -> None:
+    """Raise :class:`pyrcnn.InputError` for boxes that are not finite or whose sides are not positive."""
+    good = (boxes[:, 2:] > boxes[:, :2]).all(1) & boxes.isfinite().all(1)
+    if crowd is not None:
+        good |= crowd.to(boxes.device, torch.bool)
+    if not bool(good.all()):
+        row = int(good.int().argmin())
+        raise InputError(
+            f"boxes must be finite x1, y1, x2, y2 with x2 > x1 and y2 > y1, got {boxes[row].tolist()} in row {row}; "
+            "ops.box_convert converts x, y, width, height"
+        )
+
+
 @dataclass(frozen=True)
 class Targets:
     """The ground truth of one image.
 
     Args:
-        boxes: [G, 4] floating point, x1 y1 x2 y2 in pixels of the image.
+        boxes: [G, 4] floating point, x1 y1 x2 y2 in pixels of the image, with x2 > x1 and y2 > y1.
         labels: [G] int64, from 0.
         keypoints: [G, J, 3] x, y, visibility, or None.
         crowd: [G] bool, or None for no crowds. COCO's ``iscrowd``: training ignores these boxes.
 
     Raises:
-        pyrcnn.InputError: for another shape or dtype.
+        pyrcnn.InputError: for another shape or dtype, and for boxes that are not finite or have no positive sides. The
+            values of crowd boxes are not checked, nor those of tensors on a GPU, which the host would wait for.
 
     Example:
         >>> len(Targets(boxes=torch.tensor([[10.0, 20.0, 50.0, 60.0]]), labels=torch.tensor([2])))
@@ -83,6 +97,8 @@ class Targets:
             )
         if self.crowd is not None:
             require(self.crowd.shape == (count,), f"crowd must be [{count}], got {list(self.crowd.shape)}")
+        if count and self.boxes.device.type == "cpu":
+            _check_sides(self.boxes.detach(), self.crowd)
 
     def __len__(self) -> int:
         return self.boxes.shape[0]

@@ -65,7 +65,10 @@ def test_detections_move_together(found: Detections) -> None:
     ],
 )
 def test_bad_targets_are_named(changes: dict[str, Any], message: str) -> None:
-    right: dict[str, Any] = {"boxes": torch.zeros(2, 4), "labels": torch.zeros(2, dtype=torch.int64)}
+    right: dict[str, Any] = {
+        "boxes": torch.tensor([[0.0, 0.0, 2.0, 3.0]] * 2),
+        "labels": torch.zeros(2, dtype=torch.int64),
+    }
     assert len(Targets(**right)) == 2
     with pytest.raises(InputError, match=f"^{message}"):
         Targets(**(right | changes))

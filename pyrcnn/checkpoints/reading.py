@@ -29,7 +29,8 @@ def load(model: nn.Module, source: Any, *, new_heads: bool = False) -> Report:
     ``.pth``, detectron2's ``.pkl`` or ``.pth``, or a dict with the names of one of the last three. The format is
     recognised by content (see ``READERS``). No code in the source is executed. ``new_heads`` keeps the model's heads if
     the source has another class count. Raises :class:`pyrcnn.InputError` for anything else that does not fit; it names
-    the entries and the preset that fits, and the model is unchanged.
+    the entries and the preset that fits, and the model is unchanged. With the heads of a file of ours, the model takes
+    its class names and category ids.
     """
     return _Source(source).load(model, new_heads)
 
@@ -49,10 +50,7 @@ def build(name: str, source: Any, **changes: Any) -> tuple[nn.Module, Report]:
         counts = [len(state[bias]) - others for bias, others in CLASS_BIASES.items() if bias in state]
         changes |= {"num_classes": counts[0]} if counts and counts[0] > 0 else {}
     model = models.build(name, **changes)
-    report = given.load(model)
-    for field, value in saved.labels(source).items():
-        setattr(model, field, value)
-    return model, report
+    return model, given.load(model)
 
 
 class _Source:
@@ -80,7 +78,7 @@ class _Source:
     def load(self, model: nn.Module, new_heads: bool = False) -> Report:
         state = self.reader.read(model, self.entries)
         try:
-            return assign(model, state, self.name, new_heads=new_heads)
+            report = assign(model, state, self.name, new_heads=new_heads)
         except InputError as error:
             if self.reader is saved:
                 own = bool(saved.labels(self.entries))
@@ -88,3 +86,7 @@ class _Source:
                 raise InputError(f"{error}{hint}") from None
             hint = suggest_preset(lambda candidate: self.reader.read(candidate, self.entries))
             raise InputError(f"{error}{hint}") from None
+        if self.reader is saved and not report.reshaped:  # the heads are the file's, so their classes are too
+            for field, value in saved.labels(self.entries).items():
+                setattr(model, field, value)
+        return report

@@ -14,6 +14,7 @@ from .transforms import (
     VerticalFlip,
     flip_pairs,
 )
+from .wrappers import as_coco
 
 __all__ = [
     "BatchOrder",
@@ -28,6 +29,7 @@ __all__ = [
     "ScaleJitter",
     "Transform",
     "VerticalFlip",
+    "as_coco",
     "aspect_groups",
     "batches",
     "coco",

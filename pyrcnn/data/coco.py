@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Sequence
@@ -18,9 +17,12 @@ from torch.utils.data import Dataset
 
 from ..errors import InputError, require
 from ..images import ImageError, read
+from ..models.labels import listed, match_classes
 from ..structures import Targets
-from .records import THREADS, Record, RecordReader, keypoint_names
+from .annotations import Annotations, dictionary, keypoint_names
+from .records import THREADS, Record, RecordReader
 from .report import Report
+from .values import read_json
 
 _log = logging.getLogger("pyrcnn.data")
 
@@ -34,21 +36,21 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
         keypoint_names: the names of the J keypoints; empty if there are none.
         report: what was wrong with files and annotations, and what was done about it.
         records: one :class:`~pyrcnn.data.records.Record` per image.
+        pixels: the decoded images if they are cached, else None.
     """
 
-    def __init__(self, records: Sequence[Record], categories: Sequence[dict[str, Any]],
-                 annotations: Sequence[dict[str, Any]], report: Report, cache: bool = False):  # fmt: skip
+    def __init__(self, records: Sequence[Record], categories: Sequence[dict[str, Any]], report: Report,
+                 cache: bool = False, pixels: list[Tensor] | None = None):  # fmt: skip
         self.records = list(records)
         self.categories = list(categories)
-        self.classes: list[str] = [str(c.get("name", c["id"])) for c in categories]
-        self.category_ids: list[int] = [c["id"] for c in categories]
+        self.classes: list[str] = [c.get("name", str(c["id"])) for c in categories]
+        self.category_ids: list[int | str] = [c["id"] for c in categories]
         self.report = report
         self.keypoint_names = keypoint_names(categories)
-        self._annotations = annotations
-        self._pixels: list[Tensor] | None = None
+        self.pixels = pixels
         if cache:
             with ThreadPoolExecutor(THREADS) as pool:  # before the loader's workers fork, so that they share the memory
-                self._pixels = list(pool.map(self._read, range(len(self.records))))
+                self.pixels = list(pool.map(self._read, range(len(self.records))))
 
     def __len__(self) -> int:
         return len(self.records)
@@ -58,7 +60,7 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
 
     def image(self, index: int) -> Tensor:
         """Return image ``index`` as [3, H, W] uint8 RGB. Do not change it: it may be the cached copy."""
-        return self._read(index) if self._pixels is None else self._pixels[index]
+        return self._read(index) if self.pixels is None else self.pixels[index]
 
     def picture(self, index: int) -> Tensor:
         """Deprecated name of :meth:`image`."""
@@ -74,7 +76,12 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
     def targets(self, index: int) -> Targets:
         """Return the ground truth of image ``index``."""
         record = self.records[index]
-        keypoints = None if record.keypoints is None else torch.from_numpy(record.keypoints)
+        keypoints = None
+        if self.keypoint_names:
+            keypoints = torch.zeros(len(record.boxes), len(self.keypoint_names), 3)  # visibility 0: not labelled
+            for row, values in zip(keypoints, record.keypoints, strict=True):
+                if values is not None:
+                    row[: len(values)] = torch.from_numpy(values)
         return Targets(torch.from_numpy(record.boxes), torch.from_numpy(record.labels), keypoints,
                        torch.from_numpy(record.crowd))  # fmt: skip
 
@@ -85,49 +92,71 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
         except ImageError as error:
             raise InputError(f"image {record.path} can no longer be read: {error.reason}") from None
 
-    def relabelled(self, category_ids: Sequence[int], classes: Sequence[str] | None = None) -> CocoDataset:
+    def relabelled(self, category_ids: Sequence[int | str], classes: Sequence[str] | None = None) -> CocoDataset:
         """Deprecated name of :meth:`relabel`."""
         warnings.warn("CocoDataset.relabelled is deprecated, use relabel", DeprecationWarning, stacklevel=2)
         return self.relabel(category_ids, classes)
 
-    def relabel(self, category_ids: Sequence[int], classes: Sequence[str] | None = None) -> CocoDataset:
+    def relabel(self, category_ids: Sequence[int | str], classes: Sequence[str] | None = None) -> CocoDataset:
         """Return a data set of the same images whose labels are positions in ``category_ids``.
 
         Args:
-            category_ids: a model's category ids; every category of this data set must be among them.
-            classes: their names; None for the ids as text.
+            category_ids: a model's category ids; every category of this data set that has objects must be among them.
+            classes: their names, by which the categories are found; None to find them by their ids.
 
         Raises:
-            pyrcnn.InputError: if a category of this data set is missing in ``category_ids``.
+            pyrcnn.InputError: if a category of this data set is missing.
         """
-        missing = [f"{i} ({c})" for i, c in zip(self.category_ids, self.classes, strict=True) if i not in category_ids]
-        require(
-            not missing, f"category_ids must hold every category of the data set, got none for {', '.join(missing)}"
-        )
+        found = self.counterparts(category_ids, classes)
+        missing = self.without_counterpart(found)
+        require(not missing, f"category_ids must hold every category of the data set, got none for {listed(missing)}")
+        table = np.array([-1 if label is None else label for label in found], dtype=np.int64)
+        categories: list[dict[str, Any]] = [{"id": i} for i in category_ids]
+        for category, label in zip(self.categories, found, strict=True):
+            if label is not None:
+                categories[label] = {**category, "id": category_ids[label]}
+        for category, name in zip(categories, classes or (), strict=classes is not None):
+            category["name"] = name
+        records = [
+            replace(r, labels=table[r.labels], objects=replace(r.objects, labels=table[r.objects.labels]))
+            for r in self.records
+        ]
+        return CocoDataset(records, categories, self.report, pixels=self.pixels)
+
+    def counterparts(self, category_ids: Sequence[Any], classes: Sequence[str] | None = None) -> list[int | None]:
+        """Return the position of each category in ``category_ids``, found by its name if there are ``classes``."""
+        if classes is not None:
+            return match_classes(self.classes, self.category_ids, classes, category_ids)
         position = {category: label for label, category in enumerate(category_ids)}
-        table = np.array([position[c] for c in self.category_ids], dtype=np.int64)
-        known = {c["id"]: c for c in self.categories}
-        names = [str(c) for c in category_ids] if classes is None else classes
-        categories = [known.get(c, {"id": c, "name": n}) for c, n in zip(category_ids, names, strict=True)]
-        records = [replace(r, labels=table[r.labels]) for r in self.records]
-        other = CocoDataset(records, categories, self._annotations, self.report)
-        other._pixels = self._pixels
-        return other
+        return [position.get(category) for category in self.category_ids]
+
+    def used_labels(self) -> list[int]:
+        """Return the labels that have objects."""
+        return sorted({label for record in self.records for label in record.objects.labels.tolist()})
+
+    def without_counterpart(self, found: Sequence[int | None]) -> list[str]:
+        """Return the categories, as ``name (id)``, that have objects but None in ``found``, which has one per label."""
+        return [f"{self.classes[i]} (id {self.category_ids[i]})" for i in self.used_labels() if found[i] is None]
+
+    def select(self, indices: Sequence[int]) -> CocoDataset:
+        """Return a data set of the images at ``indices``, with the same classes."""
+        pixels = None if self.pixels is None else [self.pixels[i] for i in indices]
+        return CocoDataset([self.records[i] for i in indices], self.categories, self.report, pixels=pixels)
+
+    def without_keypoints(self) -> CocoDataset:
+        """Return a data set of the same images and boxes."""
+        categories = [{key: value for key, value in c.items() if key != "keypoints"} for c in self.categories]
+        return CocoDataset(self.records, categories, self.report, pixels=self.pixels)
 
     def ground_truth(self) -> dict[str, Any]:
-        """Return COCO's annotation dictionary of the usable images, for scoring; boxes are as in the file, not clipped.
+        """Return COCO's annotation dictionary of the usable images and annotations, for scoring.
 
-        Annotations that no scorer can use (without an area, or of an unknown category) are left out. The others are
-        numbered from 1, because pycocotools takes an object with id 0 for an unmatched one.
+        Boxes are as in the file, not clipped. Annotations are numbered from 1, because pycocotools takes an object
+        with id 0 for an unmatched one.
         """
-        images = [{"id": r.image_id, "file_name": r.path.name, "height": r.size[0], "width": r.size[1]}
-                  for r in self.records]  # fmt: skip
-        annotations = []
-        for number, annotation in enumerate(self._annotations, start=1):
-            _, _, width, height = annotation["bbox"]
-            kept = {k: v for k, v in annotation.items() if k != "segmentation"}
-            annotations.append({"area": width * height, "iscrowd": 0, **kept, "id": number})
-        return {"info": {}, "images": images, "annotations": annotations, "categories": self.categories}
+        images = ({"id": r.image_id, "file_name": r.path.name, "height": r.size[0], "width": r.size[1]}
+                  for r in self.records)  # fmt: skip
+        return dictionary(self.categories, zip(images, (r.objects for r in self.records), strict=True))
 
 
 def coco(
@@ -135,9 +164,11 @@ def coco(
 ) -> CocoDataset:
     """Return a data set in COCO's format; item ``i`` is (image [3, H, W] uint8 RGB, :class:`~pyrcnn.Targets`).
 
-    Labels number the file's categories from 0, in the order of their ids. Faults are collected in ``dataset.report``,
-    which is also logged as a warning: images that are missing or damaged are skipped, boxes that reach outside the
-    image are clipped, and boxes without area or with an unknown category are skipped.
+    Labels number the file's categories from 0, in the order of their ids. Ids may be numbers or texts. Faults are
+    collected in ``dataset.report``, which is also logged as a warning: images that are missing, damaged or outside the
+    folder are skipped, boxes that reach outside the image are clipped, and annotations without a box, with an empty
+    box or with an unknown category are skipped. Numbers written as text are used; a missing ``area``, ``iscrowd`` or
+    ``num_keypoints`` is computed.
 
     Args:
         images_dir: the folder of the images.
@@ -153,46 +184,14 @@ def coco(
         train_data = data.coco("images", "annotations/train.json")
         image, targets = train_data[0]
     """
-    images_dir, source_file = Path(images_dir), Path(annotations_json)
-    require(images_dir.is_dir(), f"images_dir must be a folder, got {images_dir}")
-    source = _read_json(source_file)
-    report = Report(str(source_file))
-    categories = _categories(source, report)
-    reader = RecordReader(source, categories, report)
-    records = reader.records(images_dir, check)
-    if not source["annotations"]:
-        report.add("annotations", "the list is empty, so no image has a box", "noted")
-    require(bool(records), f"annotations_json must leave at least one usable image, got none.\n{report}")
+    folder, file = Path(images_dir), Path(annotations_json)
+    require(folder.is_dir(), f"images_dir must be a folder, got {folder}")
+    report = Report(str(file))
+    annotations = Annotations(read_json(file, "annotations_json"), report, "annotations_json")
+    records = RecordReader(annotations).records(folder, check)
+    require(
+        bool(records), f"annotations_json must leave at least one usable image, got none in {file}: {report.brief()}"
+    )
     if report:
         _log.warning("%s", report)
-    return CocoDataset(records, categories, reader.usable, report, cache)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    require(path.is_file(), f"annotations_json must be a file, got {path}")
-    try:
-        source = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise InputError(f"annotations_json must be valid JSON, got {path} ({error})") from None
-    good = isinstance(source, dict) and all(
-        isinstance(source.get(k), list) for k in ("images", "annotations", "categories")
-    )
-    require(
-        good,
-        f"annotations_json must hold the lists images, annotations and categories (COCO's format), got {path}",
-    )
-    require(bool(source["images"]), f"annotations_json must list at least one image, got none in {path}")
-    return source
-
-
-def _categories(source: dict[str, Any], report: Report) -> list[dict[str, Any]]:
-    found: dict[Any, dict[str, Any]] = {}
-    for category in source["categories"]:
-        if not isinstance(category, dict) or not isinstance(category.get("id"), int):
-            report.add(f"category {category!r}", "its id is not an integer", "category skipped")
-        elif category["id"] in found:
-            report.add(f"category {category['id']}", "the id is used twice", "category skipped")
-        else:
-            found[category["id"]] = category
-    require(bool(found), f"annotations_json must name at least one category, got none in {report.source}")
-    return [found[i] for i in sorted(found)]
+    return CocoDataset(records, annotations.categories, report, cache)

@@ -1,9 +1,8 @@
-"""Turns COCO's lists into one record per image and reports every fault."""
+"""Joins checked annotations with the image files: one record per image."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ import numpy as np
 
 from ..images import ImageError
 from ..images import check as check_image
-from .report import Report
+from .annotations import Annotations, Object, Objects
+from .values import Id, number, shown
 
 THREADS = 8  # that check and decode images: Pillow releases the interpreter lock
 _OVERHANG = 1.0  # pixels; boxes that reach less far outside the image (rounding) are clipped without a report
@@ -24,37 +24,25 @@ class Record:
     """One image: its file and its ground truth, boxes ``x1 y1 x2 y2`` in pixels."""
 
     path: Path
-    image_id: int | str
+    image_id: Id
     size: tuple[int, int]  # height, width, as read
     oriented: bool  # apply the file's EXIF orientation
-    boxes: np.ndarray  # [G, 4] float32
+    boxes: np.ndarray  # [G, 4] float32, clipped to the image
     labels: np.ndarray  # [G] int64, index into the data set's classes
     crowd: np.ndarray  # [G] bool
-    keypoints: np.ndarray | None  # [G, J, 3] float32
-
-
-def keypoint_names(categories: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the names of the keypoints: those of the category that has most."""
-    return max(([str(k) for k in c.get("keypoints") or ()] for c in categories), key=len)
-
-
-class _Unusable(Exception):
-    """An annotation from which no box can be made; the message says why."""
+    keypoints: tuple[np.ndarray | None, ...]  # G times [up to J, 3] float32; None if none is labelled
+    objects: Objects  # as in the file, for scoring
 
 
 class RecordReader:
-    """Turns the lists of an annotation file into records and reports every fault."""
+    """Turns annotations into one record per readable image and reports every fault."""
 
-    def __init__(self, source: dict[str, Any], categories: Sequence[dict[str, Any]], report: Report):
-        self.source, self.report = source, report
-        self.label = {c["id"]: label for label, c in enumerate(categories)}
-        self.keypoints = len(keypoint_names(categories))
-        self.usable: list[dict[str, Any]] = []  # the annotations that became boxes, as given
+    def __init__(self, annotations: Annotations):
+        self.annotations, self.report = annotations, annotations.report
 
     def records(self, folder: Path, check: bool) -> list[Record]:
         """Return one record per readable image in ``folder``; ``check`` decodes each of them."""
-        images = self._images()
-        by_image = self._annotations(set(images))
+        images = {i: image for i, image in self.annotations.images.items() if self._is_inside(image)}
 
         def probe(image: dict[str, Any]) -> Any:
             try:
@@ -66,7 +54,7 @@ class RecordReader:
             probes = list(pool.map(probe, images.values()))
         records = []
         for (image_id, image), found in zip(images.items(), probes, strict=True):
-            mine = by_image[image_id]
+            mine = self.annotations.objects[image_id]
             if isinstance(found, ImageError):
                 also = f" with its {len(mine)} annotations" if mine else ""
                 self.report.add(f"image {folder / image['file_name']}", found.reason, f"image skipped{also}")
@@ -75,36 +63,20 @@ class RecordReader:
             records.append(self._record(folder / image["file_name"], image_id, size, oriented, mine))
         return records
 
-    def _images(self) -> dict[Any, dict[str, Any]]:
-        images: dict[Any, dict[str, Any]] = {}
-        for image in self.source["images"]:
-            if not isinstance(image, dict) or "id" not in image or not isinstance(image.get("file_name"), str):
-                self.report.add(f"image entry {str(image)[:80]}", "it has no id or no file_name", "image skipped")
-            elif image["id"] in images:
-                what = f"the id {image['id']} is already that of {images[image['id']]['file_name']}"
-                self.report.add(f"image {image['file_name']}", what, "image skipped")
-            else:
-                images[image["id"]] = image
-        return images
-
-    def _annotations(self, image_ids: set[Any]) -> dict[Any, list[dict[str, Any]]]:
-        by_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-        for position, annotation in enumerate(self.source["annotations"]):
-            if not isinstance(annotation, dict):
-                self.report.add(f"annotation number {position}", "it is not an object", "annotation skipped")
-            elif annotation.get("image_id") not in image_ids:
-                what = f"image {annotation.get('image_id')} is not in the file"
-                self._skip(annotation, None, what)
-            else:
-                by_image[annotation["image_id"]].append(annotation)
-        return by_image
+    def _is_inside(self, image: dict[str, Any]) -> bool:
+        """Whether the entry names a file below the folder; the report says what is wrong otherwise."""
+        name = image.get("file_name")
+        fault = fault_of_name(name)
+        if fault:
+            self.report.add(f"image {shown(name)}", fault, "image skipped")
+        return not fault
 
     def _size(self, image: dict[str, Any], size: tuple[int, int], transposed: bool) -> tuple[tuple[int, int], bool]:
         """Return the (height, width) that the boxes refer to, and whether to apply the EXIF orientation.
 
         Boxes may have been drawn on the image as stored or as oriented; the size in the annotation file tells which.
         """
-        stated = (image.get("height"), image.get("width"))
+        stated = _stated_size(image)
         turned = size[::-1] if transposed else size
         if stated == size and stated != turned:
             return size, False
@@ -113,61 +85,52 @@ class RecordReader:
             self.report.add(f"image {image['file_name']}", what, "the file's size is used")
         return turned, True
 
-    def _record(self, path: Path, image_id: Any, size: tuple[int, int], oriented: bool, annotations: Any) -> Record:
-        boxes, labels, crowd, keypoints = [], [], [], []
-        for annotation in annotations:
-            try:
-                box = self._box(annotation, path.name, size)
-            except _Unusable as fault:
-                self._skip(annotation, path.name, str(fault))
-                continue
-            self.usable.append(annotation)
-            boxes.append(box)
-            labels.append(self.label[annotation["category_id"]])
-            crowd.append(bool(annotation.get("iscrowd", 0)))
-            keypoints.append(self._keypoints(annotation, path.name))
-        count = len(boxes)
+    def _record(self, path: Path, image_id: Id, size: tuple[int, int], oriented: bool,
+                objects: list[Object]) -> Record:  # fmt: skip
+        clipped = [(box, found) for found in objects if (box := self._clipped(found, size)) is not None]
         return Record(
             path, image_id, size, oriented,
-            np.array(boxes, dtype=np.float32).reshape(count, 4),
-            np.array(labels, dtype=np.int64),
-            np.array(crowd, dtype=bool),
-            np.array(keypoints, dtype=np.float32).reshape(count, self.keypoints, 3) if self.keypoints else None,
+            np.array([box for box, _ in clipped], dtype=np.float32).reshape(-1, 4),
+            np.array([found.label for _, found in clipped], dtype=np.int64),
+            np.array([found.crowd for _, found in clipped], dtype=bool),
+            tuple(found.keypoints for _, found in clipped),
+            Objects.of(objects),
         )  # fmt: skip
 
-    def _box(self, annotation: dict[str, Any], name: str, size: tuple[int, int]) -> list[float]:
-        if annotation.get("category_id") not in self.label:
-            raise _Unusable(f"category {annotation.get('category_id')} does not exist")
-        try:
-            x, y, w, h = (float(v) for v in annotation["bbox"])
-        except (KeyError, TypeError, ValueError):
-            raise _Unusable(f"bbox must be [x, y, width, height], got {annotation.get('bbox')!r}") from None
-        if not np.isfinite([x, y, w, h]).all():
-            raise _Unusable(f"box {annotation['bbox']} is not finite")
-        if not (w > 0 and h > 0):
-            raise _Unusable(f"box {annotation['bbox']} has no area")
+    def _clipped(self, found: Object, size: tuple[int, int]) -> list[float] | None:
+        """Return the part x1, y1, x2, y2 of a box inside the image; None if there is none to train on."""
+        x, y, w, h = found.box
         height, width = size
         box = [max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height))]
-        if not (box[2] > box[0] and box[3] > box[1]):
-            raise _Unusable(f"box {annotation['bbox']} lies outside the {width}x{height} image")
+        x1, y1, x2, y2 = np.array(box, dtype=np.float32)  # in which sides of a millionth of a pixel vanish
+        given = "[" + ", ".join(f"{v:g}" for v in found.box) + "]"
+        if not (x2 > x1 and y2 > y1):
+            what = f"box {given} lies outside the {width}x{height} image"
+            self.report.add(found.name, what, "scored, but not trained on")
+            return None
         if max(-x, -y, x + w - width, y + h - height) > _OVERHANG:
-            what = f"box {annotation['bbox']} reaches outside the {width}x{height} image"
-            self.report.add(f"annotation {annotation.get('id')} of {name}", what, "box clipped")
+            what = f"box {given} reaches outside the {width}x{height} image"
+            self.report.add(found.name, what, "box clipped")
         return box
 
-    def _keypoints(self, annotation: dict[str, Any], name: str) -> np.ndarray:
-        none = np.zeros((self.keypoints, 3), dtype=np.float32)  # visibility 0: not labelled
-        given = annotation.get("keypoints")
-        if not self.keypoints or not given:
-            return none
-        try:
-            values = np.array(given, dtype=np.float32).reshape(self.keypoints, 3)
-        except (TypeError, ValueError):
-            what = f"keypoints must be {self.keypoints} times x, y, visibility"
-            self.report.add(f"annotation {annotation.get('id')} of {name}", what, "keypoints ignored")
-            return none
-        return np.where(values[:, 2:] > 0, values, 0).astype(np.float32)
 
-    def _skip(self, annotation: dict[str, Any], name: str | None, what: str) -> None:
-        of = f" of {name}" if name else ""
-        self.report.add(f"annotation {annotation.get('id')}{of}", what, "annotation skipped")
+def fault_of_name(name: Any) -> str | None:
+    """Return what is wrong with a ``file_name``, None if it names a file below the folder of the images."""
+    if not isinstance(name, str) or not name.strip():
+        return "it has no file_name"
+    try:
+        os.fsencode(name)
+    except UnicodeError:
+        return "the file_name is not a text that a file can have"
+    if "\0" in name:
+        return "the file_name is not a text that a file can have"
+    if os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir:
+        return "the file_name leads out of the folder of the images"
+    return None
+
+
+def _stated_size(image: dict[str, Any]) -> tuple[int | None, int | None]:
+    """Return the height and width that the annotation file states; None for what is no size."""
+    sides = [number(image.get(key)) for key in ("height", "width")]
+    height, width = (int(side) if side is not None and 0 < side < 1e9 else None for side in sides)
+    return height, width

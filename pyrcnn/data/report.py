@@ -14,7 +14,7 @@ class Problem:
 
     where: str
     what: str
-    action: str  # "image skipped", "annotation skipped", "box clipped", "noted"
+    action: str  # "image skipped", "annotation skipped", "box clipped", "noted" …
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}; {self.action}"
@@ -28,8 +28,15 @@ class Report:
     problems: list[Problem] = field(default_factory=list)
 
     def add(self, where: str, what: str, action: str) -> None:
-        """Add one problem."""
-        self.problems.append(Problem(where, what, action))
+        """Add one problem. Line breaks, control characters and what no terminal can show are escaped."""
+        self.problems.append(Problem(_printable(where), _printable(what), action))
+
+    def brief(self) -> str:
+        """Return the first problem and how many more there are, in one line."""
+        if not self.problems:
+            return "no problem found"
+        more = f" (and {len(self.problems) - 1} more problems)" if len(self.problems) > 1 else ""
+        return f"{self.problems[0]}{more}"
 
     def __bool__(self) -> bool:
         return bool(self.problems)
@@ -48,3 +55,9 @@ class Report:
             if len(some) > _SHOWN:
                 lines.append(f"  … and {len(some) - _SHOWN} more ({action})")
         return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -14,6 +14,7 @@ tensor([[6., 0., 8., 2.]])
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -51,14 +52,45 @@ def apply(transforms: Sequence[Transform], image: Tensor, targets: Targets, gene
 
 
 def flip_pairs(keypoint_names: Sequence[str]) -> tuple[tuple[int, int], ...]:
-    """Return the pairs of keypoints that swap in a mirror image: (index of ``left_x``, index of ``right_x``).
+    """Return the pairs of keypoints that swap in a mirror image: (index of the left one, index of the right one).
+
+    A name is left if it has the word ``left`` or ``l`` (``left_eye``, ``eye_l``, ``LeftEye``, ``lefteye``), or a corner
+    such as ``tl``; its pair has the same name with the other word.
 
     >>> flip_pairs(["nose", "left_eye", "right_eye"])
     ((1, 2),)
+    >>> flip_pairs(["tl", "tr", "br", "bl"])
+    ((0, 1), (3, 2))
     """
-    index = {name: i for i, name in enumerate(keypoint_names)}
-    return tuple((i, index[mirrored]) for name, i in index.items()
-                 if name.startswith("left_") and (mirrored := "right_" + name[5:]) in index)  # fmt: skip
+    index: dict[str, int] = {}
+    for i, name in enumerate(keypoint_names):
+        index.setdefault("_".join(_words(name)), i)
+    pairs = []
+    for name, i in index.items():
+        for mirrored in _mirrored(name):
+            if mirrored in index:
+                pairs.append((i, index[mirrored]))
+                break
+    return tuple(pairs)
+
+
+_MIRROR = {"left": "right", "l": "r", "tl": "tr", "bl": "br", "lt": "rt", "lb": "rb", "topleft": "topright",
+           "bottomleft": "bottomright", "ul": "ur", "ll": "lr"}  # fmt: skip
+
+
+def _words(name: str) -> list[str]:
+    """``LeftEye``, ``left eye`` and ``left-eye`` → ``left``, ``eye``; ``lEye`` → ``l``, ``eye``."""
+    apart = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    return [word for word in re.split(r"[^a-z0-9]+", apart.lower()) if word]
+
+
+def _mirrored(name: str) -> list[str]:
+    """Return the names that the pair of a left keypoint may have."""
+    words = name.split("_")
+    found = ["_".join([*words[:i], _MIRROR[word], *words[i + 1 :]]) for i, word in enumerate(words) if word in _MIRROR]
+    if not found and "left" in name:
+        found = [name.replace("left", "right")]  # lefteye
+    return found
 
 
 @dataclass(frozen=True)
@@ -75,16 +107,17 @@ class HorizontalFlip:
         width = image.shape[2]
         x1, y1, x2, y2 = targets.boxes.unbind(1)
         keypoints = targets.keypoints
-        if keypoints is not None:
+        if keypoints is not None and bool((keypoints[..., 2] > 0).any()):  # else there is nothing to swap
             keypoints = keypoints[:, self._mirror_order(keypoints.shape[1])]
             x, y, seen = keypoints.unbind(2)
             keypoints = torch.stack([torch.where(seen > 0, width - x, x), y, seen], dim=2)
         boxes = torch.stack([width - x2, y1, width - x1, y2], dim=1)
-        return image.flip(2), replace(targets, boxes=boxes, keypoints=keypoints)
+        return image.flip(2), _moved(targets, boxes, keypoints)
 
     def _mirror_order(self, count: int) -> list[int]:
         require(
-            self.pairs is not None or count == 17, f"pairs must be the left-right pairs of {count} keypoints, got None"
+            self.pairs is not None or count == 17,
+            f"pairs must be the left-right pairs of {count} keypoints, got None; data.flip_pairs(names) finds them",
         )
         order = list(range(count))
         for left, right in COCO_FLIP_PAIRS if self.pairs is None else self.pairs:
@@ -108,8 +141,7 @@ class VerticalFlip:
         if keypoints is not None:
             x, y, seen = keypoints.unbind(2)
             keypoints = torch.stack([x, torch.where(seen > 0, height - y, y), seen], dim=2)
-        return image.flip(1), replace(targets, boxes=torch.stack([x1, height - y2, x2, height - y1], dim=1),
-                                        keypoints=keypoints)  # fmt: skip
+        return image.flip(1), _moved(targets, torch.stack([x1, height - y2, x2, height - y1], dim=1), keypoints)
 
 
 @dataclass(frozen=True)
@@ -232,7 +264,20 @@ def _scale_and_shift(targets: Targets, scale: tuple[float, float], shift: tuple[
     if keypoints is not None:
         seen = keypoints[..., 2:]
         keypoints = torch.cat([torch.where(seen > 0, keypoints[..., :2] * factor + offset, 0.0), seen], dim=-1)
-    return replace(targets, boxes=targets.boxes * factor.repeat(2) + offset.repeat(2), keypoints=keypoints)
+    return _moved(targets, targets.boxes * factor.repeat(2) + offset.repeat(2), keypoints)
+
+
+def _moved(targets: Targets, boxes: Tensor, keypoints: Tensor | None, keep: Tensor | None = None) -> Targets:
+    """Return targets with other coordinates, without the rows that are not to ``keep``.
+
+    A box so thin that rounding leaves no side is removed too.
+    """
+    whole = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    keep = whole if keep is None else keep & whole
+    if bool(keep.all()):
+        return replace(targets, boxes=boxes, keypoints=keypoints)
+    keypoints = None if keypoints is None else keypoints[keep]
+    return Targets(boxes[keep], targets.labels[keep], keypoints, None if targets.crowd is None else targets.crowd[keep])
 
 
 def _clip(targets: Targets, size: tuple[int, int], min_visible: float) -> Targets:
@@ -249,5 +294,5 @@ def _clip(targets: Targets, size: tuple[int, int], min_visible: float) -> Target
     if keypoints is not None:
         xy = keypoints[..., :2]
         inside = ((xy >= 0) & (xy <= limit[:2])).all(dim=-1, keepdim=True)
-        keypoints = torch.where(inside, keypoints, 0.0)[keep]
-    return Targets(boxes[keep], targets.labels[keep], keypoints, None if targets.crowd is None else targets.crowd[keep])
+        keypoints = torch.where(inside, keypoints, 0.0)
+    return _moved(targets, boxes, keypoints, keep)

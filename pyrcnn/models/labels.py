@@ -1,8 +1,11 @@
-"""Default class names and category ids by class count, and the check of ground truth before training."""
+"""Class names and category ids: the defaults, joining two sets of classes, and the check of labels before training."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ..errors import require
 from ..structures import Targets
@@ -45,17 +48,75 @@ def default_labels(num_classes: int) -> tuple[list[str], list[int]]:
     return [f"class {i}" for i in range(1, num_classes + 1)], list(range(1, num_classes + 1))
 
 
-def check_truth(targets: Iterable[Targets], num_classes: int) -> None:
-    """Raise :class:`pyrcnn.InputError` for labels outside 0..``num_classes`` - 1 and for boxes that are not finite.
+def match_classes(
+    classes: Sequence[str], category_ids: Sequence[Any], known: Sequence[str], known_ids: Sequence[Any]
+) -> list[int | None]:
+    """The position in ``known`` of the class with the same name, for each of ``classes``; None where there is none.
 
-    Crowd boxes are not checked, because training ignores them. Targets on a GPU are not checked either: reading their
+    Names are equal up to case, spaces, hyphens and underscores, where that is unambiguous. Ids count only for a class
+    without a name of its own: "class 3", "unused 3", or its id as text.
+
+    >>> match_classes(["Cat", "dog"], [1, 2], ["dog", "cat"], [1, 2])
+    [1, 0]
+    >>> match_classes(["cat", "dog"], [7, 3], ["class 3", "class 7"], [3, 7])
+    [1, 0]
+    """
+    classes, known = [str(name) for name in classes], [str(name) for name in known]
+    exact, folded = _unique(known), _unique([_folded(name) for name in known])
+    mine = _unique([_folded(name) for name in classes])
+    by_id = {category: label for label, category in enumerate(known_ids)}
+    found: list[int | None] = []
+    for name, category in zip(classes, category_ids, strict=True):
+        label = exact.get(name)
+        if label is None and _folded(name) in mine:
+            label = folded.get(_folded(name))
+        if label is None and (other := by_id.get(category)) is not None:
+            same = name == known[other] or is_unnamed(name, category) or is_unnamed(known[other], category)
+            label = other if same else None
+        found.append(label)
+    return [label if found.count(label) == 1 else None for label in found]
+
+
+def class_labels(model: Any) -> tuple[list[Any], list[str]]:
+    """``category_ids`` and ``classes`` of a model: without ids Nones, without names the ids as text, or both empty."""
+    names = [str(name) for name in getattr(model, "classes", None) or ()]
+    ids = list(getattr(model, "category_ids", None) or [None] * len(names))
+    return ids, names if len(names) == len(ids) else [str(i) for i in ids]
+
+
+def is_unnamed(name: str, category_id: int | str) -> bool:
+    """Whether a class has no name but a number, as :func:`default_labels` and files without names give."""
+    return name in (str(category_id), f"class {category_id}", f"unused {category_id}")
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """The names of classes for a message: the first few, and how many more.
+
+    >>> listed(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(str(name)[:40] for name in names[:most]) + more
+
+
+def _folded(name: str) -> str:
+    return " ".join(re.split(r"[\s_-]+", name.strip().casefold()))
+
+
+def _unique(names: Sequence[str]) -> dict[str, int]:
+    counts = Counter(names)
+    return {name: label for label, name in enumerate(names) if counts[name] == 1}
+
+
+def check_truth(targets: Iterable[Targets], num_classes: int) -> None:
+    """Raise :class:`pyrcnn.InputError` for labels outside 0..``num_classes`` - 1.
+
+    Crowds are not checked, because training ignores them. Targets on a GPU are not checked either: reading their
     values would make the host wait.
     """
     for one in targets:
-        counted = slice(None) if one.crowd is None else ~one.crowd
-        labels = one.labels[counted]
+        labels = one.labels if one.crowd is None else one.labels[~one.crowd]
         if labels.device.type == "cpu" and len(labels):
             low, high = (int(label) for label in labels.aminmax())
             known = low >= 0 and high < num_classes
             require(known, f"targets must have labels in 0..{num_classes - 1}, got {low}..{high}")
-            require(bool(one.boxes[counted].isfinite().all()), "targets must have finite boxes")

@@ -21,6 +21,7 @@ from ..errors import InputError, require
 from ..memory import keep_freed_memory
 from . import state as files
 from .config import TrainConfig
+from .labels import with_flip_pairs
 from .progress import Log
 from .schedule import Average, make_optimizer, set_rate
 
@@ -69,8 +70,9 @@ class Run:
         self.identity = files.identity(config, model, len(train_data))
         resumed = self._resume()
         groups = aspect_groups(train_data) if config.group_by_aspect and isinstance(train_data, CocoDataset) else None
+        augment = with_flip_pairs(config.augment, train_data)
         self.batches, per_epoch = batches(
-            train_data, config.batch_size, config.augment, seed=config.seed, workers=config.workers, groups=groups,
+            train_data, config.batch_size, augment, seed=config.seed, workers=config.workers, groups=groups,
             start=self.step * config.accumulate,
         )  # fmt: skip
         self.steps_per_epoch = per_epoch / config.accumulate
@@ -161,8 +163,7 @@ class Run:
             results = evaluate.predict(self.model, self.val_data)
             truth = self.val_data.ground_truth()
             self.scores = evaluate.score(truth, results)
-            scorable = len(self.val_data.keypoint_names) == evaluate.COCO_KEYPOINTS
-            if scorable and results and "keypoints" in results[0]:
+            if evaluate.scores_keypoints(self.val_data) and results and "keypoints" in results[0]:
                 of_keypoints = evaluate.score(truth, results, keypoints=True)
                 self.scores |= {f"keypoints_{name}": value for name, value in of_keypoints.items()}
             better = self.best is None or self.scores["AP"] > self.best

@@ -60,7 +60,6 @@ BOX, CLASS = torch.tensor([[4.0, 4.0, 40.0, 30.0]]), torch.tensor([0])
     [
         (Targets(BOX, CLASS + 3), r"targets must have labels in 0\.\.2, got 3\.\.3"),
         (Targets(BOX, CLASS - 1), r"targets must have labels in 0\.\.2, got -1\.\.-1"),
-        (Targets(BOX * torch.nan, CLASS), "targets must have finite boxes"),
         ({"boxes": BOX, "labels": CLASS}, "targets must hold pyrcnn.Targets, got dict"),
     ],
 )

@@ -1,0 +1,145 @@
+"""Joins the classes and keypoints of a model and its data before training: by name, never by chance."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from ..data import CocoDataset, HorizontalFlip, Transform, as_coco, flip_pairs
+from ..data.wrappers import Mapped, labels_of
+from ..errors import InputError, require
+from ..models.detector import Detector
+from ..models.labels import class_labels, default_labels, listed, match_classes
+
+_log = logging.getLogger("pyrcnn.train")
+
+
+def join(model: nn.Module, train_data: Any, val_data: Any) -> tuple[Any, CocoDataset | None]:
+    """Return the data with the model's labels, after a model with as many classes has taken over the data's.
+
+    Classes that both have keep the model's labels, and with them its weights, wherever the data's file lists them.
+
+    Raises:
+        pyrcnn.InputError: if classes or keypoints of model, training and validation data do not agree.
+    """
+    train_data = _with_labels_of_model(model, as_coco(train_data) or train_data)
+    train_data = _with_keypoints_of_model(model, train_data, "train_data")
+    if val_data is None:
+        return train_data, None
+    scored = as_coco(val_data)
+    if scored is None:
+        kind = type(val_data).__name__
+        raise InputError(f"val_data must be from data.coco, or a Subset or ConcatDataset of such, got {kind}")
+    ids, names = class_labels(model)
+    if ids:
+        missing = scored.without_counterpart(match_classes(scored.classes, scored.category_ids, names, ids))
+        require(not missing, f"val_data must have the classes of the model, got {listed(missing)} beside "
+                             f"{listed(names)}")  # fmt: skip
+    return train_data, _with_keypoints_of_model(model, scored, "val_data")
+
+
+def _with_labels_of_model(model: nn.Module, data: Any) -> Any:
+    if isinstance(data, CocoDataset):
+        learnable = sum(int((~record.crowd).sum()) for record in data.records)
+        require(
+            learnable > 0, f"train_data must hold at least one box that is not a crowd, got none: {data.report.brief()}"
+        )
+    data_ids, classes = labels_of(data)
+    if not data_ids:
+        return data  # its labels are taken as the model's
+    own_ids, names = class_labels(model)
+    count = len(classes)
+    if len(own_ids) == count:
+        table = _take_over(model, classes, data_ids, names)
+    elif not own_ids:
+        model.category_ids, model.classes = data_ids, classes  # type: ignore[assignment]
+        return data
+    else:
+        found = match_classes(classes, data_ids, names, own_ids)
+        missing = [name for name, label in zip(classes, found, strict=True) if label is None]
+        if isinstance(data, CocoDataset):
+            missing = data.without_counterpart(found)
+        require(
+            not missing,
+            f"model must have the {count} classes of train_data, got {len(own_ids)} others without {listed(missing)}; "
+            f"build it with num_classes={count}",
+        )
+        table = [-1 if label is None else label for label in found]
+    if table == list(range(count)) and len(own_ids) == count:
+        return data
+    if isinstance(data, CocoDataset):
+        ids, names = class_labels(model)
+        return data.relabel(ids, names)
+    return Mapped(data, table)
+
+
+def _take_over(model: nn.Module, classes: list[str], data_ids: list[Any], names: list[str]) -> list[int]:
+    """Give the model the data's classes; return the label of each. Those that it has already keep their label."""
+    count = len(classes)
+    found = match_classes(classes, [None] * count, names, [None] * count)
+    free = iter(sorted(set(range(count)) - set(found)))  # type: ignore[arg-type]
+    table = [next(free) if label is None else label for label in found]
+    replaced = [names[label] for label in sorted(set(range(count)) - set(found))]  # type: ignore[arg-type]
+    if replaced and names != default_labels(count)[0]:
+        new = [name for name, label in zip(classes, found, strict=True) if label is None]
+        _log.warning("the model's classes %s become %s; its weights for them are trained on", listed(replaced),
+                     listed(new))  # fmt: skip
+    order = [table.index(label) for label in range(count)]
+    model.classes = [classes[i] for i in order]  # type: ignore[assignment]
+    model.category_ids = [data_ids[i] for i in order]  # type: ignore[assignment]
+    return table
+
+
+def joints_of(model: nn.Module) -> int | None:
+    """Return how many keypoints per object the model predicts; None if that is not known."""
+    return getattr(model.config, "joints", 0) if isinstance(model, Detector) else None
+
+
+def _with_keypoints_of_model(model: nn.Module, data: Any, name: str) -> Any:
+    """Return the data, without keypoints if the model predicts none; refuse another skeleton than the model's."""
+    joints = joints_of(model)
+    if joints == 0:
+        if isinstance(data, CocoDataset):
+            return data.without_keypoints() if data.keypoint_names else data
+        return Mapped(data, keypoints=False)
+    if joints is None or not isinstance(data, CocoDataset) or not data.keypoint_names:
+        return data
+    given = len(data.keypoint_names)
+    require(given == joints, f"{name} must have the model's {joints} keypoints, got {given} "
+                             f"({listed(data.keypoint_names, 4)}); build the model with joints={given}")  # fmt: skip
+    person = getattr(model.config, "keypoint_class", None)
+    classes = [str(c.get("name", c["id"])) for c in data.categories if "keypoints" in c]
+    own: list[str] = list(model.classes)  # type: ignore[arg-type]
+    if isinstance(person, int) and 0 <= person < len(own):
+        labels = match_classes(classes, [None] * len(classes), own, [None] * len(own))
+        require(
+            person in labels or not classes,
+            f"{name} must have keypoints of the model's class {person} ({own[person]}), got them of {listed(classes)}; "
+            f"build the model with keypoint_class={next((label for label in labels if label is not None), 0)}",
+        )
+    return data
+
+
+def with_flip_pairs(transforms: Sequence[Transform], data: Any) -> tuple[Transform, ...]:
+    """Return the transforms; a :class:`HorizontalFlip` without pairs gets those that the keypoints' names tell.
+
+    Raises:
+        pyrcnn.InputError: if the data have keypoints whose names tell none, apart from 17, which are taken as COCO's.
+    """
+    names = getattr(data, "keypoint_names", None)
+    if not names:
+        return tuple(transforms)
+    pairs = flip_pairs(names)
+    mirrored = [replace(t, pairs=pairs) if isinstance(t, HorizontalFlip) and t.pairs is None and pairs else t
+                for t in transforms]  # fmt: skip
+    unknown = any(isinstance(t, HorizontalFlip) and t.pairs is None for t in mirrored)
+    require(
+        not unknown or len(names) == 17,
+        f"augment must tell which keypoints swap in a mirror image, because their names ({listed(names, 4)}) do not: "
+        "use HorizontalFlip(pairs=...), with () for none",
+    )
+    return tuple(mirrored)

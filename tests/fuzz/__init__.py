@@ -1,0 +1,1 @@
+"""Seeded random tests of what comes from outside."""
