@@ -11,6 +11,17 @@ class InputError(ValueError, RuntimeError, AssertionError):
     """
 
 
+def printable(text: str) -> str:
+    """Return ``text`` with line breaks, control characters and what no terminal can show escaped.
+
+    >>> printable("a\\x1b[31m")
+    'a\\\\x1b[31m'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def require(ok: bool, message: str) -> None:
     """Raise :class:`InputError` with ``message`` unless ``ok``."""
     if not ok:

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,17 +56,23 @@ def coco(model_or_detections: Any, dataset: CocoDataset | str | Path, *, keypoin
 
     Source: https://cocodataset.org/#detection-eval and https://cocodataset.org/#keypoints-eval
     """
-    results = model_or_detections
+    results, sources = model_or_detections, ["annotations", "detections"]
     if isinstance(results, str | os.PathLike):
+        sources[1] = os.fspath(results)
         results = read_json(results, "detections")
     elif isinstance(results, nn.Module):
         results = predict(results, _checked_dataset(dataset), batch_size=batch_size, plain=plain, engine=engine,
                           progress=progress)  # fmt: skip
-    elif isinstance(results, Sequence) and any(isinstance(found, Detections) for found in results):
-        results = _as_results(results, _checked_dataset(dataset))
+    elif isinstance(results, Iterable) and not isinstance(results, Mapping):
+        results = list(results)
+        if any(isinstance(found, Detections) for found in results):
+            results = _as_results(results, _checked_dataset(dataset))
     if isinstance(dataset, str | os.PathLike):
-        return score(read_json(dataset, "annotations"), results, keypoints=keypoints, sigmas=sigmas)
-    return score(_checked_dataset(dataset).ground_truth(), results, keypoints=keypoints, sigmas=sigmas)
+        sources[0] = os.fspath(dataset)
+        truth = read_json(dataset, "annotations")
+    else:
+        truth = _checked_dataset(dataset).ground_truth()
+    return _score(truth, results, keypoints, sigmas, *sources)
 
 
 def _checked_dataset(dataset: Any) -> CocoDataset:
@@ -174,15 +180,22 @@ def score(truth: Mapping[str, Any], results: Any, *, keypoints: bool = False,
     Raises:
         pyrcnn.InputError: if ``truth`` or all of ``results`` cannot be used.
     """
-    annotations = Annotations(truth, Report("annotations"))
-    scored = _scored_labels(annotations, sigmas) if keypoints else list(range(len(annotations.categories)))
-    problems = Report("detections")
+    return _score(truth, results, keypoints, sigmas)
+
+
+def _score(truth: Any, results: Any, keypoints: bool, sigmas: Sequence[float] | None,
+           truth_source: str = "annotations", result_source: str = "detections") -> dict[str, float]:  # fmt: skip
+    annotations = Annotations(truth, Report(truth_source))
+    problems = Report(result_source)
+    # Classes without objects have no AP. pycocotools would spend time on each of them in each image.
+    scored = {found.label for objects in annotations.objects.values() for found in objects}
+    scored &= _scored_labels(annotations, sigmas) if keypoints else scored
     found = ResultReader(annotations, keypoints, problems).read(results)
     for report in (annotations.report, problems):
         if report:
             _log.warning("%s", report)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        stats = _stats(annotations, found, scored, "keypoints" if keypoints else "bbox", sigmas)
+        stats = _stats(annotations, found, sorted(scored), "keypoints" if keypoints else "bbox", sigmas)
     return dict(zip(KEYPOINT_NAMES if keypoints else BOX_NAMES, stats, strict=True))
 
 
@@ -207,7 +220,7 @@ def _stats(annotations: Annotations, results: Results, scored: Sequence[int], ki
     return [float(value) for value in scorer.stats]
 
 
-def _scored_labels(annotations: Annotations, sigmas: Sequence[float] | None) -> list[int]:
+def _scored_labels(annotations: Annotations, sigmas: Sequence[float] | None) -> set[int]:
     """Return the labels whose keypoints can be scored with these tolerances."""
     some = any(found.keypoints is not None for objects in annotations.objects.values() for found in objects)
     require(some, "annotations must hold keypoints to score keypoints, got none")
@@ -216,7 +229,7 @@ def _scored_labels(annotations: Annotations, sigmas: Sequence[float] | None) -> 
         require(good is not None and min(good, default=0) > 0, f"sigmas must be positive numbers, got {shown(sigmas)}")
     expected = COCO_KEYPOINTS if sigmas is None else len(sigmas)
     counts = annotations.keypoint_counts
-    scored = [label for label, count in enumerate(counts) if count == expected]
+    scored = {label for label, count in enumerate(counts) if count == expected}
     require(bool(scored), f"sigmas must be {max(counts)}, one per keypoint, got {expected}")
     return scored
 

@@ -72,3 +72,27 @@ def test_bad_targets_are_named(changes: dict[str, Any], message: str) -> None:
     assert len(Targets(**right)) == 2
     with pytest.raises(InputError, match=f"^{message}"):
         Targets(**(right | changes))
+
+
+GOOD = [1.0, 2.0, 3.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    "box",
+    [[50.0, 60.0, 10.0, 10.0], [3.0, 2.0, 1.0, 4.0], [1.0, 4.0, 3.0, 2.0], [1.0, 2.0, 1.0, 4.0], [1.0, 2.0, 3.0, 2.0],
+     [0.0] * 4, [float("nan"), 2.0, 3.0, 4.0], [1.0, 2.0, float("inf"), 4.0], [-float("inf"), 2.0, 3.0, 4.0]],
+)  # fmt: skip
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_boxes_without_positive_sides_are_refused(box: list[float], dtype: torch.dtype) -> None:
+    labels = torch.zeros(2, dtype=torch.int64)
+    with pytest.raises(InputError, match=r"^boxes must be finite x1, y1, x2, y2 with x2 > x1 and y2 > y1, .* in row 1"):
+        Targets(torch.tensor([GOOD, box], dtype=dtype), labels)
+    crowd = torch.tensor([False, True])
+    assert len(Targets(torch.tensor([GOOD, box], dtype=dtype), labels, crowd=crowd)) == 2  # training ignores it
+
+
+def test_no_box_and_boxes_with_gradients_are_fine() -> None:
+    none = Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 17, 3))
+    assert len(none.to("cpu")) == 0
+    boxes = torch.tensor([GOOD], requires_grad=True)
+    assert Targets(boxes * 2, torch.tensor([0])).boxes.requires_grad

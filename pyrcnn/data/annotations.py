@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import require
+from ..models.labels import listed
 from .report import Report
 from .segmentation import extent
 from .values import FARTHEST, SMALLEST, Id, find, flag, identity, in_order, number, numbers, shown
@@ -87,7 +88,7 @@ class Annotations:
             bool(self.categories),
             f"{name} must name at least one category, got none in {report.source}: {report.brief()}",
         )
-        self.images = self._images(source["images"])
+        self.images = _by_id(source["images"], "image", "file_name", report)
         require(
             bool(self.images),
             f"{name} must list at least one usable image, got none in {report.source}: {report.brief()}",
@@ -104,19 +105,6 @@ class Annotations:
     def keypoint_names(self) -> list[str]:
         """The names of the keypoints: those of the category that has most."""
         return keypoint_names(self.categories)
-
-    def _images(self, entries: list[Any]) -> dict[Id, dict[str, Any]]:
-        images: dict[Id, dict[str, Any]] = {}
-        for entry in entries:
-            image_id = identity(entry.get("id")) if isinstance(entry, dict) else None
-            if image_id is None:
-                self.report.add(f"image entry {shown(entry)}", "it has no id, a number or a text", "image skipped")
-            elif image_id in images:
-                what = f"the id {shown(image_id)} is already that of {shown(images[image_id].get('file_name'))}"
-                self.report.add(f"image {shown(entry.get('file_name'))}", what, "image skipped")
-            else:
-                images[image_id] = entry
-        return images
 
     def _keypoint_counts(self, annotations: list[Any]) -> list[int]:
         """Return the keypoints per object of each category; where no names are given, those that most objects have."""
@@ -255,16 +243,25 @@ def dictionary(
 
 
 def _categories(entries: list[Any], report: Report) -> list[dict[str, Any]]:
-    found: dict[Id, dict[str, Any]] = {}
+    found = _by_id(entries, "category", "name", report)
+    return [_category(i, found[i], report) for i in in_order(found)]
+
+
+def _by_id(entries: list[Any], kind: str, name: str, report: Report) -> dict[Id, dict[str, Any]]:
+    """Return entries by their ids. An id that entries of several names have tells nothing: all of them are skipped."""
+    found: dict[Id, list[dict[str, Any]]] = {}
     for entry in entries:
-        category_id = identity(entry.get("id")) if isinstance(entry, dict) else None
-        if category_id is None:
-            report.add(f"category {shown(entry)}", "its id must be an integer or a text", "category skipped")
-        elif category_id in found:
-            report.add(f"category {shown(category_id)}", "the id is used twice", "category skipped")
+        entry_id = identity(entry.get("id")) if isinstance(entry, dict) else None
+        if entry_id is None:
+            report.add(f"{kind} entry {shown(entry)}", "its id must be an integer or a text", f"{kind} skipped")
         else:
-            found[category_id] = _category(category_id, entry, report)
-    return [found[i] for i in in_order(found)]
+            found.setdefault(entry_id, []).append(entry)
+    for entry_id, same in list(found.items()):
+        names = list(dict.fromkeys(shown(entry.get(name)) for entry in same))
+        if len(names) > 1:
+            report.add(f"{kind} {shown(entry_id)}", f"the id is that of {listed(names)}", f"{kind} skipped")
+            del found[entry_id]
+    return {entry_id: same[0] for entry_id, same in found.items()}
 
 
 def _category(category_id: Id, entry: dict[str, Any], report: Report) -> dict[str, Any]:

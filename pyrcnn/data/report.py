@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
+from ..errors import printable
+
 _SHOWN = 20  # problems per action in the printed report; Report.problems holds all
 
 
@@ -29,7 +31,7 @@ class Report:
 
     def add(self, where: str, what: str, action: str) -> None:
         """Add one problem. Line breaks, control characters and what no terminal can show are escaped."""
-        self.problems.append(Problem(_printable(where), _printable(what), action))
+        self.problems.append(Problem(printable(where), printable(what), action))
 
     def brief(self) -> str:
         """Return the first problem and how many more there are, in one line."""
@@ -55,9 +57,3 @@ class Report:
             if len(some) > _SHOWN:
                 lines.append(f"  … and {len(some) - _SHOWN} more ({action})")
         return "\n".join(lines)
-
-
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -54,7 +54,9 @@ class ResultReader:
                 self._faults[str(fault)] = (first, count + 1)
         for what, (first, count) in self._faults.items():
             if sum(count for _, count in self._faults.values()) == len(source):
-                raise InputError(f"detections entry {first} {what}; no entry of {len(source)} can be used")
+                raise InputError(
+                    f"detections entry {first} {what}; no entry of {len(source)} in {self.report.source} can be used"
+                )
             more = f" and {count - 1} more" if count > 1 else ""
             self.report.add(f"detections entry {first}{more}", what, "entry skipped")
         return found

@@ -95,7 +95,10 @@ def _mirrored(name: str) -> list[str]:
 
 @dataclass(frozen=True)
 class HorizontalFlip:
-    """Mirror left and right with ``probability``. ``pairs`` of keypoints swap; None for the pairs of COCO's 17."""
+    """Mirror left and right with ``probability``. ``pairs`` of keypoints swap; None for the pairs of COCO's 17.
+
+    In training, None stands for the pairs that the names of the data set's keypoints tell (:func:`flip_pairs`).
+    """
 
     probability: float = 0.5
     pairs: tuple[tuple[int, int], ...] | None = None

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..errors import require
+from ..errors import printable, require
 from ..structures import Targets
 
 # COCO's eighty thing categories under their ids: ten of the ids 1..90 were never used
@@ -96,7 +96,7 @@ def listed(names: Sequence[str], most: int = 8) -> str:
     'a, b and 1 more'
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(str(name)[:40] for name in names[:most]) + more
+    return ", ".join(printable(str(name)[:40]) for name in names[:most]) + more
 
 
 def _folded(name: str) -> str:

@@ -39,7 +39,17 @@ def join(model: nn.Module, train_data: Any, val_data: Any) -> tuple[Any, CocoDat
         missing = scored.without_counterpart(match_classes(scored.classes, scored.category_ids, names, ids))
         require(not missing, f"val_data must have the classes of the model, got {listed(missing)} beside "
                              f"{listed(names)}")  # fmt: skip
-    return train_data, _with_keypoints_of_model(model, scored, "val_data")
+    scored = _with_keypoints_of_model(model, scored, "val_data")
+    _check_same_keypoints(getattr(train_data, "keypoint_names", None) or [], scored.keypoint_names)
+    return train_data, scored
+
+
+def _check_same_keypoints(names: list[str], others: list[str]) -> None:
+    numbered = [f"keypoint {i}" for i in range(1, len(names) + 1)]  # of files that do not name them
+    require(
+        not names or not others or names == others or numbered in (names, others),
+        f"val_data must have the keypoints of train_data, got {listed(others)} beside {listed(names)}",
+    )
 
 
 def _with_labels_of_model(model: nn.Module, data: Any) -> Any:

@@ -160,7 +160,9 @@ def used(images: Path, truth: Path, results: Path) -> None:
             assert targets.labels.lt(len(loaded.classes)).all()
         known = loaded.ground_truth()
         itself = evaluate.score(known, results_of(known))["AP"]
-        assert itself == -1 or abs(itself - 1) < 1e-9, f"the truth scores {itself} against itself"
+        crowded = Counter((a["image_id"], a["category_id"]) for a in known["annotations"])
+        few = max(crowded.values(), default=0) <= 100  # COCO's score counts a hundred detections
+        assert not few or itself == -1 or abs(itself - 1) < 1e-9, f"the truth scores {itself} against itself"
     assert all(str(error).isprintable() for error in refused), f"not one line: {refused}"
     if refused:
         raise refused[0]
@@ -184,8 +186,9 @@ def run(mutations: int, seed: int, folder: Path) -> Counter[str]:
         for number in range(mutations):
             rng = random.Random(f"{seed} {number}")
             which = rng.randrange(3)  # the annotations, the results, or both
+            found = rng.choice((results, truth | {"annotations": results}))  # a list, or with names of its own
             files[0].write_bytes(json.dumps(truth).encode() if which == 1 else mutated(truth, rng))
-            files[1].write_bytes(json.dumps(results).encode() if which == 0 else mutated(results, rng))
+            files[1].write_bytes(json.dumps(found).encode() if which == 0 else mutated(found, rng))
             before, began = handler.count, time.monotonic()
             try:
                 with warnings.catch_warnings():

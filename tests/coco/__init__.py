@@ -1,0 +1,1 @@
+"""Tests of files in COCO's format: annotations, results, keypoints, and the joining of classes."""
