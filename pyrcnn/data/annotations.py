@@ -6,6 +6,7 @@ the report.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ class Object(NamedTuple):
     label: int
     area: float  # in pixels
     crowd: bool
-    keypoints: np.ndarray | None  # [J of the category, 3] float32; None if none is labelled
+    keypoints: np.ndarray | None  # [J of the category, 3] float64; None if none is labelled
 
 
 @dataclass(frozen=True)
@@ -177,7 +178,7 @@ class Annotations:
             self.report.add(name, str(fault), "keypoints ignored")
             return None
         values[values[:, 2] <= 0] = 0
-        return values.astype(np.float32) if values.any() else None
+        return values if values.any() else None
 
 
 def box_of(entry: Mapping[str, Any]) -> list[float]:
@@ -188,14 +189,14 @@ def box_of(entry: Mapping[str, Any]) -> list[float]:
     given = entry.get("bbox")
     if given is None and (drawn := extent(entry.get("segmentation"))):
         return drawn[1]
-    values = [number(v) for v in given] if isinstance(given, list | tuple | np.ndarray) else []
+    values: list[Any] = [number(v) for v in given] if isinstance(given, list | tuple | np.ndarray) else []
     if len(values) != 4 or None in values:
         raise Unusable(f"bbox must be [x, y, width, height], got {shown(given)}")
-    if not np.isfinite(values).all():  # type: ignore[arg-type]
+    if not all(map(math.isfinite, values)):
         raise Unusable(f"box {shown(given)} is not finite")
-    if max(abs(v) for v in values) > FARTHEST:  # type: ignore[arg-type]
+    if max(map(abs, values)) > FARTHEST:
         raise Unusable(f"box {shown(given)} lies farther than {FARTHEST:.0f} pixels")
-    return values  # type: ignore[return-value]
+    return values
 
 
 def keypoints_of(given: Any, count: int) -> np.ndarray:
@@ -236,7 +237,7 @@ def dictionary(
             }  # fmt: skip
             if counts[found.label]:
                 given = found.keypoints
-                values = np.zeros((counts[found.label], 3)) if given is None else given.astype(np.float64)
+                values = np.zeros((counts[found.label], 3)) if given is None else given
                 entry |= {"keypoints": values.reshape(-1).tolist(), "num_keypoints": int((values[:, 2] > 0).sum())}
             entries.append(entry)
     return {"info": {}, "images": listed, "annotations": entries, "categories": list(categories)}

@@ -30,7 +30,7 @@ class Record:
     boxes: np.ndarray  # [G, 4] float32, clipped to the image
     labels: np.ndarray  # [G] int64, index into the data set's classes
     crowd: np.ndarray  # [G] bool
-    keypoints: tuple[np.ndarray | None, ...]  # G times [up to J, 3] float32; None if none is labelled
+    keypoints: tuple[np.ndarray | None, ...]  # G times [up to J, 3] float64; None if none is labelled
     objects: Objects  # as in the file, for scoring
 
 

@@ -98,9 +98,9 @@ def identity(value: Any) -> Id | None:
     """
     if isinstance(value, str):
         return value
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if type(value) is not int and (isinstance(value, bool) or not isinstance(value, Real)):
         return None
-    if not isinstance(value, Integral):
+    if not isinstance(value, int) and not isinstance(value, Integral):
         value = float(value)
         if not value.is_integer():  # NaN and the infinities are none either
             return None
@@ -113,8 +113,10 @@ def flag(value: Any) -> bool | None:
     >>> flag(1), flag("0"), flag(None), flag(2), flag([])
     (True, False, False, None, None)
     """
-    if value is None or isinstance(value, bool):
+    if value is None or value is False or value is True:
         return bool(value)
+    if type(value) is int:
+        return _FLAGS.get(value)
     if isinstance(value, str):
         value = value.strip().lower()
     return _FLAGS.get(value) if isinstance(value, str | Real) else None
