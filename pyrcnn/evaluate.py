@@ -260,7 +260,8 @@ def _category_ids(model: nn.Module, dataset: CocoDataset) -> list[int | str | No
     found = match_classes(dataset.classes, dataset.category_ids, names, ids)
     missing = dataset.without_counterpart(found)
     require(not missing, f"model must have the classes of the data set, got none named {listed(missing)}; "
-                         f"model.classes are {listed(names)}")  # fmt: skip
+                         f"model.classes are {listed(names)}: set them to the names in "
+                         f"{dataset.report.source} if they mean the same")  # fmt: skip
     return [dataset.category_ids[found.index(label)] if label in found else None for label in range(len(ids))]
 
 

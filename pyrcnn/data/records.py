@@ -42,7 +42,7 @@ class RecordReader:
 
     def records(self, folder: Path, check: bool) -> list[Record]:
         """Return one record per readable image in ``folder``; ``check`` decodes each of them."""
-        images = {i: image for i, image in self.annotations.images.items() if self._is_inside(image)}
+        images = {i: image for i, image in self.annotations.images.items() if self._is_inside(image, folder)}
 
         def probe(image: dict[str, Any]) -> Any:
             try:
@@ -63,10 +63,10 @@ class RecordReader:
             records.append(self._record(folder / image["file_name"], image_id, size, oriented, mine))
         return records
 
-    def _is_inside(self, image: dict[str, Any]) -> bool:
+    def _is_inside(self, image: dict[str, Any], folder: Path) -> bool:
         """Whether the entry names a file below the folder; the report says what is wrong otherwise."""
         name = image.get("file_name")
-        fault = fault_of_name(name)
+        fault = fault_of_name(name, folder)
         if fault:
             self.report.add(f"image {shown(name)}", fault, "image skipped")
         return not fault
@@ -114,8 +114,8 @@ class RecordReader:
         return box
 
 
-def fault_of_name(name: Any) -> str | None:
-    """Return what is wrong with a ``file_name``, None if it names a file below the folder of the images."""
+def fault_of_name(name: Any, folder: Path) -> str | None:
+    """Return what is wrong with a ``file_name``, None if it names a file below ``folder``, the images'."""
     if not isinstance(name, str) or not name.strip():
         return "it has no file_name"
     try:
@@ -124,9 +124,9 @@ def fault_of_name(name: Any) -> str | None:
         return "the file_name is not a text that a file can have"
     if "\0" in name:
         return "the file_name is not a text that a file can have"
-    if os.path.isabs(name) or os.path.normpath(name).split(os.sep)[0] == os.pardir:
-        return "the file_name leads out of the folder of the images"
-    return None
+    root = os.path.abspath(folder)
+    inside = os.path.abspath(os.path.join(root, name)).startswith(os.path.join(root, ""))  # links are followed later
+    return None if inside else "the file_name leads out of the folder of the images"
 
 
 def _stated_size(image: dict[str, Any]) -> tuple[int | None, int | None]:

@@ -17,6 +17,7 @@ class Problem:
     where: str
     what: str
     action: str  # "image skipped", "annotation skipped", "box clipped", "noted" …
+    count: int = 1  # entries with this fault
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}; {self.action}"
@@ -29,9 +30,9 @@ class Report:
     source: str
     problems: list[Problem] = field(default_factory=list)
 
-    def add(self, where: str, what: str, action: str) -> None:
+    def add(self, where: str, what: str, action: str, count: int = 1) -> None:
         """Add one problem. Line breaks, control characters and what no terminal can show are escaped."""
-        self.problems.append(Problem(printable(where), printable(what), action))
+        self.problems.append(Problem(printable(where), printable(what), action, count))
 
     def brief(self) -> str:
         """Return the first problem and how many more there are, in one line."""
@@ -49,7 +50,9 @@ class Report:
     def __str__(self) -> str:
         if not self.problems:
             return f"{self.source}: no problem found"
-        counts = Counter(p.action for p in self.problems)
+        counts: Counter[str] = Counter()
+        for problem in self.problems:
+            counts[problem.action] += problem.count
         lines = [f"{self.source}: " + ", ".join(f"{action}: {count}" for action, count in sorted(counts.items()))]
         for action in sorted(counts):
             some = [p for p in self.problems if p.action == action]

@@ -58,7 +58,7 @@ class ResultReader:
                     f"detections entry {first} {what}; no entry of {len(source)} in {self.report.source} can be used"
                 )
             more = f" and {count - 1} more" if count > 1 else ""
-            self.report.add(f"detections entry {first}{more}", what, "entry skipped")
+            self.report.add(f"detections entry {first}{more}", what, "entry skipped", count)
         return found
 
     def _join(self, source: Mapping[str, Any]) -> None:
@@ -90,8 +90,9 @@ class ResultReader:
         if not isinstance(entry, Mapping):
             raise Unusable(f"must be an object, got {shown(entry)}")
         lacking = [k for k in self._needed(entry) if entry.get(k) is None]
-        if lacking:
-            raise Unusable(f"must have {', '.join((*FIELDS, self.kind))}, got no {', '.join(lacking)}")
+        wanted = f"must have {', '.join((*FIELDS, self.kind))}, got no {', '.join(lacking)}"
+        if lacking and lacking != [self.kind]:
+            raise Unusable(wanted)
         known = self.annotations.images if self.images is None else self.images
         image_id = find(entry["image_id"], known)
         if image_id is not None and self.images is not None:
@@ -102,10 +103,12 @@ class ResultReader:
         if score is None or not abs(score) < float("inf"):
             raise Unusable(f"must have a finite number as score, got {shown(entry['score'])}")
         label = self._label(entry)
+        if self.kind == "keypoints" and not self.annotations.keypoint_counts[label]:
+            return None
+        if lacking:
+            raise Unusable(wanted)
         result: dict[str, Any] = {"image_id": image_id, "label": label, "score": score}
         if self.kind == "keypoints":
-            if not self.annotations.keypoint_counts[label]:
-                return None
             values = keypoints_of(entry["keypoints"], self.annotations.keypoint_counts[label])
             return result | {"keypoints": values.reshape(-1).tolist()}
         try:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from ..errors import require
-from ..models.labels import listed
+from ..models.labels import listed, match_classes
 from ..structures import Targets
 from .coco import CocoDataset
 from .report import Report
@@ -61,6 +61,36 @@ def _joined(parts: Sequence[CocoDataset]) -> CocoDataset:
     return CocoDataset(records, categories, Report(sources, problems), pixels=whole)
 
 
+def with_labels(dataset: Any) -> Any:
+    """Return the items of ``dataset`` with ``classes`` and ``category_ids``, as far as its parts have them.
+
+    It is a :class:`CocoDataset` if :func:`as_coco` makes one. The parts of another ``ConcatDataset`` get the labels of
+    its first part, by name.
+
+    Raises:
+        pyrcnn.InputError: for joined data sets whose classes differ.
+    """
+    coco = as_coco(dataset)
+    if coco is not None or type(dataset) is not ConcatDataset:
+        return dataset if coco is None else coco
+    parts = [with_labels(part) for part in dataset.datasets]
+    (ids, names), *others = [labels_of(part) for part in parts]
+    same = [parts[0]]
+    for part, (part_ids, part_names) in zip(parts[1:], others, strict=True):
+        found = match_classes(part_names, part_ids, names, ids)
+        missing = [name for name, label in zip(part_names, found, strict=True) if label is None]
+        require(
+            not missing and bool(names) == bool(part_names),
+            f"data sets must have the same classes to be joined, got {listed(missing) or 'none'} beside "
+            f"{listed(names) or 'none'}",
+        )
+        same.append(Mapped(part, [label for label in found if label is not None] if names else None))
+    joined = Mapped(ConcatDataset(same))
+    if names:
+        joined.category_ids, joined.classes = ids, names
+    return joined
+
+
 def labels_of(dataset: Any) -> tuple[list[int | str], list[str]]:
     """Return ``category_ids`` and ``classes`` of a data set or of the one that it wraps; empty lists if unknown."""
     for _ in range(100):  # wrappers in wrappers
@@ -80,6 +110,9 @@ class Mapped(Dataset[tuple[Tensor, Targets]]):
         table: the new label of each label; None to keep the labels.
         keypoints: False to leave keypoints out.
     """
+
+    category_ids: list[Any] | None = None
+    classes: list[str] | None = None
 
     def __init__(self, dataset: Any, table: Sequence[int] | None = None, keypoints: bool = True):
         self.dataset, self.keypoints = dataset, keypoints

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from ..data import CocoDataset, HorizontalFlip, Transform, as_coco, flip_pairs
-from ..data.wrappers import Mapped, labels_of
+from ..data.wrappers import Mapped, labels_of, with_labels
 from ..errors import InputError, require
 from ..models.detector import Detector
 from ..models.labels import class_labels, default_labels, listed, match_classes
@@ -26,7 +26,7 @@ def join(model: nn.Module, train_data: Any, val_data: Any) -> tuple[Any, CocoDat
     Raises:
         pyrcnn.InputError: if classes or keypoints of model, training and validation data do not agree.
     """
-    train_data = _with_labels_of_model(model, as_coco(train_data) or train_data)
+    train_data = _with_labels_of_model(model, with_labels(train_data))
     train_data = _with_keypoints_of_model(model, train_data, "train_data")
     if val_data is None:
         return train_data, None
@@ -38,7 +38,7 @@ def join(model: nn.Module, train_data: Any, val_data: Any) -> tuple[Any, CocoDat
     if ids:
         missing = scored.without_counterpart(match_classes(scored.classes, scored.category_ids, names, ids))
         require(not missing, f"val_data must have the classes of the model, got {listed(missing)} beside "
-                             f"{listed(names)}")  # fmt: skip
+                             f"{listed(names)}; set model.classes if they mean the same")  # fmt: skip
     scored = _with_keypoints_of_model(model, scored, "val_data")
     _check_same_keypoints(getattr(train_data, "keypoint_names", None) or [], scored.keypoint_names)
     return train_data, scored

@@ -174,10 +174,13 @@ def test_segmentations_that_draw_nothing(segmentation: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["../1.png", "a/../../1.png", "..", "/etc/passwd", "a\0b", "\ud800", "", " ", None, 7, []]
+    "name",
+    ["../1.png", "a/../../1.png", "..", ".", "../in2/1.png", "/etc/passwd", "a\0b", "\ud800", "", " ", None, 7, []],
 )
 def test_images_stay_below_their_folder(tmp_path: Path, name: Any) -> None:
-    (tmp_path / "in").mkdir()
+    for folder in (tmp_path / "in", tmp_path / "in2"):
+        folder.mkdir()
+        Image.new("RGB", (64, 48)).save(folder / "1.png")
     Image.new("RGB", (64, 48)).save(tmp_path / "1.png")
     source = content()
     source["images"].append({"id": 2, "file_name": name})
@@ -193,7 +196,7 @@ def test_images_stay_below_their_folder(tmp_path: Path, name: Any) -> None:
 def test_subfolders_are_below_the_folder(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     Image.new("RGB", (64, 48)).save(tmp_path / "a/1.png")
-    for name in ("a/1.png", "./a/1.png", "a/../a/1.png", "a//1.png"):
+    for name in ("a/1.png", "./a/1.png", "a/../a/1.png", "a//1.png", str(tmp_path / "a/1.png")):
         source = content()
         source["images"][0]["file_name"] = name
         assert len(opened(tmp_path, source)) == 1

@@ -206,6 +206,18 @@ def test_joined_data_sets_agree_by_name(tmp_path: Path) -> None:
         data.as_coco(ConcatDataset([first, third]))
 
 
+def test_joined_wrappers_agree_by_name(tmp_path: Path) -> None:
+    first, second = made(tmp_path, ["cat", "dog"], [1, 2]), made(tmp_path, ["dog", "cat"], [1, 2])
+    model = TinyDetector()
+    seen: list[int] = []
+    model.register_forward_pre_hook(lambda _, args: seen.extend(t.labels[0].item() for t in args[1]))
+    train.fit(model, ConcatDataset([Brighter(first), second]), None, replace(QUICK, epochs=2), quiet=True)
+    assert (model.classes, set(seen)) == (["cat", "dog"], {0})
+    for other in (Brighter(made(tmp_path, ["cat", "bird"], [1, 2], ["cat", "bird"])), [first[0]]):
+        with pytest.raises(InputError, match=r"same classes to be joined, got (bird|none) beside cat, dog"):
+            train.fit(model, ConcatDataset([Brighter(first), other]), None, QUICK, quiet=True)
+
+
 class Brighter(Dataset):
     """A user's wrapper: other pixels, the targets of the data set in it."""
 
