@@ -262,7 +262,8 @@ def _category_ids(model: nn.Module, dataset: CocoDataset) -> list[int | str | No
     require(not missing, f"model must have the classes of the data set, got none named {listed(missing)}; "
                          f"model.classes are {listed(names)}: set them to the names in "
                          f"{dataset.report.source} if they mean the same")  # fmt: skip
-    return [dataset.category_ids[found.index(label)] if label in found else None for label in range(len(ids))]
+    category_of = dict(zip(found, dataset.category_ids, strict=True))
+    return [category_of.get(label) for label in range(len(ids))]
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import InputError, require
-from ..models.labels import listed, match_classes
+from ..models.labels import Names, listed, match_classes
 from .annotations import Annotations, Unusable, box_of, keypoints_of
 from .report import Report
 from .values import Id, find, identity, number, shown
@@ -24,11 +24,11 @@ class ResultReader:
 
     def __init__(self, annotations: Annotations, keypoints: bool, report: Report):
         self.annotations, self.kind, self.report = annotations, "keypoints" if keypoints else "bbox", report
-        self.names = [_text(c.get("name", c["id"])) for c in annotations.categories]
+        self.classes = [_text(c.get("name", c["id"])) for c in annotations.categories]
         self.ids: list[Id] = [c["id"] for c in annotations.categories]
         self.images: dict[Id, Id | None] | None = None  # ids of the source → of the annotations, where it lists both
         self.categories: dict[Id, int | None] | None = None
-        self._named: dict[tuple[str, Any], int | None] = {}
+        self.names = Names(self.classes, self.ids)
         self._faults: dict[str, tuple[int, int]] = {}  # what is wrong → the first such entry, how many
 
     def read(self, source: Any) -> list[dict[str, Any]]:
@@ -52,8 +52,9 @@ class ResultReader:
             except Unusable as fault:
                 first, count = self._faults.get(str(fault), (position, 0))
                 self._faults[str(fault)] = (first, count + 1)
+        nothing = bool(source) and sum(count for _, count in self._faults.values()) == len(source)
         for what, (first, count) in self._faults.items():
-            if sum(count for _, count in self._faults.values()) == len(source):
+            if nothing:
                 raise InputError(
                     f"detections entry {first} {what}; no entry of {len(source)} in {self.report.source} can be used"
                 )
@@ -67,10 +68,10 @@ class ResultReader:
             known = {identity(c.get("id")): c for c in listing if isinstance(c, dict)}
             known.pop(None, None)
             names = [_text(c.get("name", i)) for i, c in known.items()]
-            found = match_classes(names, list(known), self.names, self.ids)  # type: ignore[arg-type]
+            found = match_classes(names, list(known), self.classes, self.ids)  # type: ignore[arg-type]
             require(
                 any(label is not None for label in found),
-                f"detections must have classes of the annotations ({listed(self.names)}), got {listed(names)}",
+                f"detections must have classes of the annotations ({listed(self.classes)}), got {listed(names)}",
             )
             self.categories = dict(zip(known, found, strict=True))  # type: ignore[arg-type]
         if isinstance(listing := source.get("images"), list) and listing:
@@ -90,9 +91,8 @@ class ResultReader:
         if not isinstance(entry, Mapping):
             raise Unusable(f"must be an object, got {shown(entry)}")
         lacking = [k for k in self._needed(entry) if entry.get(k) is None]
-        wanted = f"must have {', '.join((*FIELDS, self.kind))}, got no {', '.join(lacking)}"
         if lacking and lacking != [self.kind]:
-            raise Unusable(wanted)
+            raise self._incomplete(lacking)
         known = self.annotations.images if self.images is None else self.images
         image_id = find(entry["image_id"], known)
         if image_id is not None and self.images is not None:
@@ -106,7 +106,7 @@ class ResultReader:
         if self.kind == "keypoints" and not self.annotations.keypoint_counts[label]:
             return None
         if lacking:
-            raise Unusable(wanted)
+            raise self._incomplete(lacking)
         result: dict[str, Any] = {"image_id": image_id, "label": label, "score": score}
         if self.kind == "keypoints":
             values = keypoints_of(entry["keypoints"], self.annotations.keypoint_counts[label])
@@ -118,6 +118,9 @@ class ResultReader:
         if box[2] < 0 or box[3] < 0:
             raise Unusable(f"must have a box x, y, width, height with positive sides, got {shown(entry.get('bbox'))}")
         return result | {"bbox": box}
+
+    def _incomplete(self, lacking: list[str]) -> Unusable:
+        return Unusable(f"must have {', '.join((*FIELDS, self.kind))}, got no {', '.join(lacking)}")
 
     def _needed(self, entry: Mapping[str, Any]) -> Sequence[str]:
         drawn = self.kind == "bbox" and entry.get("bbox") is None and entry.get("segmentation") is not None
@@ -132,21 +135,18 @@ class ResultReader:
     def _label(self, entry: Mapping[str, Any]) -> int:
         name, given = self._name(entry), entry.get("category_id")
         if name is not None:
-            key = (name, identity(given))
-            if key not in self._named:
-                category_id = find(given, self.annotations.labels)
-                self._named[key] = match_classes([name], [category_id], self.names, self.ids)[0]  # type: ignore[list-item]
-            if self._named[key] is None:
-                raise Unusable(f"must have a class of the annotations ({listed(self.names)}), got {shown(name)}")
-            return self._named[key]  # type: ignore[return-value]
+            label = self.names.find(name, find(given, self.annotations.labels))
+            if label is None:
+                raise Unusable(f"must have a class of the annotations ({listed(self.classes)}), got {shown(name)}")
+            return label
         if self.categories is not None:
             label = self.categories.get(find(given, self.categories))  # type: ignore[arg-type]
         else:
             label = self.annotations.labels.get(find(given, self.annotations.labels))  # type: ignore[arg-type]
-            if label is None and isinstance(given, str) and self.names.count(given) == 1:
-                label = self.names.index(given)
+            if label is None and isinstance(given, str):
+                label = self.names.find(given)
         if label is None:
-            ids = listed([f"{i} {n}" for i, n in zip(self.ids, self.names, strict=True)])
+            ids = listed([f"{i} {n}" for i, n in zip(self.ids, self.classes, strict=True)])
             raise Unusable(f"must have a category_id of the annotations ({ids}), got {shown(given)}")
         return label
 

@@ -48,33 +48,48 @@ def default_labels(num_classes: int) -> tuple[list[str], list[int]]:
     return [f"class {i}" for i in range(1, num_classes + 1)], list(range(1, num_classes + 1))
 
 
+class Names:
+    """Finds classes by name: equal up to case, spaces, hyphens and underscores, where that is unambiguous.
+
+    Ids count only for a class without a name of its own: "class 3", "unused 3", or its id as text.
+    """
+
+    def __init__(self, classes: Sequence[str], category_ids: Sequence[Any]):
+        self.classes = [str(name) for name in classes]
+        self.exact, self.folded = _unique(self.classes), _unique([_folded(name) for name in self.classes])
+        self.by_id = {category: label for label, category in enumerate(category_ids)}
+
+    def find(self, name: str, category_id: Any = None, only_exact: bool = False) -> int | None:
+        """The label of the class ``name``; None if there is none."""
+        label = self.exact.get(name)
+        if label is None and not only_exact:
+            label = self.folded.get(_folded(name))
+        if label is None and (other := self.by_id.get(category_id)) is not None:
+            own = self.classes[other]
+            same = name == own or is_unnamed(name, category_id) or is_unnamed(own, category_id)
+            label = other if same else None
+        return label
+
+
 def match_classes(
     classes: Sequence[str], category_ids: Sequence[Any], known: Sequence[str], known_ids: Sequence[Any]
 ) -> list[int | None]:
     """The position in ``known`` of the class with the same name, for each of ``classes``; None where there is none.
 
-    Names are equal up to case, spaces, hyphens and underscores, where that is unambiguous. Ids count only for a class
-    without a name of its own: "class 3", "unused 3", or its id as text.
+    :class:`Names` says when names are the same. No position is given twice.
 
     >>> match_classes(["Cat", "dog"], [1, 2], ["dog", "cat"], [1, 2])
     [1, 0]
     >>> match_classes(["cat", "dog"], [7, 3], ["class 3", "class 7"], [3, 7])
     [1, 0]
     """
-    classes, known = [str(name) for name in classes], [str(name) for name in known]
-    exact, folded = _unique(known), _unique([_folded(name) for name in known])
+    names = Names(known, known_ids)
+    classes = [str(name) for name in classes]
     mine = _unique([_folded(name) for name in classes])
-    by_id = {category: label for label, category in enumerate(known_ids)}
-    found: list[int | None] = []
-    for name, category in zip(classes, category_ids, strict=True):
-        label = exact.get(name)
-        if label is None and _folded(name) in mine:
-            label = folded.get(_folded(name))
-        if label is None and (other := by_id.get(category)) is not None:
-            same = name == known[other] or is_unnamed(name, category) or is_unnamed(known[other], category)
-            label = other if same else None
-        found.append(label)
-    return [label if found.count(label) == 1 else None for label in found]
+    found = [names.find(name, category, _folded(name) not in mine)
+             for name, category in zip(classes, category_ids, strict=True)]  # fmt: skip
+    counts = Counter(found)
+    return [label if counts[label] == 1 else None for label in found]
 
 
 def class_labels(model: Any) -> tuple[list[Any], list[str]]:

@@ -13,7 +13,7 @@ from ..data import CocoDataset, HorizontalFlip, Transform, as_coco, flip_pairs
 from ..data.wrappers import Mapped, labels_of, with_labels
 from ..errors import InputError, require
 from ..models.detector import Detector
-from ..models.labels import class_labels, default_labels, listed, match_classes
+from ..models.labels import class_labels, default_labels, is_unnamed, listed, match_classes
 
 _log = logging.getLogger("pyrcnn.train")
 
@@ -62,23 +62,27 @@ def _with_labels_of_model(model: nn.Module, data: Any) -> Any:
     if not data_ids:
         return data  # its labels are taken as the model's
     own_ids, names = class_labels(model)
-    count = len(classes)
-    if len(own_ids) == count:
-        table = _take_over(model, classes, data_ids, names)
-    elif not own_ids:
+    if not own_ids:
         model.category_ids, model.classes = data_ids, classes  # type: ignore[assignment]
         return data
+    count = len(classes)
+    found = match_classes(classes, data_ids, names, own_ids)
+    missing = [name for name, label in zip(classes, found, strict=True) if label is None]
+    needed = data.without_counterpart(found) if isinstance(data, CocoDataset) else missing
+    if len(own_ids) == count and (needed or not missing):
+        table = _take_over(model, classes, data_ids, names)
     else:
-        found = match_classes(classes, data_ids, names, own_ids)
-        missing = [name for name, label in zip(classes, found, strict=True) if label is None]
-        if isinstance(data, CocoDataset):
-            missing = data.without_counterpart(found)
         require(
-            not missing,
-            f"model must have the {count} classes of train_data, got {len(own_ids)} others without {listed(missing)}; "
+            not needed,
+            f"model must have the {count} classes of train_data, got {len(own_ids)} others without {listed(needed)}; "
             f"build it with num_classes={count}",
         )
         table = [-1 if label is None else label for label in found]
+        named = {label: name for name, label in zip(classes, found, strict=True)}
+        model.classes = [  # type: ignore[assignment]
+            named.get(label, name) if is_unnamed(name, i) else name
+            for label, (name, i) in enumerate(zip(names, own_ids, strict=True))
+        ]
     if table == list(range(count)) and len(own_ids) == count:
         return data
     if isinstance(data, CocoDataset):
@@ -91,14 +95,14 @@ def _take_over(model: nn.Module, classes: list[str], data_ids: list[Any], names:
     """Give the model the data's classes; return the label of each. Those that it has already keep their label."""
     count = len(classes)
     found = match_classes(classes, [None] * count, names, [None] * count)
-    free = iter(sorted(set(range(count)) - set(found)))  # type: ignore[arg-type]
-    table = [next(free) if label is None else label for label in found]
-    replaced = [names[label] for label in sorted(set(range(count)) - set(found))]  # type: ignore[arg-type]
-    if replaced and names != default_labels(count)[0]:
+    unclaimed = sorted(set(range(count)) - set(found))  # type: ignore[arg-type]
+    if unclaimed and names != default_labels(count)[0]:
         new = [name for name, label in zip(classes, found, strict=True) if label is None]
-        _log.warning("the model's classes %s become %s; its weights for them are trained on", listed(replaced),
-                     listed(new))  # fmt: skip
-    order = [table.index(label) for label in range(count)]
+        _log.warning("the model's classes %s become %s; its weights for them are trained on",
+                     listed([names[label] for label in unclaimed]), listed(new))  # fmt: skip
+    free = iter(unclaimed)
+    table = [next(free) if label is None else label for label in found]
+    order = sorted(range(count), key=table.__getitem__)
     model.classes = [classes[i] for i in order]  # type: ignore[assignment]
     model.category_ids = [data_ids[i] for i in order]  # type: ignore[assignment]
     return table

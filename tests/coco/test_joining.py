@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,7 +34,7 @@ def made(folder: Path, names: Sequence[str], ids: Sequence[Any], objects: Sequen
         annotations += [{"id": len(annotations) + i, "image_id": n, "category_id": ids[names.index(name)], "bbox": box}
                         for i, (name, box) in enumerate(zip(objects, boxes, strict=True))]  # fmt: skip
     categories = [{"id": i, "name": name} for i, name in zip(ids, names, strict=True)]
-    file = folder / f"{'-'.join(map(str, (*names, *ids)))}.json"
+    file = folder / f"{len(list(folder.iterdir()))}.json"
     file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
     return data.coco(folder, file)
 
@@ -141,6 +142,46 @@ def test_training_with_some_new_classes_says_so(tmp_path: Path, caplog: pytest.L
         train.fit(model, made(tmp_path, ["ant", "cat"], [1, 2], ["ant", "cat"]), None, QUICK, quiet=True)
     assert (model.classes, model.category_ids) == (["cat", "ant"], [2, 1])
     assert "classes dog become ant" in caplog.text
+
+
+def test_classes_without_objects_need_no_counterpart(tmp_path: Path) -> None:
+    dataset = made(tmp_path, ["animal", "dog", "cat"], [0, 1, 2])
+    for classes, ids in (
+        (["cat", "dog"], [5, 6]),
+        (["cat", "dog", "bird"], [5, 6, 7]),
+        (["x", "cat", "dog", "y"], [1, 2, 3, 4]),
+    ):
+        model = TinyDetector(TinyConfig(num_classes=len(classes)))
+        model.classes, model.category_ids = list(classes), list(ids)
+        train.fit(model, dataset, dataset, QUICK, quiet=True)
+        assert (model.classes, model.category_ids) == (classes, ids)
+    fresh = models.build(CENTERNET, num_classes=2, input_size=64)
+    train.fit(fresh, dataset, dataset, QUICK, quiet=True)
+    assert (fresh.classes, fresh.category_ids) == (["dog", "cat"], [1, 2])  # found by their ids: it had no names
+
+
+def test_a_fresh_model_takes_the_order_of_the_data(tmp_path: Path) -> None:
+    for ids in ([0, 1], [2, 1], [1, 2], ["b", "a"]):
+        dataset = made(tmp_path, ["cat", "dog"], ids)
+        model = models.build(CENTERNET, num_classes=2, input_size=64)
+        train.fit(model, dataset, dataset, QUICK, quiet=True)
+        assert (model.classes, model.category_ids) == (dataset.classes, dataset.category_ids)
+
+
+def test_many_classes_and_results_take_no_square_of_time(tmp_path: Path) -> None:
+    count = 20_000
+    dataset = made(tmp_path, [f"c{i}" for i in range(count)], list(range(count)), ["c7", "c8"])
+    truth = dataset.ground_truth()
+    found = [
+        {"image_id": 1, "category_id": f"n{i}", "label": f"n{i}", "bbox": [0, 0, 1, 1], "score": 1}
+        for i in range(count)
+    ]
+    began = time.process_time()
+    assert evaluate.score(truth, [*found, {**truth["annotations"][0], "score": 1}])["AP"] > 0
+    model = Perfect(dataset, dataset.classes[::-1], dataset.category_ids)
+    assert set(evaluate._category_ids(model, dataset)) == set(range(count))
+    train.labels._take_over(model, dataset.classes, dataset.category_ids, model.classes)
+    assert time.process_time() - began < 10
 
 
 def test_weights_of_our_file_bring_their_classes(tmp_path: Path) -> None:
