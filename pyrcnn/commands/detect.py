@@ -80,8 +80,13 @@ def image_files(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
     paths: list[Path] = []
     failures = []
     for path in given or bundled.images()[:1]:
-        inside = images.files_in(path) if path.is_dir() else [path]
-        if not path.exists():
+        try:
+            inside = _images_in(path) if path.is_dir() else [path]
+            missing = not path.exists()
+        except OSError as error:
+            failures.append(f"cannot read {path}: {error.strerror}")
+            continue
+        if missing:
             failures.append(f"no such file or folder: {path}")
         elif not inside:
             failures.append(f"the folder holds no image: {path}")
@@ -91,6 +96,14 @@ def image_files(given: Sequence[Path]) -> tuple[list[Path], list[str]]:
     if len(given) == 1 and paths == list(given):
         images.check(paths[0])
     return paths, failures
+
+
+def _images_in(folder: Path) -> list[Path]:
+    inside = images.files_in(folder)
+    others = sum(1 for _ in folder.iterdir()) - len(inside)
+    if inside and others:
+        terminal.complain(f"{folder}: skipped {others} that {'is' if others == 1 else 'are'} no image by name")
+    return inside
 
 
 class _Namer:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 
-from ..images import SUFFIXES, check, read
 from ..images import ImageError as PictureError
+from ..images import check, read, suffixes
 
 warnings.warn("pyrcnn.data.pictures is deprecated, use pyrcnn.images", DeprecationWarning, stacklevel=2)
+SUFFIXES = suffixes()
 __all__ = ["SUFFIXES", "PictureError", "check", "read"]
