@@ -257,7 +257,10 @@ class ColorJitter:
 def _resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     if image.shape[1:] == size:
         return image
-    return functional.interpolate(image[None], size=size, mode="bilinear", align_corners=False, antialias=True)[0]
+    batch = image[None]
+    if image.shape[2] == 1:  # torch's kernel takes such an image for one with its channels last, and then fails
+        batch = batch.contiguous(memory_format=torch.channels_last)
+    return functional.interpolate(batch, size=size, mode="bilinear", align_corners=False, antialias=True)[0]
 
 
 def _scale_and_shift(targets: Targets, scale: tuple[float, float], shift: tuple[float, float]) -> Targets:
