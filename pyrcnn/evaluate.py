@@ -22,6 +22,7 @@ from .data.annotations import Annotations, dictionary
 from .data.results import ResultReader
 from .data.values import in_order, numbers, read_json, shown
 from .errors import InputError, require
+from .images import ImageError
 from .models.labels import class_labels, listed, match_classes
 from .structures import Detections
 
@@ -122,9 +123,12 @@ def predict(model: nn.Module, dataset: CocoDataset, *, batch_size: int = inferen
         fast = inference.faster(model, len(dataset), plain=plain, engine=engine)
         numbers = range(len(dataset))
         for i, _, found in inference.detect(fast, numbers, dataset.image, batch_size):
-            if isinstance(found, InputError):
+            if isinstance(found, ImageError):
+                dataset.skip(i, found)
+            elif isinstance(found, InputError):
                 raise found
-            results += _countable(to_results(found, dataset.records[i].image_id, categories))
+            else:
+                results += _countable(to_results(found, dataset.records[i].image_id, categories))
             if progress is not None:
                 progress(i + 1, len(dataset))
     return results

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ..errors import InputError, require
+from ..errors import require
 from ..images import ImageError, read
 from ..models.labels import listed, match_classes
 from ..structures import Targets
@@ -49,8 +49,7 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
         self.keypoint_names = keypoint_names(categories)
         self.pixels = pixels
         if cache:
-            with ThreadPoolExecutor(THREADS) as pool:  # before the loader's workers fork, so that they share the memory
-                self.pixels = list(pool.map(self._read, range(len(self.records))))
+            self._cache()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -87,10 +86,34 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
 
     def _read(self, index: int) -> Tensor:
         record = self.records[index]
-        try:
-            return read(record.path, record.oriented).contiguous()
-        except ImageError as error:
-            raise InputError(f"image {record.path} can no longer be read: {error.reason}") from None
+        return read(record.path, record.oriented).contiguous()
+
+    def _cache(self) -> None:
+        def attempt(index: int) -> Tensor | ImageError:
+            try:
+                return self._read(index)
+            except ImageError as error:
+                return error
+
+        with ThreadPoolExecutor(THREADS) as pool:  # before the loader's workers fork, so that they share the memory
+            found = list(pool.map(attempt, range(len(self.records))))
+        for index, pixels in enumerate(found):
+            if isinstance(pixels, ImageError):
+                self.skip(index, pixels)
+        self.records = [r for r, pixels in zip(self.records, found, strict=True) if isinstance(pixels, Tensor)]
+        self.pixels = [pixels for pixels in found if isinstance(pixels, Tensor)]
+
+    def skip(self, index: int, error: ImageError) -> None:
+        """Note in the report, once, that image ``index`` cannot be decoded, and leave it out of :meth:`ground_truth`.
+
+        Training and evaluation call it: :func:`coco` reads only the headers of most images.
+        """
+        record = self.records[index]
+        if record.image_id not in self.report.unreadable:
+            self.report.unreadable.add(record.image_id)
+            count = len(self.report.unreadable)
+            self.report.add(f"image {record.path}", error.reason, "image skipped")
+            _log.warning("image %s: %s; image skipped (%d so far)", record.path, error.reason, count)
 
     def relabelled(self, category_ids: Sequence[int | str], classes: Sequence[str] | None = None) -> CocoDataset:
         """Deprecated name of :meth:`relabel`."""
@@ -154,9 +177,10 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
         Boxes are as in the file, not clipped. Annotations are numbered from 1, because pycocotools takes an object
         with id 0 for an unmatched one.
         """
+        records = [r for r in self.records if r.image_id not in self.report.unreadable]
         images = ({"id": r.image_id, "file_name": r.path.name, "height": r.size[0], "width": r.size[1]}
-                  for r in self.records)  # fmt: skip
-        return dictionary(self.categories, zip(images, (r.objects for r in self.records), strict=True))
+                  for r in records)  # fmt: skip
+        return dictionary(self.categories, zip(images, (r.objects for r in records), strict=True))
 
 
 def coco(
@@ -173,7 +197,8 @@ def coco(
     Args:
         images_dir: the folder of the images.
         annotations_json: the annotation file.
-        check: decode every image once to find truncated files; False reads only the headers.
+        check: look for truncated files; False reads only the headers. Most files are not decoded for this. Damage
+            that only decoding finds is noted in the report when training or evaluation meet it; they skip the image.
         cache: keep the decoded images in memory.
 
     Raises:

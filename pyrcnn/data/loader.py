@@ -6,6 +6,7 @@ Each item draws its random numbers from a generator of its own, seeded by (seed,
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,9 +15,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..errors import require
+from ..errors import InputError, require
+from ..images import ImageError
 from ..structures import Targets
+from .coco import CocoDataset
 from .transforms import Transform, apply
+
+_log = logging.getLogger("pyrcnn.data")
 
 Batch = tuple[list[Tensor], list[Targets]]
 
@@ -74,15 +79,29 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
         return batches or [(rest * self.batch_size)[: self.batch_size]]
 
 
-class _Augmented(Dataset[tuple[Tensor, Targets]]):
+_Faults = list[tuple[int, ImageError]]  # index of the item, and why it cannot be read
+
+
+class _Augmented(Dataset[tuple[Tensor, Targets, _Faults]]):
     def __init__(self, dataset: Any, transforms: Sequence[Transform], seed: int):
         self.dataset, self.transforms, self.seed = dataset, transforms, seed
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Targets]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Targets, _Faults]:
         epoch, index = key
         generator = torch.Generator().manual_seed(_seed_from(self.seed, epoch, index))
-        image, targets = self.dataset[index]
-        return apply(self.transforms, image, targets, generator)
+        (image, targets), faults = self._readable(index)
+        return *apply(self.transforms, image, targets, generator), faults
+
+    def _readable(self, index: int) -> tuple[tuple[Tensor, Targets], _Faults]:
+        """Return item ``index`` or, if its image cannot be read, the next one that can."""
+        faults: _Faults = []
+        count = len(self.dataset)
+        for candidate in range(index, index + count):
+            try:
+                return self.dataset[candidate % count], faults
+            except ImageError as error:
+                faults.append((candidate % count, error))
+        raise InputError(f"train_data must have an image that can be read, got {count} that cannot: {faults[0][1]}")
 
 
 def _seed_from(*numbers: int) -> int:
@@ -99,9 +118,26 @@ def aspect_groups(dataset: Any) -> list[int]:
     return [int(record.size[1] >= record.size[0]) for record in dataset.records]
 
 
+def _collate(items: Sequence[tuple[Tensor, Targets, _Faults]]) -> tuple[Batch, _Faults]:
+    return collate([item[:2] for item in items]), [fault for *_, faults in items for fault in faults]
+
+
+def _reported(loaded: Iterator[tuple[Batch, _Faults]], dataset: Any) -> Iterator[Batch]:
+    """Yield the batches; tell ``dataset`` of each image that could not be read, in this process, not in a worker."""
+    for batch, faults in loaded:
+        for index, error in faults:
+            if isinstance(dataset, CocoDataset):
+                dataset.skip(index, error)
+            else:
+                _log.warning("%s; image skipped", error)
+        yield batch
+
+
 def batches(dataset: Any, batch_size: int, transforms: Sequence[Transform] = (), *, seed: int = 0, workers: int = 0,
             groups: Sequence[int] | None = None, start: int = 0) -> tuple[Iterator[Batch], int]:  # fmt: skip
     """Return (endless iterator over batches, batches per epoch).
+
+    The next item of the data set takes the place of one whose image cannot be read; see :meth:`CocoDataset.skip`.
 
     Args:
         dataset: ``dataset[i]`` is (image [3, H, W] uint8, :class:`~pyrcnn.Targets`).
@@ -114,8 +150,8 @@ def batches(dataset: Any, batch_size: int, transforms: Sequence[Transform] = (),
     """
     order = BatchOrder(len(dataset), batch_size, seed, groups, start)
     loader: DataLoader[Any] = DataLoader(
-        _Augmented(dataset, transforms, seed), batch_sampler=order, num_workers=workers, collate_fn=collate,
+        _Augmented(dataset, transforms, seed), batch_sampler=order, num_workers=workers, collate_fn=_collate,
         pin_memory=torch.cuda.is_available(), persistent_workers=workers > 0,
         generator=torch.Generator().manual_seed(seed),  # else it draws from the global generator, which the model uses
     )  # fmt: skip
-    return iter(loader), order.per_epoch
+    return _reported(iter(loader), dataset), order.per_epoch

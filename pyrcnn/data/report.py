@@ -29,6 +29,7 @@ class Report:
 
     source: str
     problems: list[Problem] = field(default_factory=list)
+    unreadable: set[int | str] = field(default_factory=set)  # ids of images that could not be decoded later
 
     def add(self, where: str, what: str, action: str, count: int = 1) -> None:
         """Add one problem. Line breaks, control characters and what no terminal can show are escaped."""
