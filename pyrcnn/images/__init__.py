@@ -94,7 +94,8 @@ def _loaded(image: Image.Image) -> tuple[Image.Image, int]:
     if hasattr(image, "tag_v2"):  # TIFF: Pillow would decode all EXIF entries and turn the image
         image.getexif = Image.Exif  # type: ignore[method-assign]
         image.load()
-        return image._new(image.im), turn
+        image._size = image.im.size  # Pillow has set it to that of the upright image
+        return image, turn
     image.load()
     return image, orientation(image)  # PNG: the metadata may stand behind the pixels
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
-import logging
 import os
 import re
 import stat
-import threading
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +14,7 @@ from typing import IO, Any
 from PIL import Image, UnidentifiedImageError
 
 from ..errors import InputError, require
+from .quiet import quiet
 
 # Formats whose pixels Pillow cannot read by itself. For PostScript it starts another program.
 _NO_PIXELS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
@@ -43,7 +41,8 @@ class ImageError(InputError):
 def suffixes() -> frozenset[str]:
     """Return the suffixes of the image files that can be read, in small letters, with the dot."""
     known = Image.registered_extensions()
-    return frozenset(suffix for suffix, name in known.items() if name in Image.OPEN and name not in _NO_PIXELS)
+    readable = {*Image.OPEN, "MPO"} - _NO_PIXELS  # Pillow opens MPO as JPEG
+    return frozenset(suffix for suffix, name in known.items() if name in readable)
 
 
 def files_in(folder: Path) -> list[Path]:
@@ -69,7 +68,7 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[Image.Image, IO[bytes
 def errors_of(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn every exception inside into an :class:`ImageError` about ``path``, and silence Pillow's warnings."""
     try:
-        with _quiet:
+        with quiet:
             yield
     except ImageError:
         raise
@@ -167,31 +166,3 @@ def _bare_jpeg(content: bytes) -> tuple[bytes, dict[str, bytes]]:
             info["xmp"] = segment[33:]
         at = end
     return b"".join([*kept, content[at:]]), info
-
-
-class _Quiet:
-    """Ignores Pillow's warnings, and what its TIFF reader logs, while any thread is inside.
-
-    ``warnings.catch_warnings`` is not for threads: two that overlap can leave the filters of the wrong one behind. This
-    adds one filter, for the first thread inside, and removes that one after the last.
-    """
-
-    def __init__(self) -> None:
-        self.lock, self.inside = threading.Lock(), 0
-        self.filter = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)
-        logging.getLogger("PIL.TiffImagePlugin").addFilter(lambda record: not self.inside)
-
-    def __enter__(self) -> None:
-        with self.lock:
-            self.inside += 1
-            if self.filter not in warnings.filters[:1]:  # someone else may have put one in front
-                warnings.filters.insert(0, self.filter)  # type: ignore[attr-defined]
-
-    def __exit__(self, *error: object) -> None:
-        with self.lock:
-            self.inside -= 1
-            while self.inside == 0 and self.filter in warnings.filters:
-                warnings.filters.remove(self.filter)  # type: ignore[attr-defined]
-
-
-_quiet = _Quiet()

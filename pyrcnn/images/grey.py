@@ -47,12 +47,13 @@ def _stretch(values: np.ndarray) -> np.ndarray:
     else:
         largest = float(values.max(initial=0))
     if values.dtype.kind == "f" and largest <= 1:
-        factor, half = 255.0, 0.5
+        factor = 255.0
     elif largest <= 255:
-        factor, half = 1.0, 0.0
+        factor = 1.0
     else:
-        factor, half = 1 / 256 if largest <= 65535 else 255 / largest, 0.0
-    scaled = values.clip(0, None).astype(np.float32, copy=False)
+        factor = 1 / 256 if largest <= 65535 else 255 / largest
+    scaled = values.clip(0, largest).astype(np.float32, copy=False)
     scaled *= factor
-    scaled += half
+    if factor not in (1, 1 / 256):  # these drop the fraction, as Pillow does
+        scaled += 0.5
     return scaled.clip(0, 255, out=scaled).astype(np.uint8)
