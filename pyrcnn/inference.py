@@ -21,6 +21,7 @@ OPTIMIZE_FROM = 4  # images
 # cores); more would only delay results.
 BATCH = 4
 _READERS, _AHEAD = 2, 8  # threads that decode images; images decoded ahead of the model
+_BYTES = 2**28  # of images decoded ahead, and of the images of a batch; about 20 of 4 megapixels
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -59,7 +60,7 @@ def detect(
             yield item, image, error
             continue
         waiting.append((item, image))
-        if len(waiting) == batch:
+        if len(waiting) == batch or image.nbytes * len(waiting) > _BYTES:
             yield from _run(model, waiting)
             waiting = []
     if waiting:
@@ -73,12 +74,17 @@ def read_ahead(items: Iterable[T], read: Callable[[T], R]) -> Iterator[tuple[T, 
     try:
         for item in items:
             queue.append((item, pool.submit(read, item)))
-            if len(queue) > _AHEAD:
+            while len(queue) > _AHEAD or _decoded_bytes(queue) > _BYTES:
                 yield queue.popleft()
         while queue:
             yield queue.popleft()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _decoded_bytes(queue: Iterable[tuple[T, Future[R]]]) -> int:
+    done = (future for _, future in queue if future.done() and future.exception() is None)
+    return sum(getattr(future.result(), "nbytes", 0) for future in done)
 
 
 def _outcome(future: Future[Tensor]) -> tuple[Tensor, InputError | None]:

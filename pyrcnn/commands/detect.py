@@ -23,6 +23,7 @@ FORMATS: dict[str, dict[str, Any]] = {
     "jpg": {"quality": 90},
     "png": {"compress_level": 1},
 }  # Pillow's options: smaller files cost 60 ms an image
+_JPEG_SIDE = 65500  # pixels, the most that libjpeg writes
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,10 @@ class _Namer:
         while name in self.taken:  # images of one name from several folders
             name += "_"
         self.taken.add(name)
-        target = self.options.out / f"{name}.{self.options.format}"
+        format = "png" if max(image.shape) > _JPEG_SIDE else self.options.format
+        target = self.options.out / f"{name}.{format}"
         with replacing(target, flush=False) as temporary:
-            draw.annotated(image, found, model.classes).save(temporary, **FORMATS[self.options.format])
+            draw.annotated(image, found, model.classes).save(temporary, **FORMATS[format])
         return target
 
 
