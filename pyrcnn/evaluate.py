@@ -23,6 +23,7 @@ from .data.results import ResultReader
 from .data.values import in_order, numbers, read_json, shown
 from .errors import InputError, require
 from .images import ImageError
+from .models import unwrap
 from .models.labels import class_labels, listed, match_classes
 from .structures import Detections
 
@@ -106,7 +107,7 @@ def predict(model: nn.Module, dataset: CocoDataset, *, batch_size: int = inferen
     detections of classes that the data set does not have are left out.
 
     Args:
-        model: a detector.
+        model: a detector, which may be wrapped (``torch.compile``, ``DataParallel``, ``AveragedModel``).
         dataset: the images, from :func:`pyrcnn.data.coco`; or a ``Subset`` or ``ConcatDataset`` of such data sets.
         batch_size: the largest number of consecutive images of one size that the model gets at a time.
         plain: run ``model`` itself.
@@ -116,6 +117,7 @@ def predict(model: nn.Module, dataset: CocoDataset, *, batch_size: int = inferen
     Raises:
         pyrcnn.InputError: if the model lacks a class that has objects in the data set.
     """
+    model = unwrap(model)
     dataset = _checked_dataset(dataset)
     categories = _category_ids(model, dataset)
     results: Results = []

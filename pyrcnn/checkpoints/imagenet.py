@@ -6,10 +6,13 @@ import os
 
 from torch import nn
 
+from .. import models
 from ..errors import require
-from .formats import detectron2, pickles, torchvision
+from .choosing import choose
+from .formats import detectron2, pickles, safetensors_files, torchvision
 from .report import Report, assign
 
+CLASSIFIERS = (detectron2, torchvision)
 LATER = ("roi.head.layer4.", "roi.head.fc6.", "roi.head.fc7.")  # heads that start from a classifier's last stages
 
 
@@ -22,13 +25,17 @@ def load_backbone(model: nn.Module, file: str | os.PathLike[str]) -> Report:
     ``norm_eps=1e-5``, and its MobileNetV2 ``padding="symmetric"`` in models with that setting. Notes in the report name
     the settings that differ.
     """
+    model = models.unwrap(model)
     path = os.fspath(file)
     require(os.path.isfile(path), f"file: no such file: {path}")
-    require(pickles.matches(path), f"file: {path} is damaged or no .pth or .pkl file")
-    entries = pickles.read(path)
-    reader = next((r for r in (detectron2, torchvision) if r.matches(entries) and r.is_imagenet(entries)), None)
-    require(reader is not None, f"file: {path} holds no classifier of torchvision or detectron2")
-    state = reader.read(model, entries)  # type: ignore[union-attr]
+    if safetensors_files.matches(path):
+        found = safetensors_files.entries(path)[1]
+    else:
+        require(pickles.matches(path), f"file: {path} is damaged or no .pth, .pkl or .safetensors file")
+        found = pickles.entries(path)
+    choice = choose(model, found, CLASSIFIERS)
+    require(choice is not None and choice.rank[0], f"file: {path} holds no classifier of torchvision or detectron2")
+    state = choice.read(model, path)  # type: ignore[union-attr]
     own = model.state_dict()
     layers = [name for name in state if name.startswith("backbone.") and name in own]
     require(bool(layers), f"model: {type(model).__name__} has no backbone with the layers of {path}")

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, listed
 
-_SHOWN = 8  # names listed in a message
+COUNTER = "num_batches_tracked"  # the end of names that nothing reads
 
 
 class Entries(dict[str, Tensor]):
@@ -42,12 +42,6 @@ class Report:
             if names := getattr(self, what):
                 lines.append(f"  {what}: {listed(names)}")
         return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
-
-
-def listed(names: tuple[str, ...] | list[str]) -> str:
-    """The first names, and the number of the others."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def renamed(source: Mapping[str, Any], rules: Sequence[tuple[re.Pattern[str], str]]) -> dict[str, Any]:
@@ -82,7 +76,7 @@ def assign(model: nn.Module, state: Mapping[str, Tensor], source: str, *, new_he
     everything = model.state_dict()
     own = {name: value for name, value in everything.items() if name.startswith(only or "")}
     parts = tuple(f"{name}." for name, _ in model.named_children())
-    counters = {n for n in (*everything, *state) if n.endswith("num_batches_tracked")}  # nothing reads them
+    counters = {n for n in (*everything, *state) if n.endswith(COUNTER)}
     missing = [n for n in own if n not in state and n not in counters]
     unexpected = [n for n in state if n not in own and n not in counters]
     shared = [n for n in own if n in state]

@@ -12,6 +12,7 @@ from .detector import Detector, Network
 from .faster_rcnn import FasterRCNN, FasterRCNNConfig
 from .presets import FAMILIES, PRESETS, Config, changed
 from .saved import load, metadata
+from .wrapping import unwrap
 
 
 def names() -> list[str]:
@@ -48,4 +49,5 @@ __all__ = [
     "load",
     "metadata",
     "names",
+    "unwrap",
 ]

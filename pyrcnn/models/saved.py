@@ -15,14 +15,18 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..atomic import replacing
-from ..errors import InputError, require
+from ..errors import InputError, listed, one_line, require
+from .configuration import MOST_CLASSES, Allowance, check_config
 from .presets import FAMILIES, changed
+from .wrapping import unwrap
 
 KEY = "pyrcnn"  # the metadata entry
+MOST_HEADER = 25 << 20  # bytes of a file's header: 100,000 tensors
 
 
 def metadata(model: nn.Module) -> dict[str, str]:
-    """The metadata from which :func:`load` rebuilds ``model`` without its weights."""
+    """The metadata from which :func:`load` rebuilds ``model`` (which may be wrapped) without its weights."""
+    model = unwrap(model)
     entry = {
         "family": type(model).__name__,
         "config": asdict(model.config),  # type: ignore[call-overload]
@@ -35,12 +39,14 @@ def metadata(model: nn.Module) -> dict[str, str]:
 def save(model: nn.Module, file: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
     """Write ``model`` to a ``.safetensors`` file from which ``models.load(file)`` rebuilds it.
 
-    ``dtype`` (for example torch.float16) stores the weights at that precision. Vectors (biases, norms and their
-    statistics) stay float32: they are small and lose most. The file is complete or absent, never half-written.
+    Of a wrapped model (``torch.compile``, ``DataParallel``, ``AveragedModel``) the inner one is written. ``dtype`` (for
+    example torch.float16) stores the weights at that precision. Vectors (biases, norms and their statistics) stay
+    float32: they are small and lose most. The file is complete or absent, never half-written.
     """
     path = Path(file)
     require(path.suffix == ".safetensors", f"file must end in .safetensors, got {path}")
     require(not path.is_dir(), f"file must be a file, got the folder {path}")
+    model = unwrap(model)
     state = {}
     for name, value in model.state_dict().items():
         narrow = dtype is not None and value.is_floating_point() and value.ndim > 1
@@ -59,19 +65,40 @@ def load(file: str | os.PathLike[str], **changes: Any) -> nn.Module:
     entry, state = opened(path, "file")
     if entry is None:
         raise InputError(f"file: {path} names no pyrcnn model: build one and use checkpoints.load(model, file)")
-    for config_type, model_type in FAMILIES.items():
-        if model_type.__name__ == entry["family"]:
-            model = model_type(changed(changed(config_type(), **entry["config"]), **changes))
-            break
-    else:
-        raise InputError(f"file: {path} holds a {entry['family']}, which this version does not know")
-    model.classes, model.category_ids = entry["classes"], entry["category_ids"]
+    config_type, model_type = _family(path, entry["family"])
     try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        given = f" with {', '.join(f'{k}={v!r}' for k, v in changes.items())}" if changes else ""
-        raise InputError(f"file: {path} does not fit its own configuration{given}: {error}") from None
+        config = changed(changed(config_type(), **entry["config"]), **changes)
+        with Allowance(state):
+            model = model_type(config)
+    except Exception as error:  # a configuration that is well-formed but that no model has, or a wrong change
+        if changes and isinstance(error, InputError):
+            raise
+        raise InputError(f"file: {path} describes no model that can be built: {one_line(error)}") from None
+    model.classes, model.category_ids = entry["classes"], entry["category_ids"]
+    _check_fit(path, model, state, changes)
+    model.load_state_dict(state)
     return model.eval()
+
+
+def _family(path: str, name: str) -> tuple[type, type[nn.Module]]:
+    for config_type, model_type in FAMILIES.items():
+        if model_type.__name__ == name:
+            return config_type, model_type
+    raise InputError(f"file: {path} holds a {one_line(name, 100)}, which this version does not know")
+
+
+def _check_fit(path: str, model: nn.Module, state: Mapping[str, Tensor], changes: Mapping[str, Any]) -> None:
+    """Raise :class:`InputError` unless ``state`` has the names and shapes of ``model``."""
+    own = model.state_dict()
+    shared = own.keys() & state.keys()
+    wrong = {
+        "lacks": [name for name in own if name not in shared],
+        "has besides": [name for name in state if name not in shared],
+        "has other shapes for": [name for name in own if name in shared and own[name].shape != state[name].shape],
+    }
+    faults = "; it ".join(f"{what} {listed(names)}" for what, names in wrong.items() if names)
+    given = f" with {', '.join(f'{k}={v!r}' for k, v in changes.items())}" if changes else ""
+    require(not faults, f"file: {path} does not fit its own configuration{given}: it {faults}")
 
 
 def matches(source: Any) -> bool:
@@ -102,9 +129,48 @@ def opened(path: str, argument: str, tensors: bool = True) -> tuple[dict[str, An
     """
     require(os.path.isfile(path), f"{argument}: no such file: {path}")
     try:
+        _check_header(path)
         with safe_open(path, framework="pt") as reader:
             entry = json.loads((reader.metadata() or {}).get(KEY, "null"))
             names = reader.keys() if tensors else ()
-            return entry, {name: reader.get_tensor(name) for name in names}
-    except (SafetensorError, OSError, ValueError) as error:
-        raise InputError(f"{argument}: {path} is damaged or no safetensors file: {error}") from None
+            state = {name: reader.get_tensor(name) for name in names}
+    # MemoryError and RuntimeError: tensors that are too large, JSON that is too deep
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+        reason = one_line(error) or type(error).__name__
+        raise InputError(f"{argument}: {path} is damaged or no safetensors file: {reason}") from None
+    if entry is not None:
+        try:
+            _check_entry(entry)
+        except InputError as error:
+            raise InputError(f"{argument}: {path} has metadata that are damaged: {error}") from None
+    return entry, state
+
+
+def _check_header(path: str) -> None:
+    """Raise ``ValueError`` unless the header, whose length the file tells, is in the file and of a sane size."""
+    size = os.path.getsize(path)
+    with open(path, "rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+    if size < 8 or length > size - 8:
+        raise ValueError("the header runs past the end")
+    if length > MOST_HEADER:
+        raise ValueError(f"the header has {length} bytes, the limit is {MOST_HEADER}")
+
+
+def _check_entry(entry: Any) -> None:
+    """Raise :class:`InputError` unless ``entry`` is what :func:`metadata` writes."""
+    require(isinstance(entry, dict), f"pyrcnn must be a dict, got a {type(entry).__name__}")
+    lacking = [name for name in ("family", "config", "classes", "category_ids") if name not in entry]
+    require(not lacking, f"pyrcnn must have {', '.join(lacking)}")
+    require(isinstance(entry["family"], str), "family must be text")
+    config_type = next((c for c, model_type in FAMILIES.items() if model_type.__name__ == entry["family"]), None)
+    if config_type is None:  # of another version, which the caller reports
+        return
+    check_config(config_type, entry["config"])
+    count = entry["config"].get("num_classes", config_type().num_classes)
+    require(0 < count <= MOST_CLASSES, f"config.num_classes must be in 1..{MOST_CLASSES}, got {count}")
+    for name, kind in (("classes", str), ("category_ids", int | str)):
+        given = entry[name]
+        good = isinstance(given, list) and all(isinstance(one, kind) and type(one) is not bool for one in given)
+        require(good, f"{name} must be a list of {kind.__name__ if isinstance(kind, type) else kind}")
+        require(len(given) == count, f"{name} must be {count}, one per class, got {len(given)}")

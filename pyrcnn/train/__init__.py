@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import require
+from ..models import unwrap
 from . import labels
 from .config import RECIPES, TrainConfig
 from .loop import Result, Run
@@ -28,7 +29,9 @@ def fit(model: nn.Module, train_data: Any, val_data: Any = None, config: TrainCo
     ``config.checkpoint_minutes``.
 
     Args:
-        model: a detector that returns a dict of losses from ``model(images, targets)``.
+        model: a detector that returns a dict of losses from ``model(images, targets)``. It may be wrapped
+            (``torch.compile``, ``DataParallel``, ``AveragedModel``): the losses come from the wrapper, everything else
+            is the inner model's.
         train_data: ``train_data[i]`` is (image [3, H, W] uint8, :class:`~pyrcnn.Targets`), as from ``data.coco``. The
             classes of other data sets are known if they, or the data set in their attribute ``dataset``, have
             ``classes`` and ``category_ids``.
@@ -46,7 +49,7 @@ def fit(model: nn.Module, train_data: Any, val_data: Any = None, config: TrainCo
         train.fit(model, data.coco("images", "train.json"), config=train.TrainConfig(epochs=12, out="runs/first"))
     """
     require(len(train_data) > 0, f"train_data must hold at least one image, got {len(train_data)}")
-    train_data, val_data = labels.join(model, train_data, val_data)
+    train_data, val_data = labels.join(unwrap(model), train_data, val_data)
     return Run(model, train_data, val_data, config, quiet).go()
 
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import io
+import mmap
 import os
-import pickle
-from collections.abc import Callable, Mapping
+import zlib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from ...errors import InputError, require
+from ...errors import InputError, listed, one_line
+from .raw import arrays, torch_tensors, zip_records
+from .raw.containers import CONTAINERS, Entry, entries_of
+from .raw.torch_tensors import Storage
+from .raw.unpickling import Machine, Placeholder, StandIns, Unreadable
 
 ZIP, PICKLE = b"PK\x03\x04", b"\x80"  # first bytes of PyTorch's archives and of binary pickles
 LEGACY = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # first bytes of files of PyTorch before 1.6
-WRAPPERS = ("model", "state_dict", "blobs")  # training programs store the weights under one of these
+# What a damaged or hostile file makes its reader raise
+DAMAGE = (
+    ValueError, TypeError, LookupError, AttributeError, RuntimeError, EOFError, OverflowError, MemoryError, OSError,
+    Unreadable,
+)  # fmt: skip
 
 
 def matches(source: Any) -> bool:
@@ -24,36 +32,50 @@ def matches(source: Any) -> bool:
     return isinstance(source, str | os.PathLike) and os.path.isfile(source) and _head(source).startswith((ZIP, PICKLE))
 
 
-def read(file: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tensors and arrays in ``file`` by name, without its other content (versions, optimizers).
+def entries(file: str | os.PathLike[str]) -> list[Entry]:
+    """The tensors and arrays in ``file``, wherever they are in it; ``Entry.value.resolve()`` reads one.
 
-    Raises :class:`pyrcnn.InputError` naming the file if it is damaged, holds no tensors, or holds other objects than
-    arrays in plain containers.
+    Other objects become placeholders: nothing is imported or called for them. Raises :class:`pyrcnn.InputError` naming
+    the file if it is damaged or holds no tensors.
     """
     path = Path(file)
     try:
-        if _head(path).startswith((ZIP, LEGACY)):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        else:
-            content = restricted(path)
-    except Exception as error:  # pickle, zip, type and memory errors alike
-        reason = str(error).strip().partition("\n")[0] or type(error).__name__
-        raise InputError(f"source: {path} is damaged or holds more than weights: {reason}") from None
-    found = tensors(content)
-    require(bool(found), f"source: {path} holds no named tensors")
+        return _entries(path)
+    except DAMAGE as error:
+        raise damaged(path, error) from None
+
+
+def damaged(path: str | os.PathLike[str], error: BaseException) -> InputError:
+    """The error for a file whose reading raised ``error``."""
+    reason = one_line(error) or type(error).__name__
+    return InputError(f"source: {path} is damaged or holds more than weights: {reason}")
+
+
+def read(file: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The dict of ``file`` that has the most tensors, by name (see :func:`entries`)."""
+    found = entries(file)
+    homes = Counter(entry.home for entry in found)
+    home = max(homes, key=homes.__getitem__)
+    try:
+        return {entry.key: entry.value.resolve() for entry in found if entry.home == home}
+    except DAMAGE as error:
+        raise damaged(file, error) from None
+
+
+def _entries(path: Path) -> list[Entry]:
+    with open(path, "rb") as stream:
+        data = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY)  # stays readable as long as a tensor uses it
+    if data[: len(ZIP)] == ZIP:
+        content, names = _zipped(data)
+    elif data[: len(LEGACY)] == LEGACY:
+        content, names = _legacy(data)
+    else:
+        machine = Machine(data, _stand_ins(len(data)))
+        content, names = machine.load(), list(machine.names)
+    found = entries_of(content)
+    if not found:
+        raise Unreadable("it holds no named tensors" + (f", but {listed(names)}" if names else ""))
     return found
-
-
-def tensors(content: Any) -> dict[str, Tensor]:
-    """The tensors in a file's content by name, without its wrapper and DataParallel's prefix."""
-    for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-    if not isinstance(content, Mapping):
-        return {}
-    arrays = {str(name): value for name, value in content.items() if isinstance(value, Tensor | np.ndarray)}
-    shift = len("module.") if arrays and all(name.startswith("module.") for name in arrays) else 0
-    return {name[shift:]: torch.as_tensor(value) for name, value in arrays.items()}
 
 
 def _head(file: str | os.PathLike[str]) -> bytes:
@@ -61,93 +83,87 @@ def _head(file: str | os.PathLike[str]) -> bytes:
         return stream.read(len(LEGACY))
 
 
-def restricted(path: Path) -> Any:
-    """The content of a pickle of numbers, strings, containers and numpy arrays of numbers.
+class _Storages:
+    """Makes the storages that the pickles of a file refer to, one per key."""
 
-    A pickle names the functions that rebuild it. None of them is called: numpy's are recognised by name and the arrays
-    rebuilt here from bytes, dtype and shape. Every other name is refused.
-    """
+    def __init__(self, data: mmap.mmap, place: torch_tensors.Place, big: bool = False):
+        self.data, self.place, self.big = data, place, big
+        self.by_key: dict[str, Storage] = {}
 
-    class Unpickler(pickle.Unpickler):
-        """Calls only the stand-ins, created for each file so that a file cannot change them."""
-
-        def __init__(self, stream: Any):
-            super().__init__(stream, encoding="latin1")  # bytes of Python 2 become text of the same codes
-            self.known = _constructors()
-
-        def find_class(self, module: str, name: str) -> Any:
-            known = self.known.get(f"{module.replace('numpy._core', 'numpy.core')}.{name}")
-            if known is None:
-                raise pickle.UnpicklingError(f"it names {module}.{name}, which is no part of an array")
-            return known
-
-    with open(path, "rb") as stream:
-        return _values(Unpickler(stream).load())
-
-
-def _constructors() -> dict[str, Callable[..., Any]]:
-    """Stand-ins for the functions with which numpy pickles arrays."""
-
-    class Ordered(dict[Any, Any]):
-        """An OrderedDict. Unlike a dict it has attributes, which state dicts set."""
-
-    def codec(text: str, encoding: str) -> bytes:
-        if encoding != "latin1":
-            raise pickle.UnpicklingError(f"it encodes text as {encoding}")
-        return text.encode("latin1")
-
-    return {
-        "collections.OrderedDict": Ordered,
-        "numpy.dtype": lambda code, *_: _DType(code),
-        "numpy.ndarray": lambda *_: None,  # an argument of _reconstruct, never called
-        "numpy.core.multiarray._reconstruct": lambda *_: _Array(),
-        "numpy.core.numeric._frombuffer": lambda data, kind, shape, order: _Array(data, kind, shape, order == "F"),
-        "numpy.core.multiarray.scalar": lambda kind, data: _Array(data, kind, ()),
-        "_codecs.encode": codec,
-        "__builtin__.bytes": lambda: b"",  # protocol 2 writes empty bytes so
-    }
+    def find(self, identity: Any) -> Any:
+        """The object of a persistent id: ("storage", type, key, device, elements[, part])."""
+        kind, *parts = identity if isinstance(identity, tuple) and identity else ("",)
+        if kind == "module" and parts:  # a class with its source code
+            return parts[0]
+        dtype = torch_tensors.storage_type(parts[0]) if len(parts) > 1 else None
+        if kind != "storage" or dtype is None or not isinstance(parts[1], str | int):
+            return Placeholder("a storage")
+        key = str(parts[1])
+        storage = self.by_key.setdefault(key, Storage(self.data, self.place, dtype, key, self.big))
+        view = parts[4] if len(parts) > 4 else None
+        if isinstance(view, tuple) and len(view) == 3 and type(view[1]) is int and view[1] >= 0:
+            return storage.part(view[1])
+        return storage
 
 
-class _DType:
-    """A pickled dtype: a code such as "f4", then its byte order."""
+def _zipped(data: mmap.mmap) -> tuple[Any, list[str]]:
+    """The content of PyTorch's archive, and the names of what is no tensor in it."""
+    records = zip_records.records(data)
+    folders = [name.removesuffix("data.pkl") for name in records if name.endswith("/data.pkl")]
+    if len(folders) != 1:
+        raise Unreadable(f"it is an archive with {len(folders)} of PyTorch's data.pkl")
+    folder = folders[0]
+    if f"{folder}constants.pkl" in records:
+        raise Unreadable("it is a TorchScript program, which holds code: save model.state_dict() with torch.save")
 
-    def __init__(self, code: Any):
-        self.code, self.order = code, "|"
+    def bytes_of(name: str) -> bytes:
+        record = records[name]
+        begin = zip_records.locate(data, record)
+        return data[begin : begin + record.size]
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = state[1]
+    def place(key: str, width: int) -> tuple[int, int, int]:
+        record = records.get(f"{folder}data/{key}")
+        if record is None:
+            raise Unreadable(f"the data of storage {one_line(key)} are missing")
+        return zip_records.locate(data, record), record.size, record.crc
 
-    def resolve(self) -> np.dtype[Any]:
-        """The dtype, if its values are plain numbers."""
-        plain = isinstance(self.code, str) and self.code in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "b1")
-        if not plain or self.order not in ("<", ">", "|", "="):
-            raise pickle.UnpicklingError(f"it holds an array of dtype {self.code!r}, not of numbers")
-        return np.dtype(f"{self.order}{self.code}")
-
-
-class _Array:
-    """A pickled array whose bytes have not been interpreted yet."""
-
-    def __init__(self, data: Any = b"", kind: Any = None, shape: Any = (0,), fortran: bool = False):
-        self.data, self.kind, self.shape, self.fortran = data, kind, shape, fortran
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        _, self.shape, self.kind, self.fortran, self.data = state
-
-    def resolve(self) -> Any:
-        """The array in the machine's byte order. numpy raises if the bytes do not fill the shape."""
-        if not isinstance(self.kind, _DType):
-            raise pickle.UnpicklingError("it holds an array without a dtype")
-        data = self.data.encode("latin1") if isinstance(self.data, str) else self.data
-        kind = self.kind.resolve()
-        array = np.frombuffer(data, kind).astype(kind.newbyteorder("="))
-        return array.reshape(self.shape, order="F" if self.fortran else "C")
+    order = f"{folder}byteorder"
+    storages = _Storages(data, place, order in records and bytes_of(order) == b"big")
+    program = bytes_of(f"{folder}data.pkl")
+    if records[f"{folder}data.pkl"].crc not in (0, zlib.crc32(program)):
+        raise Unreadable("the checksum of data.pkl does not match")
+    machine = Machine(io.BytesIO(program), _stand_ins(len(data)), storages.find)
+    return machine.load(), list(machine.names)
 
 
-def _values(content: Any, depth: int = 2) -> Any:
-    """``content`` with its arrays rebuilt, down to the second level of dicts, which holds the weights."""
-    if isinstance(content, _Array):
-        return content.resolve()
-    if isinstance(content, dict) and depth:
-        return {name: _values(value, depth - 1) for name, value in content.items()}
-    return content
+def _legacy(data: mmap.mmap) -> tuple[Any, list[str]]:
+    """The same for files of PyTorch before 1.6: pickles, then each storage as a count and its elements."""
+    places: dict[str, tuple[int, int, int]] = {}
+
+    def place(key: str, width: int) -> tuple[int, int, int]:
+        if key not in places:
+            raise Unreadable(f"the data of storage {one_line(key)} are missing")
+        return places[key]
+
+    storages = _Storages(data, place)
+    machine = Machine(data, _stand_ins(len(data)), storages.find)
+    for _ in range(3):  # magic number, version, platform
+        machine.load()
+    content, keys = machine.load(), machine.load()
+    at = data.tell()
+    for key in map(str, keys):
+        if at + 8 > len(data):
+            raise Unreadable("it is truncated")
+        count = int.from_bytes(data[at : at + 8], "little", signed=True)
+        if key not in storages.by_key:
+            raise Unreadable(f"storage {one_line(key)} belongs to no tensor")
+        size = count * storages.by_key[key].dtype.itemsize
+        if size < 0 or at + 8 + size > len(data):
+            raise Unreadable(f"the data of storage {one_line(key)} run past the end")
+        places[key] = at + 8, size, 0
+        at += 8 + size
+    return content, list(machine.names)
+
+
+def _stand_ins(size: int) -> StandIns:
+    return {**arrays.stand_ins(size), **torch_tensors.stand_ins(), **CONTAINERS}

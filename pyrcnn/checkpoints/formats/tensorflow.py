@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
-import shutil
-import tarfile
-import tempfile
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...errors import InputError, require
+from ...errors import InputError, one_line, require
 from ...ops import FrozenBatchNorm2d
+from .raw.archives import unpacked
 from .tensor_bundle import ObjectGraph, TensorBundle
 from .tensorflow_names import TABLES, Layer
 
@@ -59,29 +55,6 @@ def _step(prefix: Path) -> tuple[int, str]:
     return int(digits[0]) if digits and digits[0] else -1, prefix.name
 
 
-@contextlib.contextmanager
-def _unpacked(archive: Path) -> Iterator[Path]:
-    """The checkpoint files of an archive in a temporary folder. Paths in the archive are ignored."""
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            with tarfile.open(archive, "r:gz") as tar:
-                for member in tar:
-                    path = PurePosixPath(member.name)
-                    wanted = path.suffix == ".index" or ".data-" in path.name
-                    # the zoo's archives also hold a SavedModel, whose variables/ is another bundle
-                    if not member.isfile() or not wanted or path.parent.name == "variables":
-                        continue
-                    content = tar.extractfile(member)
-                    require(content is not None, f"source: {archive} is damaged: {member.name} cannot be read")
-                    with open(Path(folder) / path.name, "xb") as target:
-                        shutil.copyfileobj(content, target)  # type: ignore[arg-type]
-        except FileExistsError:
-            raise InputError(f"source: {archive} holds several checkpoints: unpack it and name one") from None
-        except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-            raise InputError(f"source: {archive} is truncated or no .tar.gz archive: {error}") from None
-        yield Path(folder)
-
-
 class _Arrays:
     """A dict of TensorFlow key → array, with or without the keys' common suffix."""
 
@@ -98,8 +71,8 @@ class _Arrays:
 class _Bundle:
     """A checkpoint on disk. Backbone layers are found by their Keras name, everything else by its route."""
 
-    def __init__(self, prefix: Path):
-        self._bundle = TensorBundle(prefix)
+    def __init__(self, prefix: Path, name: str | None):
+        self._bundle = TensorBundle(prefix, name)
         self._graph: ObjectGraph = self._bundle.object_graph()
         self._named = self._graph.by_full_name("model")
         self._read: dict[str, Any] = {}
@@ -110,6 +83,7 @@ class _Bundle:
             key = self._named.get(f"{layer.keras_name}/{variable}")
         if key is None or key not in self._bundle:
             return None
+        require(not self._bundle.is_text(key), f"source: {one_line(key)} is text, not numbers")
         if key not in self._read:  # verify the checksum once
             self._read[key] = self._bundle[key]
         return self._read[key]
@@ -127,7 +101,10 @@ class _Bundle:
 def _tensor(array: Any) -> Tensor:
     with warnings.catch_warnings():  # torch warns about read-only memory maps; nothing writes to them
         warnings.filterwarnings("ignore", message=".*not writable.*")
-        return torch.from_numpy(np.asarray(array))
+        try:
+            return torch.from_numpy(np.asarray(array))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"source: an array must hold numbers: {one_line(error)}") from None
 
 
 def _translated(layer: nn.Module, find: Any) -> Iterator[tuple[str, Tensor]]:
@@ -166,7 +143,7 @@ def opened(source: Any) -> _Arrays | _Bundle:
     if not path.name.endswith((".tar.gz", ".tgz")):
         return _bundle(path, path)
     require(path.is_file(), f"source: no such file: {path}")
-    with _unpacked(path) as folder:
+    with unpacked(path) as folder:
         bundle = _bundle(folder, path)
         bundle.map()  # mapped files stay readable after the folder is deleted
         return bundle
@@ -176,7 +153,7 @@ def _bundle(path: Path, source: Path) -> _Bundle:
     prefix = _prefix_of(path)
     if prefix is None:
         raise InputError(f"source: {source} holds no TensorFlow checkpoint")
-    return _Bundle(prefix)
+    return _Bundle(prefix, None if path == source else f"{source}: {prefix.name}")
 
 
 def read(model: nn.Module, variables: _Arrays | _Bundle) -> dict[str, Tensor]:
