@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from . import __version__
+from .commands import terminal
 from .errors import InputError
 
+
+class Interrupted(Exception):
+    """Ctrl-C, with what the command says about it; typer would replace a ``KeyboardInterrupt``."""
+
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise Interrupted(str(error)) from None
+
+
+# How torch's allocators say it, on the CPU and on CUDA.
+OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+TOO_LITTLE_MEMORY = "the memory is too small for this: use a smaller --size or --batch, smaller images or another model"
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -31,34 +50,46 @@ Dtype = Annotated[str | None, typer.Option("--dtype", help="Of the network: floa
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value, a setting of the model or the training.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads to compute with.")]
 Engine = Annotated[str | None, typer.Option("--engine", help="What runs the networks; see deploy.optimize.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist; never those that are read.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Run the model as built, without deploy.optimize.")]
 BUNDLED = "bundled"
 
 
 def main() -> None:
-    """Run the command line. Bad input prints one line and exits with code 2."""
+    """Run the command line. Bad input, a full disk or too little memory print one line and exit with code 2."""
     try:
         sys.exit(app(prog_name="pyrcnn", standalone_mode=len(sys.argv) == 1))  # without arguments it shows its help
-    except InputError as error:
-        message = str(error)
-    except typer.Abort:
-        sys.exit(130)  # interrupted
-    except BrokenPipeError:  # the reader has ended, as `head` does; Python's own flush at exit would fail again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader has ended, as `head` does
+        terminal.forget_output()
         sys.exit(1)
-    except Exception as error:
-        usage: Any = error  # click's UsageError; where that class is depends on typer's version
-        if not hasattr(usage, "format_message"):
-            raise
+    except (Exception, KeyboardInterrupt) as error:
+        code, message = _outcome(error)
+    terminal.complain(message)
+    if message.startswith(terminal.UNWRITABLE):
+        terminal.forget_output()
+    sys.exit(code)
+
+
+def _outcome(error: BaseException) -> tuple[int, str]:
+    """The exit code and the line for an exception that ends a command; raises those that are bugs again."""
+    usage: Any = error  # click's UsageError; where that class is depends on typer's version
+    if isinstance(error, Interrupted | KeyboardInterrupt | typer.Abort):
+        return 130, str(error) or "interrupted"
+    if isinstance(error, InputError | FloatingPointError):  # the latter: a training that diverged
+        return 2, str(error)
+    if hasattr(usage, "format_message"):
         command = usage.ctx.command_path if getattr(usage, "ctx", None) else "pyrcnn"
-        message = f"{usage.format_message().rstrip('.')}; see {command} --help"
-    print(f"pyrcnn: {message}", file=sys.stderr)
-    sys.exit(2)
+        return 2, f"{usage.format_message().rstrip('.')}; see {command} --help"
+    if isinstance(error, OSError) and error.strerror:
+        return 2, f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, MemoryError) or any(sign in str(error) for sign in OUT_OF_MEMORY):
+        return 2, TOO_LITTLE_MEMORY
+    raise error
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"pyrcnn {__version__}")
+        terminal.show(f"pyrcnn {__version__}")
         raise typer.Exit
 
 
@@ -76,7 +107,11 @@ def detect(
     images: Images = None,
     model: Model = None,
     weights: Weights = BUNDLED,
-    out: Annotated[Path, typer.Option("--out", help="Folder for the annotated copies.")] = Path("pyrcnn-detections"),
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Folder for the annotated copies. Default: pyrcnn-detections, or with a number."),
+    ] = None,
+    overwrite: Overwrite = False,
     score: Annotated[float, typer.Option("--score", min=0, max=1, help="Show detections above this score.")] = 0.3,
     format: Annotated[str, typer.Option("--format", help="Of the annotated copies: jpg or png.")] = "jpg",
     draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Write annotated copies.")] = True,
@@ -89,7 +124,7 @@ def detect(
     """Detect objects in images, and write annotated copies."""
     from .commands import detect as command
 
-    asked = command.Options(out, score, format, draw, plain, engine, threads, json)
+    asked = command.Options(out, score, format, draw, plain, engine, threads, json, overwrite)
     code = command.run(images or [], model, weights, device, asked)
     if code:
         raise typer.Exit(code)
@@ -132,6 +167,7 @@ def train(
     backbone: Annotated[Path | None, typer.Option("--backbone", help="ImageNet classifier to start from.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("runs/train"),
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    overwrite: Overwrite = False,
     device: Device = "cpu",
     cache: Annotated[bool, typer.Option("--cache", help="Keep the decoded images in memory.")] = False,
 ) -> None:
@@ -140,7 +176,8 @@ def train(
 
     validation = (val_images or images, val_annotations) if val_annotations else None
     command.run(
-        model, (images, annotations), validation, recipe, settings or [], weights, backbone, out, resume, device, cache
+        model, (images, annotations), validation, recipe, settings or [], weights, backbone, out, resume, overwrite,
+        device, cache,
     )  # fmt: skip
 
 
@@ -151,11 +188,12 @@ def convert(
     model: Annotated[str, typer.Option("--model", help="A name that `pyrcnn models` lists.")],
     settings: Settings = None,
     half: Annotated[bool, typer.Option("--half", help="Store the weights in half precision.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Convert another program's weights into a file of ours."""
     from .commands import convert as command
 
-    command.run(source, out, model, settings or [], half)
+    command.run(source, out, model, settings or [], half, overwrite)
 
 
 @app.command()
@@ -168,11 +206,12 @@ def export(
     batch: Annotated[int, typer.Option("--batch", min=1, help="Images per call.")] = 1,
     dtype: Dtype = None,
     device: Device = "cpu",
+    overwrite: Overwrite = False,
 ) -> None:
     """Export a model as a PyTorch program, AOTInductor or ONNX."""
     from .commands import export as command
 
-    command.run(out, model, weights, format, size, batch, dtype, device)
+    command.run(out, model, weights, format, size, batch, dtype, device, overwrite)
 
 
 @app.command()

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .structures import Detections
+from .texts import printable
 
 _DARK, _LIGHT = (0, 0, 0), (255, 255, 255)
 
@@ -33,7 +34,7 @@ def annotated(image: Tensor, detections: Detections, classes: Sequence[str]) -> 
         for x, y, score in found["keypoints"][i].tolist() if "keypoints" in found else ():
             if score > 0:
                 brush.ellipse((x - 2 * unit, y - 2 * unit, x + 2 * unit, y + 2 * unit), fill=colour(label))
-        _caption(brush, box, f"{classes[label]} {found['scores'][i]:.2f}", colour(label), font)
+        _caption(brush, box, f"{printable(classes[label])} {found['scores'][i]:.2f}", colour(label), font)
     return copy
 
 

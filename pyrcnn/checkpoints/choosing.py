@@ -14,7 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import InputError, listed, one_line
+from ..errors import InputError
+from ..texts import listed, one_line
 from .formats import pickles
 from .formats.raw.containers import Entry
 from .report import COUNTER, Entries

@@ -7,7 +7,7 @@ import os
 from torch import nn
 
 from .. import models
-from ..errors import require
+from ..errors import path_of, require
 from .choosing import choose
 from .formats import detectron2, pickles, safetensors_files, torchvision
 from .report import Report, assign
@@ -26,7 +26,7 @@ def load_backbone(model: nn.Module, file: str | os.PathLike[str]) -> Report:
     the settings that differ.
     """
     model = models.unwrap(model)
-    path = os.fspath(file)
+    path = path_of(file, "file")
     require(os.path.isfile(path), f"file: no such file: {path}")
     if safetensors_files.matches(path):
         found = safetensors_files.entries(path)[1]

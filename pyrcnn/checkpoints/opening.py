@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from .. import models
-from ..errors import InputError, require
+from ..errors import InputError, path_of, require
 from . import bundled, zoo
 from .download import Progress
 from .reading import build
@@ -47,14 +47,18 @@ def load_model(
         ['RBC', 'WBC', 'Platelets']
     """
     try:
-        available = torch.device(device).type != "cuda" or torch.cuda.is_available()
-    except RuntimeError:
-        raise InputError(f"device must be cpu or cuda, got {device!r}") from None
+        kind = torch.device(device).type
+    except (RuntimeError, TypeError):
+        kind = ""
+    require(kind in ("cpu", "cuda", "meta"), f"device must be cpu or cuda, got {device!r}")
+    available = kind != "cuda" or torch.cuda.is_available()
     require(available, f"device {device} is not available here, use cpu")
     return _on_cpu(name_or_file, weights, progress, changes).to(device).eval()
 
 
 def _on_cpu(name: Any, weights: Any, progress: Progress, changes: Mapping[str, Any]) -> nn.Module:
+    name = None if name is None else path_of(name, "name_or_file")
+    weights = weights if isinstance(weights, Mapping) else path_of(weights, "weights")
     if name is not None and str(name) not in models.names():
         return _from_file(name, weights, changes)
     if isinstance(weights, Mapping):

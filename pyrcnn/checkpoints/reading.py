@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import models
-from ..errors import InputError, one_line, require
+from ..errors import InputError, require
 from ..models.configuration import MOST_CLASSES
+from ..texts import one_line
 from . import zoo
 from .choosing import Choice, choose, first_fault
 from .formats import detectron2, own, pickles, safetensors_files, tensorflow, torchvision

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, listed
+from ..errors import InputError
+from ..texts import listed, printable
 
 COUNTER = "num_batches_tracked"  # the end of names that nothing reads
 
@@ -41,7 +42,7 @@ class Report:
         for what in ("missing", "unexpected", "reshaped"):
             if names := getattr(self, what):
                 lines.append(f"  {what}: {listed(names)}")
-        return "\n".join([*lines, *(f"  note: {note}" for note in self.notes)])
+        return "\n".join(printable(line) for line in [*lines, *(f"  note: {note}" for note in self.notes)])
 
 
 def renamed(source: Mapping[str, Any], rules: Sequence[tuple[re.Pattern[str], str]]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,25 +11,19 @@ from typing import Any
 from torch import Tensor, nn
 
 from .. import draw, images, inference
-from ..atomic import replacing
 from ..checkpoints import bundled
 from ..errors import InputError, require
 from ..structures import Detections
 from . import terminal
 from .common import open_model, use_threads
-
-FORMATS: dict[str, dict[str, Any]] = {
-    "jpg": {"quality": 90},
-    "png": {"compress_level": 1},
-}  # Pillow's options: smaller files cost 60 ms an image
-_JPEG_SIDE = 65500  # pixels, the most that libjpeg writes
+from .outputs import Copies
 
 
 @dataclass(frozen=True)
 class Options:
     """What ``pyrcnn detect`` is asked for, apart from the images and the model."""
 
-    out: Path = Path("pyrcnn-detections")
+    out: Path | None = None
     score: float = 0.3
     format: str = "jpg"
     draw: bool = True
@@ -38,23 +31,21 @@ class Options:
     engine: str | None = None
     threads: int | None = None
     json: bool = False
+    overwrite: bool = False
 
 
 def run(given: Sequence[Path], model: str | None, weights: str, device: str, options: Options) -> int:
     """Detect in every image, print the results as they come, and return the exit code: 1 if a file cannot be read."""
-    require(options.format in FORMATS, f"--format must be one of {', '.join(FORMATS)}, got {options.format!r}")
-    taken = options.draw and options.out.exists() and not options.out.is_dir()
-    require(not taken, f"--out must be a folder, {options.out} is a file")
     use_threads(options.threads)
     paths, failures = image_files(given)
+    copies = Copies(paths, options.out, options.format, options.overwrite) if options.draw else None
     opened = open_model(model, weights, device)
     fast = inference.faster(opened, len(paths), plain=options.plain, engine=options.engine)
     for failure in failures:
         terminal.complain(failure)
-    namer = _Namer(options)
     entries = []
     # The printed results show the progress on a terminal; a bar is needed if they go elsewhere.
-    quiet = len(paths) == 1 or (sys.stdout.isatty() and not options.json)
+    quiet = len(paths) == 1 or (terminal.interactive(sys.stdout) and not options.json)
     with terminal.bar("detecting", len(paths), quiet) as advance:
         for done, (path, image, found) in enumerate(inference.detect(fast, paths, images.read), start=1):
             if isinstance(found, InputError):
@@ -62,14 +53,15 @@ def run(given: Sequence[Path], model: str | None, weights: str, device: str, opt
                 terminal.complain(str(found))
             else:
                 kept = found[found.scores > options.score].to("cpu")
-                annotated = namer.draw(path, image, kept, opened) if options.draw else None
+                picture = draw.annotated(image, kept, opened.classes) if copies else None  # type: ignore[arg-type]
+                annotated = copies.write(done - 1, picture) if copies and picture else None
                 if options.json:
                     entries.append(_entry(path, image, annotated, kept, opened))
                 else:
                     _print(path, annotated, kept, opened)
             advance(done)
     if options.json:
-        print(jsonlib.dumps(entries, indent=1))
+        terminal.print_json(entries, indent=1)
     return 1 if failures else 0
 
 
@@ -107,25 +99,6 @@ def _images_in(folder: Path) -> list[Path]:
     return inside
 
 
-class _Namer:
-    """Writes the annotated copies, each under a name of its own."""
-
-    def __init__(self, options: Options):
-        self.options = options
-        self.taken: set[str] = set()
-
-    def draw(self, path: Path, image: Tensor, found: Detections, model: Any) -> Path:
-        name = path.stem
-        while name in self.taken:  # images of one name from several folders
-            name += "_"
-        self.taken.add(name)
-        format = "png" if max(image.shape) > _JPEG_SIDE else self.options.format
-        target = self.options.out / f"{name}.{format}"
-        with replacing(target, flush=False) as temporary:
-            draw.annotated(image, found, model.classes).save(temporary, **FORMATS[format])
-        return target
-
-
 def _entry(path: Path, image: Tensor, annotated: Path | None, detections: Detections, model: Any) -> dict[str, Any]:
     """Plain values for JSON; boxes are x1, y1, x2, y2 in pixels of the image."""
     found = detections.numpy()
@@ -147,9 +120,9 @@ def _print(path: Path, annotated: Path | None, detections: Detections, model: nn
         for label, score, box in zip(found["labels"], found["scores"], found["boxes"], strict=True)
     ]
     count = {0: "nothing found", 1: "1 object"}.get(len(rows), f"{len(rows)} objects")
-    print(f"{path}: {count}")
+    terminal.show(f"{path}: {count}")
     if rows:
         numbers = ("score", "x1", "y1", "x2", "y2")
         terminal.print_table(("  class", *numbers), rows, right=numbers)
     if annotated is not None:
-        print(f"  annotated image: {annotated}", flush=True)
+        terminal.show(f"  annotated image: {annotated}")

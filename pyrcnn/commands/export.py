@@ -7,13 +7,17 @@ from pathlib import Path
 import torch
 
 from .. import deploy
+from ..atomic import check_outputs
+from . import terminal
 from .common import open_model, parse_dtype
 
 
 def run(out: Path, model: str | None, weights: str, format: str, size: tuple[int, int] | None, batch: int,
-        dtype: str | None, device: str) -> None:  # fmt: skip
+        dtype: str | None, device: str, overwrite: bool) -> None:  # fmt: skip
     """Write the model in one of ``deploy.FORMATS`` and print the file's name."""
+    check_outputs([out], "out", overwrite=overwrite, inputs=[weights])
     precision = parse_dtype(dtype)
     if isinstance(precision, str):
         precision = deploy.fastest_dtype(torch.device(device))
-    print(deploy.export(open_model(model, weights, device), out, format, size, batch=batch, dtype=precision))
+    opened = open_model(model, weights, device)
+    terminal.show(deploy.export(opened, out, format, size, batch=batch, dtype=precision, overwrite=overwrite))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from ..checkpoints import cards, zoo
 from ..models import names
 from . import terminal
@@ -13,7 +11,7 @@ def run(as_json: bool) -> None:
     """Print a line per model; accuracy and speed are those that were published with the weights."""
     listing = [cards.card(name) for name in names()]
     if as_json:
-        print(json.dumps(listing))
+        terminal.print_json(listing)
         return
     header = ("model", "params", "input", "mAP", "ms", "weights")
     rows = []
@@ -27,5 +25,7 @@ def run(as_json: bool) -> None:
 
 def urls(as_json: bool) -> None:
     """Print where the published weights are: a line per model, or one JSON object."""
-    lines = [f"{name} {url}" for name, url in zoo.URLS.items()]
-    print(json.dumps(zoo.URLS) if as_json else "\n".join(lines))
+    if as_json:
+        terminal.print_json(zoo.URLS)
+    else:
+        terminal.show(*(f"{name} {url}" for name, url in zoo.URLS.items()))

@@ -1,91 +1,155 @@
-"""Tables, progress bars and messages of the commands. Names are printed literally, never cut or read as markup."""
+"""The one way of the commands to the terminal: messages, tables, JSON, progress bars.
+
+Names are printed literally (see :func:`pyrcnn.texts.printable`), never cut or read as markup, and characters that the
+terminal's encoding lacks as escapes. No other file of the command line prints.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, TextIO
 
+from ..errors import InputError
+from ..texts import printable
+
+UNWRITABLE = "standard output cannot be written"
 Advance = Callable[[int], None]  # called with how much is done
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> str:
+def show(*lines: object) -> None:
+    """Print lines of a result on standard output, at once, so that they are seen in a pipe too."""
+    _write(sys.stdout, lines)
+
+
+def note(*lines: object) -> None:
+    """Print lines about the work on standard error."""
+    _write(sys.stderr, lines)
+
+
+def complain(message: object) -> None:
+    """Print one line on standard error: what is wrong."""
+    note(f"pyrcnn: {message}")
+
+
+def print_json(value: Any, indent: int | None = None) -> None:
+    """Print one JSON value; numbers that JSON lacks (NaN, infinities) become null."""
+    show(*json.dumps(_finite(value), indent=indent, default=str, allow_nan=False).split("\n"))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> list[str]:
     """Lines of aligned columns, as wide as their content; ``right`` names the columns that are aligned right."""
-    lines = [header, *rows]
+    lines = [[printable(cell) for cell in line] for line in (header, *rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
     aligned = [">" if name in right else "<" for name in header]
     cells = (
         [f"{text:{side}{width}}" for text, side, width in zip(line, aligned, widths, strict=True)] for line in lines
     )
-    return "\n".join("  ".join(line).rstrip() for line in cells)
+    return ["  ".join(line).rstrip() for line in cells]
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
-    """Print :func:`table` at once, so that a result is seen when it is known, in a pipe too."""
-    print(table(header, rows, right), flush=True)
+    """Print :func:`table`."""
+    show(*table(header, rows, right))
 
 
 def print_pairs(title: str, values: Mapping[str, Any], as_json: bool) -> None:
     """Names and values, as a table or as one JSON object."""
     if as_json:
-        print(json.dumps(values, default=str))
+        print_json(values)
         return
-    print(title)
     pairs = [(f"  {name}", f"{v:.3f}" if isinstance(v, float) else str(v)) for name, v in values.items()]
-    print(table(pairs[0], pairs[1:]))
+    show(title, *table(pairs[0], pairs[1:]))
 
 
-def complain(message: str) -> None:
-    """Print one line on standard error."""
-    print(f"pyrcnn: {message}", file=sys.stderr, flush=True)
+def interactive(stream: TextIO | None) -> bool:
+    """Whether ``stream`` is a terminal; a command may run without standard output."""
+    return stream is not None and stream.isatty()
+
+
+def forget_output() -> None:
+    """Let what standard output still holds go nowhere: it cannot be written, and Python would try again at exit."""
+    with suppress(AttributeError, OSError):  # there is none, or it is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
 def bar(what: str, total: int, quiet: bool = False) -> Iterator[Advance]:
     """``with bar(what, total) as advance: advance(done)``: a bar with an estimate, if standard error is a terminal."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or not interactive(sys.stderr):
         yield lambda done: None
         return
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task(what, total=total)
+    columns = (_text_column(), BarColumn(), TaskProgressColumn(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        task = progress.add_task(printable(what), total=total)
         yield lambda done: progress.update(task, completed=done)
 
 
 @contextmanager
 def download_bar(url: str) -> Iterator[Callable[[int, int | None], None]]:
     """A function ``progress(done, total)`` in bytes: a bar on a terminal, elsewhere one line at the start."""
-    if not sys.stderr.isatty():
+    if not interactive(sys.stderr):
         yield _announcement(url)
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    name = TextColumn("{task.description}", markup=False)
-    columns = (name, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TextColumn("left"), TimeRemainingColumn())
-    progress = Progress(*columns, console=Console(stderr=True))
-    task = progress.add_task(url.rpartition("/")[2], total=None)
+    transfer = (DownloadColumn(), TransferSpeedColumn(), TextColumn("left"), TimeRemainingColumn())
+    progress = Progress(_text_column(), BarColumn(), *transfer, console=Console(stderr=True))
+    task = progress.add_task(printable(url.rpartition("/")[2]), total=None)
 
-    def show(done: int, total: int | None) -> None:
+    def display(done: int, total: int | None) -> None:
         progress.start()  # not before there is something to download
         progress.update(task, completed=done, total=total)
 
     try:
-        yield show
+        yield display
     finally:
         progress.stop()
+
+
+def _text_column() -> Any:
+    from rich.progress import TextColumn
+
+    return TextColumn("{task.description}", markup=False)
 
 
 def _announcement(url: str) -> Callable[[int, int | None], None]:
     lines = [url]
 
-    def show(done: int, total: int | None) -> None:
+    def display(done: int, total: int | None) -> None:
         if lines:
             size = f" ({total / 1e6:.0f} MB)" if total else ""
-            print(f"downloading {lines.pop()}{size}", file=sys.stderr, flush=True)
+            note(f"downloading {lines.pop()}{size}")
 
-    return show
+    return display
+
+
+def _write(stream: TextIO | None, lines: Sequence[object]) -> None:
+    if stream is None:  # closed by who started the command
+        return
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    text = "\n".join(printable(line).encode(encoding, "backslashreplace").decode(encoding) for line in lines)
+    try:
+        print(text, file=stream, flush=True)
+    except OSError as error:
+        if stream is sys.stderr:  # what is only said does not end the work
+            return
+        if isinstance(error, BrokenPipeError):
+            raise
+        raise InputError(f"{UNWRITABLE}: {error.strerror or error}") from None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(entry) for key, entry in value.items()}
+    return [_finite(entry) for entry in value] if isinstance(value, list | tuple) else value

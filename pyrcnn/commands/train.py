@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,22 +10,28 @@ import torch
 
 from .. import checkpoints, data, models, settings
 from .. import train as training
+from ..atomic import check_outputs
 from ..checkpoints import zoo
 from ..errors import require
+from ..train import state
+from . import terminal
 from .common import check_device, check_name, published_weights
 
 Source = tuple[Path, Path]  # the folder of the images, the annotation file
 
 
 def run(name: str, train_on: Source, validate_on: Source | None, recipe: str, changes: Sequence[str],
-        weights: str | None, backbone: Path | None, out: Path, resume: bool, device: str,
+        weights: str | None, backbone: Path | None, out: Path, resume: bool, overwrite: bool, device: str,
         cache: bool) -> None:  # fmt: skip
     """Train and print the files that were written. The class count is the data set's unless it is set."""
     check_name(name)
     require(recipe in training.RECIPES, f"--recipe must be one of {', '.join(training.RECIPES)}, got {recipe!r}")
     check_device(device)
-    config = replace(training.RECIPES[recipe], out=str(out), resume=resume, device=device)
+    config = replace(training.RECIPES[recipe], out=str(out), resume=resume, overwrite=overwrite, device=device)
     of_model, of_run = settings.parse(changes, models.PRESETS[name], config)
+    read = [path for path in (*train_on, *(validate_on or ()), weights, backbone) if path is not None]
+    check_outputs([out / file for file in state.FILES], "out", overwrite=True, inputs=read)
+    state.check_folder_of_run(out, resume, overwrite)
     train_data = data.coco(*train_on, cache=cache)
     val_data = data.coco(*validate_on, cache=cache) if validate_on else None
     if weights == zoo.ZOO:
@@ -36,10 +41,10 @@ def run(name: str, train_on: Source, validate_on: Source | None, recipe: str, ch
     torch.manual_seed(config.seed)  # for the new layers' weights too
     model = models.build(name, **{"num_classes": len(train_data.classes), **of_model})
     if backbone is not None:
-        print(checkpoints.load_backbone(model, backbone), file=sys.stderr)
+        terminal.note(*str(checkpoints.load_backbone(model, backbone)).split("\n"))
     if weights is not None:
-        print(checkpoints.load(model, weights, new_heads=True), file=sys.stderr)
+        terminal.note(*str(checkpoints.load(model, weights, new_heads=True)).split("\n"))
     result = training.fit(model, train_data, val_data, config)
-    print(result.last_file)
+    terminal.show(result.last_file)
     if result.best_file:
-        print(f"{result.best_file}  AP {result.best:.3f}")
+        terminal.show(f"{result.best_file}  AP {result.best:.3f}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ..errors import printable
+from ..texts import printable
 
 _SHOWN = 20  # problems per action in the printed report; Report.problems holds all
 
@@ -60,4 +60,4 @@ class Report:
             lines += [f"  {p}" for p in some[:_SHOWN]]
             if len(some) > _SHOWN:
                 lines.append(f"  … and {len(some) - _SHOWN} more ({action})")
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))

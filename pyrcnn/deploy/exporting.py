@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..atomic import replacing
-from ..errors import require
+from ..atomic import check_outputs, replacing
+from ..errors import path_of, require
 from ..models import metadata
 from .networks import check_model, replace_networks
 from .quiet import without_warnings
 
+Writer = Callable[[Path], object]  # writes the exported program to a new file
 METADATA = "pyrcnn.json"  # the entry with family, config, classes and category ids, as in a weights file, and the input
 
 
@@ -52,28 +54,44 @@ class _Maps(nn.Module):
         return {f"{name}{level}": x.float() for name, levels in parts.items() for level, x in enumerate(levels)}
 
 
+def _through_memory(write: Callable[[io.BytesIO], object]) -> Writer:
+    """A writer for torch's archives, whose own code ends the process (``std::terminate``) when the disk is full."""
+
+    def to_file(path: Path) -> None:
+        archive = io.BytesIO()
+        write(archive)
+        path.write_bytes(archive.getbuffer())
+
+    return to_file
+
+
 def _program(model: Any, pixels: Tensor, sizes: Tensor, channels_last: bool) -> Any:
     layout = torch.channels_last if channels_last else torch.contiguous_format
     with torch.no_grad():
         return torch.export.export(_Detector(model, layout), (pixels, sizes))
 
 
-def _save_torch(model: Any, path: Path, pixels: Tensor, sizes: Tensor, channels_last: bool, about: str) -> None:
+def _torch_writer(model: Any, pixels: Tensor, sizes: Tensor, channels_last: bool, about: str) -> Writer:
     program = _program(model, pixels, sizes, channels_last)
-    with replacing(path) as temporary, without_warnings():  # about weights in channels_last, which are written right
-        torch.export.save(program, temporary, extra_files={METADATA: about})
+
+    def write(archive: io.BytesIO) -> None:
+        with without_warnings():  # about weights in channels_last, which are written right
+            torch.export.save(program, archive, extra_files={METADATA: about})
+
+    return _through_memory(write)
 
 
-def _save_aoti(model: Any, path: Path, pixels: Tensor, sizes: Tensor, channels_last: bool, about: str) -> None:
+def _aoti_writer(model: Any, pixels: Tensor, sizes: Tensor, channels_last: bool, about: str) -> Writer:
     from torch._inductor import aoti_compile_and_package
 
     program = _program(model, pixels, sizes, channels_last)
     configs = {"aot_inductor.metadata": {METADATA: about}}
-    with replacing(path) as temporary:
-        aoti_compile_and_package(program, package_path=str(temporary), inductor_configs=configs)
+    return _through_memory(
+        lambda archive: aoti_compile_and_package(program, package_path=archive, inductor_configs=configs)
+    )
 
 
-def _save_onnx(model: Any, path: Path, pixels: Tensor, sizes: Tensor, channels_last: bool, about: str) -> None:
+def _onnx_writer(model: Any, pixels: Tensor, sizes: Tensor, channels_last: bool, about: str) -> Writer:
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     require(not missing, f"format onnx needs {' and '.join(missing)}: pip install {' '.join(missing)}")
     with torch.no_grad(), without_warnings():
@@ -82,15 +100,14 @@ def _save_onnx(model: Any, path: Path, pixels: Tensor, sizes: Tensor, channels_l
                                     verbose=False)  # fmt: skip
     assert program is not None
     program.model.metadata_props[METADATA] = about
-    with replacing(path) as temporary:
-        program.save(temporary, external_data=False)
+    return lambda path: program.save(path, external_data=False)
 
 
-Writer = Callable[[Any, Path, Tensor, Tensor, bool, str], None]
-FORMATS: dict[str, tuple[str, Writer]] = {  # name → the file's suffix, and the function that writes it
-    "torch": (".pt2", _save_torch),
-    "aoti": (".pt2", _save_aoti),
-    "onnx": (".onnx", _save_onnx),
+# name → the file's suffix, and the function that makes the program and returns what writes it
+FORMATS: dict[str, tuple[str, Callable[[Any, Tensor, Tensor, bool, str], Writer]]] = {
+    "torch": (".pt2", _torch_writer),
+    "aoti": (".pt2", _aoti_writer),
+    "onnx": (".onnx", _onnx_writer),
 }
 
 
@@ -104,6 +121,7 @@ def export(
     dtype: torch.dtype | None = None,
     channels_last: bool = True,
     fold: bool = True,
+    overwrite: bool = True,
 ) -> Path:
     """Write ``model`` for inference to ``path``; returns the path. If writing fails, no partial file is left.
 
@@ -122,6 +140,7 @@ def export(
         batch: images per call.
         dtype: of the network, as for :func:`~pyrcnn.deploy.optimize`.
         channels_last, fold: as for :func:`~pyrcnn.deploy.optimize`; ONNX has no memory formats.
+        overwrite: replace a file that exists.
 
     The program computes boxes from preprocessed pixels: it takes ``pixels`` [batch, 3, height, width] float32 and
     ``sizes`` [batch, 2] int64, which ``model.preprocess`` returns, and returns boxes, scores, labels, counts (and
@@ -131,11 +150,14 @@ def export(
     Raises :class:`pyrcnn.InputError` for another model, format or suffix, a size that the network does not take, a path
     that cannot be written, and missing packages.
     """
-    require(format in FORMATS, f"format must be one of {', '.join(FORMATS)}, got {format!r}")
-    suffix, write = FORMATS[format]
-    path = Path(path)
+    require(
+        isinstance(format, str) and format in FORMATS, f"format must be one of {', '.join(FORMATS)}, got {format!r}"
+    )
+    suffix, make_writer = FORMATS[format]
+    path = Path(path_of(path, "path"))
     require(path.suffix == suffix, f"path must end in {suffix} for format {format}, got {path}")
-    require(batch > 0, f"batch must be positive, got {batch}")
+    require(isinstance(batch, int) and batch > 0, f"batch must be a positive integer, got {batch!r}")
+    check_outputs([path], "path", overwrite=overwrite)  # before minutes of work
     check_model(model, dtype, size)
     detector: Any = model
     height, width = size or detector.input_size()
@@ -154,5 +176,7 @@ def export(
     about = json.loads(next(iter(metadata(model).values())))
     about["input"] = {"batch": batch, "height": height, "width": width}
     exported = _Maps(graphs, faster.dtype).eval() if format == "onnx" else faster
-    write(exported, path, pixels, sizes, channels_last, json.dumps(about))
+    write = make_writer(exported, pixels, sizes, channels_last, json.dumps(about))
+    with replacing(path, overwrite=overwrite) as temporary:
+        write(temporary)
     return path

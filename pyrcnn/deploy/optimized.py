@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..errors import InputError, require
 from ..memory import keep_freed_memory
 from ..models.outputs import PaddedDetections, PaddedPoses, trim
+from ..models.preprocess import count_images
 from ..structures import Detections
 from .cuda_graphs import CudaCaptures, Replayed, call
 from .engines import Engine, Options, choose_engine
@@ -71,7 +72,7 @@ class Optimized(nn.Module):
     def forward(self, images: Sequence[Any], targets: None = None) -> list[Detections]:
         """Images → list of :class:`Detections`, each in its image's own pixels."""
         require(targets is None, "targets must be None: an optimized model does not train")
-        if len(images) == 0:
+        if count_images(images) == 0:
             return []
         pixels, sizes, scales = self.preprocess(images)
         return trim(self.predict_padded(pixels, sizes), sizes, scales)

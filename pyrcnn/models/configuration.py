@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from ..errors import InputError, one_line, require
+from ..errors import InputError, require
+from ..texts import one_line
 
 MOST = 1_000_000  # the largest integer in a configuration: a side in pixels, a number of proposals
 MOST_CLASSES = 100_000

@@ -17,7 +17,7 @@ from ..structures import Detections, Targets
 from .labels import default_labels
 from .layers import Float32Layer
 from .outputs import PaddedDetections, PaddedPoses, trim
-from .preprocess import load_images
+from .preprocess import count_images, load_images
 
 
 class Network(NamedTuple):
@@ -85,7 +85,7 @@ class Detector(nn.Module, ABC):
 
     def predict(self, images: Sequence[Any]) -> list[Detections]:
         """Detections in each image's own pixels."""
-        if len(images) == 0:
+        if count_images(images) == 0:
             return []
         pixels, sizes, scales = self.preprocess(images)  # [N, 3, H, W], [N, 2], [N, 2]
         return trim(self.predict_padded(pixels, sizes), sizes, scales)
@@ -96,7 +96,7 @@ class Detector(nn.Module, ABC):
 
     def loss(self, images: Sequence[Any], targets: Sequence[Targets]) -> dict[str, Tensor]:
         """Named losses, already weighted: training minimises their sum."""
-        require(len(images) > 0, "images must hold at least one image")
+        require(count_images(images) > 0, "images must hold at least one image")
         require(len(images) == len(targets), f"targets must be one per image, got {len(targets)} for {len(images)}")
         for one in targets:
             require(isinstance(one, Targets), f"targets must hold pyrcnn.Targets, got {type(one).__name__}")

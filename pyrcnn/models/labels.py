@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..errors import printable, require
+from ..errors import require
 from ..structures import Targets
+from ..texts import printable
 
 # COCO's eighty thing categories under their ids: ten of the ids 1..90 were never used
 COCO = {

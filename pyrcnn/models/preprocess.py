@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,6 +15,12 @@ from .. import ops
 from ..errors import require
 from ..images import load_image as load_image  # callers import both from here
 from ..images import load_images as load_images
+
+
+def count_images(images: Any) -> int:
+    """The number of images that a caller passes; :class:`pyrcnn.InputError` if it is no list of them."""
+    require(hasattr(images, "__len__"), f"images must be a list of images, got {type(images).__name__}")
+    return len(images)
 
 
 def to_255(image: Tensor) -> Tensor:

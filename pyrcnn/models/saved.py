@@ -14,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..atomic import replacing
-from ..errors import InputError, listed, one_line, require
+from ..atomic import check_outputs, replacing
+from ..errors import InputError, path_of, require
+from ..texts import listed, one_line
 from .configuration import MOST_CLASSES, Allowance, check_config
 from .presets import FAMILIES, changed
 from .wrapping import unwrap
@@ -27,6 +28,8 @@ MOST_HEADER = 25 << 20  # bytes of a file's header: 100,000 tensors
 def metadata(model: nn.Module) -> dict[str, str]:
     """The metadata from which :func:`load` rebuilds ``model`` (which may be wrapped) without its weights."""
     model = unwrap(model)
+    good = isinstance(model, nn.Module) and all(hasattr(model, name) for name in ("config", "classes", "category_ids"))
+    require(good, f"model must be a detector of pyrcnn, got {type(model).__name__}")
     entry = {
         "family": type(model).__name__,
         "config": asdict(model.config),  # type: ignore[call-overload]
@@ -36,23 +39,29 @@ def metadata(model: nn.Module) -> dict[str, str]:
     return {KEY: json.dumps(entry)}
 
 
-def save(model: nn.Module, file: str | os.PathLike[str], dtype: torch.dtype | None = None) -> None:
+def save(model: nn.Module, file: str | os.PathLike[str], dtype: torch.dtype | None = None, *,
+         overwrite: bool = True) -> None:  # fmt: skip
     """Write ``model`` to a ``.safetensors`` file from which ``models.load(file)`` rebuilds it.
 
     Of a wrapped model (``torch.compile``, ``DataParallel``, ``AveragedModel``) the inner one is written. ``dtype`` (for
     example torch.float16) stores the weights at that precision. Vectors (biases, norms and their statistics) stay
-    float32: they are small and lose most. The file is complete or absent, never half-written.
+    float32: they are small and lose most. The file is complete or absent, never half-written, and has the permissions
+    that the umask gives, or those of the file that it replaces. Raises :class:`pyrcnn.InputError` if it cannot be
+    written, or exists and ``overwrite`` is False.
     """
-    path = Path(file)
+    path = Path(path_of(file, "file"))
     require(path.suffix == ".safetensors", f"file must end in .safetensors, got {path}")
-    require(not path.is_dir(), f"file must be a file, got the folder {path}")
+    floating = isinstance(dtype, torch.dtype) and dtype.is_floating_point
+    require(dtype is None or floating, f"dtype must be a floating-point torch.dtype, got {dtype!r}")
+    check_outputs([path], "file", overwrite=overwrite)
     model = unwrap(model)
+    about = metadata(model)
     state = {}
     for name, value in model.state_dict().items():
         narrow = dtype is not None and value.is_floating_point() and value.ndim > 1
         state[name] = value.detach().to("cpu", dtype if narrow else value.dtype).contiguous()
-    with replacing(path) as temporary:
-        save_file(state, temporary, metadata=metadata(model))
+    with replacing(path, argument="file", overwrite=overwrite) as temporary:
+        save_file(state, temporary, metadata=about)
 
 
 def load(file: str | os.PathLike[str], **changes: Any) -> nn.Module:
@@ -61,7 +70,7 @@ def load(file: str | os.PathLike[str], **changes: Any) -> nn.Module:
     Weights are float32. ``changes`` replace fields of the configuration that no weight's shape depends on. Raises
     :class:`pyrcnn.InputError` with the file's name if it is missing, damaged, or another program's.
     """
-    path = os.fspath(file)
+    path = path_of(file, "file")
     entry, state = opened(path, "file")
     if entry is None:
         raise InputError(f"file: {path} names no pyrcnn model: build one and use checkpoints.load(model, file)")

@@ -48,6 +48,10 @@ def fit(model: nn.Module, train_data: Any, val_data: Any = None, config: TrainCo
 
         train.fit(model, data.coco("images", "train.json"), config=train.TrainConfig(epochs=12, out="runs/first"))
     """
+    require(isinstance(model, nn.Module), f"model must be a detector, got {type(model).__name__}")
+    indexed = hasattr(train_data, "__len__") and hasattr(train_data, "__getitem__")
+    require(indexed, f"train_data must be a data set, as from data.coco, got {type(train_data).__name__}")
+    require(isinstance(config, TrainConfig), f"config must be a TrainConfig, got {type(config).__name__}")
     require(len(train_data) > 0, f"train_data must hold at least one image, got {len(train_data)}")
     train_data, val_data = labels.join(unwrap(model), train_data, val_data)
     return Run(model, train_data, val_data, config, quiet).go()

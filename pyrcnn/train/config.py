@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+import os
+from dataclasses import dataclass, fields
+from numbers import Integral, Real
+from types import NoneType
+from typing import Any
 
 from ..data import ColorJitter, HorizontalFlip, ScaleJitter, Transform, VerticalFlip
 from ..errors import require
+
+# A field's type, as annotated → the types that are accepted, and what to call them.
+_KINDS: dict[str, tuple[Any, str]] = {
+    "str | None": ((str, os.PathLike, NoneType), "a path or None"),
+    "str": (str, "a text"),
+    "bool": (bool, "True or False"),
+    "float": (Real, "a number"),
+    "int": (Integral, "an integer"),
+    "tuple": ((tuple, list), "a tuple"),
+}
 
 
 @dataclass(frozen=True)
@@ -24,6 +39,7 @@ class TrainConfig:
 
     out: str | None = "runs/train"  # folder of checkpoints, log and results; None to write nothing
     resume: bool = False  # continue the run in ``out``; without it, ``out`` must not hold a run
+    overwrite: bool = False  # remove the files of another run in ``out`` first
     device: str = "cpu"
     epochs: float = 12.0
     batch_size: int = 8
@@ -54,6 +70,11 @@ class TrainConfig:
     log_every: int = 20  # steps between entries of the log
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value, (kinds, wanted) = getattr(self, field.name), _KINDS[str(field.type).partition("[")[0]]
+            require(isinstance(value, kinds), f"{field.name} must be {wanted}, got {value!r}")
+            finite = not isinstance(value, Real) or math.isfinite(value)
+            require(finite, f"{field.name} must be finite, got {value}")
         require(self.optimizer in ("adamw", "sgd"), f"optimizer must be 'adamw' or 'sgd', got {self.optimizer!r}")
         require(self.schedule in ("cosine", "steps"), f"schedule must be 'cosine' or 'steps', got {self.schedule!r}")
         for name in ("epochs", "batch_size", "accumulate", "learning_rate", "log_every"):

@@ -55,9 +55,9 @@ class Run:
         self.wrapped, model = model, unwrap(model)
         self.model, self.train_data, self.val_data = model, train_data, val_data
         self.config, self.quiet = config, quiet
-        self.device = torch.device(config.device)
-        self.out = _make_folder(config.out) if config.out else None
-        self.checkpoint = self.out / "checkpoint.pt" if self.out else None
+        self.device = _device(config.device)
+        self.out = files.make_folder(config.out, config.resume, config.overwrite) if config.out else None
+        self.checkpoint = self.out / files.CHECKPOINT if self.out else None
         self.step, self.best, self.scores = 0, None, {}  # type: tuple[int, float | None, dict[str, float]]
         self.interrupted: int | None = None
         self.sums: dict[str, Tensor] = {}
@@ -87,8 +87,10 @@ class Run:
         config = self.config
         every = max(1, round(config.evaluate_every * self.steps_per_epoch)) if config.evaluate_every else self.steps
         saved = time.monotonic()
+        if self.out and config.overwrite and not config.resume:
+            files.remove_run(self.out)
         self._train_mode()
-        with self._signals(), Log(self.out and self.out / "metrics.jsonl", self.steps, self.step, self.quiet) as log:
+        with self._signals(), Log(self.out and self.out / files.LOG, self.steps, self.step, self.quiet) as log:
             while self.step < self.steps:
                 learning_rate = self._update()
                 log.advance(self.step)
@@ -107,10 +109,10 @@ class Run:
         if self.average:
             self.average.swap(self.model)
         self.wrapped.eval()
-        last_file = self.out / "last.safetensors" if self.out else None
+        last_file = self.out / files.LAST if self.out else None
         if last_file:
             checkpoints.save(self.model, last_file)
-        best_file = self.out / "best.safetensors" if self.out and self.best is not None else None
+        best_file = self.out / files.BEST if self.out and self.best is not None else None
         return Result(self.step, self.scores, self.best, best_file, last_file)
 
     @property
@@ -172,7 +174,7 @@ class Run:
             if better:
                 self.best = self.scores["AP"]
                 if self.out:
-                    checkpoints.save(self.model, self.out / "best.safetensors")
+                    checkpoints.save(self.model, self.out / files.BEST)
         finally:
             if self.average:
                 self.average.swap(self.model)
@@ -205,10 +207,7 @@ class Run:
             )
             return None
         if not self.config.resume:
-            taken = f"out must be a folder without a run, got {self.out}; resume=True continues its run"
-            require(not self.checkpoint.exists(), taken)
             return None
-        require(self.checkpoint.exists(), f"resume must be False, got True: there is no {self.checkpoint} to continue")
         found = files.read(self.checkpoint, self.identity)
         self.model.load_state_dict(found["model"])
         self.optimizer.load_state_dict(found["optimizer"])
@@ -217,7 +216,7 @@ class Run:
                 value.copy_(found["average"][name])
         self.step, self.best, self.scores = found["step"], found["best"], found["scores"]
         self.sums = {name: value.to(self.device) for name, value in found["sums"].items()}
-        files.trim_log(self.checkpoint.with_name("metrics.jsonl"), self.step)
+        files.trim_log(self.checkpoint.with_name(files.LOG), self.step)
         return found
 
     @contextlib.contextmanager
@@ -240,10 +239,10 @@ class Run:
                 signal.signal(number, handler)
 
 
-def _make_folder(out: str) -> Path:
-    path = Path(out)
+def _device(name: str) -> torch.device:
     try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"out must be a folder that can be created, got {out} ({error.strerror})") from None
-    return path
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"device must be cpu or cuda, got {name!r}") from None
+    require(device.type != "cuda" or torch.cuda.is_available(), f"device {name} is not available here, use cpu")
+    return device

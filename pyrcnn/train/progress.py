@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ..errors import InputError
 
 
 class Log:
@@ -19,7 +22,9 @@ class Log:
     def __init__(self, path: Path | None, steps: int, start: int, quiet: bool = False):
         self.steps, self.start, self.began = steps, start, time.monotonic()
         self.console = Console(stderr=True, quiet=quiet)
-        self.file = path.open("a") if path else None
+        self.path = path
+        # A new run creates the file, so that of two runs that begin at one time in one folder only one goes on.
+        self.file = _opened(path, new=start == 0) if path else None
         self.bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             TextColumn("left"), TimeRemainingColumn(), console=self.console,
@@ -35,8 +40,11 @@ class Log:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.bar.stop()
-        if self.file:
+        if self.path and self.file:
             self.file.close()
+            with contextlib.suppress(OSError):
+                if error is not None and self.path.stat().st_size == 0:
+                    self.path.unlink()  # the run has not begun: the folder is free for the next
 
     def advance(self, step: int) -> None:
         """Show that ``step`` steps are done."""
@@ -62,5 +70,17 @@ class Log:
 
     def _write(self, **values: Any) -> None:
         if self.file:
-            self.file.write(json.dumps(values) + "\n")
-            self.file.flush()
+            try:
+                self.file.write((json.dumps(values) + "\n").encode())
+            except OSError as error:
+                raise InputError(f"out: {self.path} cannot be written: {error.strerror}") from None
+
+
+def _opened(path: Path, new: bool) -> BinaryIO:
+    """``path`` opened to append to, without a buffer, which a full disk would leave behind."""
+    try:
+        return path.open("xb" if new else "ab", buffering=0)  # type: ignore[return-value]
+    except FileExistsError:
+        raise InputError(f"out must be a folder without a run, got {path.parent}: another run began there") from None
+    except OSError as error:
+        raise InputError(f"out: {path} cannot be written: {error.strerror}") from None

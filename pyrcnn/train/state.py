@@ -11,12 +11,52 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..atomic import replacing
+from ..atomic import check_folder, replacing
 from ..errors import InputError, require
 from .config import TrainConfig
 
 # Settings that may differ when a run is resumed, because they do not change its results.
-_FREE = frozenset({"out", "resume", "device", "workers", "evaluate_every", "checkpoint_minutes", "log_every"})
+_FREE = frozenset(
+    {"out", "resume", "overwrite", "device", "workers", "evaluate_every", "checkpoint_minutes", "log_every"}
+)
+
+
+# What a run writes.
+CHECKPOINT, BEST, LAST, LOG = FILES = ("checkpoint.pt", "best.safetensors", "last.safetensors", "metrics.jsonl")
+
+
+def check_folder_of_run(out: str | Path, resume: bool, overwrite: bool) -> None:
+    """Raise :class:`pyrcnn.InputError` unless ``out`` is, or can become, the folder of this run.
+
+    It must hold the run to ``resume``, otherwise no files of another run, unless ``overwrite`` lets them be removed.
+    """
+    check_folder(out, "out")
+    present = [name for name in FILES if (Path(out) / name).exists()]
+    if resume:
+        checkpoint = Path(out) / CHECKPOINT
+        require(CHECKPOINT in present, f"resume must be False, got True: there is no {checkpoint} to continue")
+    elif present and not overwrite:
+        remedy = "resume=True (--resume) continues its run, " if CHECKPOINT in present else ""
+        found = f"out must be a folder without a run, got {out} with {', '.join(present)}"
+        raise InputError(f"{found}; {remedy}overwrite=True (--overwrite) replaces it")
+
+
+def make_folder(out: str, resume: bool, overwrite: bool) -> Path:
+    """Create the folder of a run, unless it exists, and return it; see :func:`check_folder_of_run`."""
+    folder = Path(out)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"out must be a folder that can be created, got {out} ({reason})") from None
+    check_folder_of_run(folder, resume, overwrite)
+    return folder
+
+
+def remove_run(folder: Path) -> None:
+    """Remove the files of a run."""
+    for name in FILES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def random_state() -> dict[str, Any]:
@@ -49,7 +89,7 @@ def identity(config: TrainConfig, model: Any, images: int) -> dict[str, str]:
 
 def write(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint. If the process is killed at any moment, ``path`` holds the previous one or the new one."""
-    with replacing(path) as temporary:
+    with replacing(path, argument="out") as temporary:
         torch.save(state, temporary)
 
 
@@ -82,5 +122,5 @@ def trim_log(path: Path, step: int) -> None:
                 kept.append(line)
         except ValueError:
             continue  # truncated when the process was killed
-    with replacing(path) as temporary:
+    with replacing(path, argument="out") as temporary:
         temporary.write_text("".join(line + "\n" for line in kept))

@@ -12,7 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ...errors import InputError, listed, one_line
+from ...errors import InputError
+from ...texts import listed, one_line
 from .raw import arrays, torch_tensors, zip_records
 from .raw.containers import CONTAINERS, Entry, entries_of
 from .raw.torch_tensors import Storage

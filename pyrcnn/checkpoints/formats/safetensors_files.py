@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import Tensor
 
-from ...errors import InputError, one_line, require
+from ...errors import InputError, require
 from ...models import saved
+from ...texts import one_line
 from . import pickles
 from .raw.containers import Entry, entries_of
 

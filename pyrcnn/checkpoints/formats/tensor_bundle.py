@@ -18,7 +18,8 @@ from pathlib import Path
 import google_crc32c
 import numpy as np
 
-from ...errors import InputError, one_line
+from ...errors import InputError
+from ...texts import one_line
 from .raw.protobuf import Corrupt, fields_of, number_of, unsnap, varint
 
 MAGIC = 0xDB4775248B80FB57

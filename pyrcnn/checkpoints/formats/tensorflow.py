@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...errors import InputError, one_line, require
+from ...errors import InputError, require
 from ...ops import FrozenBatchNorm2d
+from ...texts import one_line
 from .raw.archives import unpacked
 from .tensor_bundle import ObjectGraph, TensorBundle
 from .tensorflow_names import TABLES, Layer

@@ -12,7 +12,8 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from ....errors import InputError, one_line
+from ....errors import InputError
+from ....texts import one_line
 
 # Weights hardly shrink: the zoo's archives unpack to 1.1 times their size. A bomb of deflate reaches 1032 times.
 MOST_RATIO, SLACK = 30, 16 << 20  # unpacked bytes, per byte of the archive; and for small archives

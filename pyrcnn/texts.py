@@ -1,0 +1,44 @@
+"""Makes texts safe to show: names of files and classes may hold anything."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+
+_LONGEST = 300  # characters of foreign text in a message
+_SHOWN = 8  # names listed in a message
+
+
+def printable(text: object) -> str:
+    """``text`` on one line, with everything that is not a visible character or a space written as an escape.
+
+    Control characters, terminal sequences, line ends and the characters that reverse or hide text become ``\\n``,
+    ``\\x1b`` or ``\\u202e``; bytes of a file name that are not UTF-8 become ``\\xe9``.
+
+    Example:
+        >>> print(printable("a\\x1b[31m.jpg"))
+        a\\x1b[31m.jpg
+    """
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python holds a byte that it cannot decode
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
+def one_line(text: object, longest: int = _LONGEST) -> str:
+    """The first line of foreign text, cut and :func:`printable`."""
+    line = str(text).strip().partition("\n")[0]
+    return printable(line if len(line) <= longest else f"{line[:longest]}…")
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first names, and the number of the others."""
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(one_line(name) for name in names[:_SHOWN]) + more
