@@ -25,7 +25,7 @@ class OpCase:
     ``inputs(generator, device, dtype, shape)`` returns the keyword arguments of ``call``: tensors and plain numbers. In
     low precision, the values must be exact in the dtype. ``oracle`` is the reference implementation: it takes the same
     keyword arguments in float64 on the CPU and returns what ``call`` returns. ``native(inputs)`` returns (overload,
-    positional arguments).
+    positional arguments). An operator may have several cases; one of them has its name.
     """
 
     name: str
@@ -34,6 +34,7 @@ class OpCase:
     inputs: Callable[[torch.Generator, torch.device, torch.dtype, Shape], Inputs]
     shapes: Mapping[str, Shape]  # readable id → small sizes; every test runs at each of them
     native: Callable[[Inputs], tuple[Any, tuple[Any, ...]]] | None = None  # None for an operator in plain torch
+    large: Shape | None = None  # a size whose work is shared by threads: more than 40 µs by the kernel's own estimate
     empty_shapes: Mapping[str, Shape] = field(default_factory=dict)  # valid sizes that contain a zero
     grads: tuple[str, ...] = ()  # the inputs that receive a gradient
     grad_shape: Shape | None = None  # very small, for gradcheck

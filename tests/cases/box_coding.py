@@ -123,6 +123,7 @@ CASES = [
             torch.ops.pyrcnn.decode_boxes.default,
             (i["deltas"], i["anchors"], 1, [1.0, 2.0, 3.0, 4.0], 2.0, [32.0, 40.5]),
         ),
+        large={"rows": (2, 8001), "anchors": (8001,)},
         empty_shapes=NO_PAIRS,
         grads=("deltas", "anchors"),
         grad_shape={"rows": (2, 3, 2), "anchors": (3, 1)},
@@ -136,6 +137,7 @@ CASES = [
         inputs=_encode_inputs,
         shapes=PAIRS,
         native=lambda i: (torch.ops.pyrcnn.encode_boxes.default, (i["boxes"], i["anchors"], 1, [1.0, 2.0, 3.0, 4.0])),
+        large={"rows": (2, 8001), "anchors": (8001,)},
         empty_shapes=NO_PAIRS,
         grads=("boxes", "anchors"),
         grad_shape={"rows": (2, 3, 2), "anchors": (3, 1)},
@@ -149,6 +151,7 @@ CASES = [
         inputs=_grid_inputs,
         shapes=MAPS,
         native=lambda i: (torch.ops.pyrcnn.grid_anchors.default, (i["cell_anchors"][0], 3, 5, 4.0, 8.0, 0.5)),
+        large={"images": 1, "per_cell": 3, "maps": [(97, 131)]},
         empty_shapes={"no-cells": {"per_cell": 2, "maps": [(0, 3)]}, "no-anchors": {"per_cell": 0, "maps": [(2, 3)]}},
         bad=(
             ("three coordinates", change(cell_anchors=lambda c: [t[:, :3] for t in c]), "cell_anchors"),
@@ -165,6 +168,7 @@ CASES = [
         inputs=_maps_inputs,
         shapes=MAPS,
         native=_native_maps,
+        large={"images": 1, "per_cell": 3, "maps": [(97, 131)]},
         empty_shapes={
             "no-cells": {"images": 2, "per_cell": 2, "maps": [(0, 3), (2, 2)]},
             "no-anchors": {"images": 2, "per_cell": 0, "maps": [(2, 3)]},

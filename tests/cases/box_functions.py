@@ -101,6 +101,7 @@ CASES = [
         inputs=_two,
         shapes={**PAIRS, "tiles": {"first": (3,), "second": (1043,)}},
         native=lambda i: (torch.ops.pyrcnn.box_iou.default, (i["boxes1"], i["boxes2"])),
+        large={"first": (301,), "second": (507,)},
         empty_shapes={**NO_PAIRS, "no-images": {"first": (0, 2), "second": (0, 3)}},
         grads=("boxes1", "boxes2"),
         grad_shape={"first": (2, 3), "second": (2, 4), "shift": 0.1},  # no equal coordinates, where the gradient jumps

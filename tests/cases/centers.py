@@ -136,6 +136,7 @@ CASES = [
             "two-images": {"images": 2, "k": 20, "height": 9, "width": 12},
             "as-they-are": {"images": 1, "k": 20, "height": 6, "width": 5, "clamp_size": False, "clip": False},
         },
+        large={"images": 3, "k": 1000, "height": 9, "width": 12},
         empty_shapes={
             "no-image": {"images": 0, "k": 4, "height": 3, "width": 3},
             "no-peak": {"images": 2, "k": 0, "height": 3, "width": 3},
@@ -196,6 +197,7 @@ CASES = [
             "weights": {"size": (1, 2, 9, 33), "objects": 5, "weights": True},
             "channels-last": {"size": (2, 3, 40, 5), "objects": 6, "weights": True, "channels_last": True},
         },
+        large={"size": (2, 3, 200, 250), "objects": 8},
         empty_shapes={
             "no-image": {"size": (0, 3, 4, 4), "objects": 2},
             "no-class": {"size": (2, 0, 4, 4), "objects": 2},

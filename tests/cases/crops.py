@@ -89,6 +89,7 @@ CASES = [
             "one-sample": {"size": (2, 3, 7, 6), "boxes": 5, "output_size": (1, 1)},
             "one-cell": {"size": (1, 2, 1, 1), "boxes": 4, "output_size": (2, 3)},
         },
+        large={"size": (2, 37, 9, 11), "boxes": 200, "output_size": (7, 7)},
         empty_shapes={
             "no-box": {"size": (2, 3, 4, 5), "boxes": 0, "output_size": (2, 2)},
             "no-image": {"size": (0, 3, 4, 5), "boxes": 0, "output_size": (2, 2)},

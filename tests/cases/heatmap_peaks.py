@@ -63,6 +63,7 @@ CASES = [
             "one-class": {"size": (1, 1, 33, 37), "k": 12},
             "one-cell": {"size": (2, 3, 1, 1), "k": 2},
         },
+        large={"size": (2, 3, 200, 250), "k": 100},
         empty_shapes={
             "no-image": {"size": (0, 3, 4, 4), "k": 5},
             "no-class": {"size": (2, 0, 4, 4), "k": 5},

@@ -56,6 +56,7 @@ CASES = [
             "many-truths": {**_PLAIN, "anchors": 65, "truths": 150, "images": 1},
             "one": {**_PLAIN, "anchors": 1, "truths": 1, "images": 1},
         },
+        large={**_PLAIN, "anchors": 9001, "truths": 20, "images": 2},
         native=lambda i: (
             torch.ops.pyrcnn.match_boxes.default,
             (i["anchors"], i["ground_truth"], i["counts"], i["crowd"], 0.5, 0.3, True, 0.7),

@@ -159,6 +159,7 @@ CASES = [
                 "valid": [100, 0, 37, 1],
             },
         },
+        large={"images": 3, "boxes": 3000, "max_output": 500, "groups": 5},
         empty_shapes={
             "no_images": {"images": 0, "boxes": 10, "max_output": 5, "groups": 2},
             "no_boxes": {"images": 2, "boxes": 0, "max_output": 5, "groups": 2},

@@ -118,6 +118,7 @@ CASES = [
         oracle=reference.roi_align,
         inputs=_inputs,
         shapes=_SHAPES,
+        large={**_ONE, "c": 70, "k": 200, "ratio": 2, "aligned": False},
         empty_shapes=_EMPTY,
         native=lambda i: (
             torch.ops.pyrcnn.roi_align.default,

@@ -39,6 +39,7 @@ CASES = [
         oracle=reference.roi_pool,
         inputs=_inputs,
         shapes={"small": _ONE, "many-channels": {**_ONE, "n": 1, "c": 70, "k": 4}},
+        large={**_ONE, "c": 70, "h": 61, "w": 77, "k": 200},
         empty_shapes={
             "no-rois": {**_ONE, "k": 0},
             "no-images": {**_ONE, "n": 0, "k": 0},

@@ -26,6 +26,7 @@ def one_size(wanted: Callable[[OpCase], Any] = lambda case: True) -> list[Any]:
 
 
 SIZES = [pytest.param(c, s, id=f"{c.name}-{n}") for c in CASES for n, s in c.shapes.items()]
+LARGE = [pytest.param(c, c.large, id=f"{c.name}-large") for c in CASES if c.large]
 EMPTY = [pytest.param(c, s, id=f"{c.name}-{n}") for c in CASES for n, s in c.empty_shapes.items()]
 BAD = [pytest.param(c, make, name, id=f"{c.name}-{what}") for c in CASES for what, make, name in c.bad]
 HOSTILE = [pytest.param(c, id=c.name) for c in CASES if c.hostile]
@@ -93,7 +94,7 @@ def test_hostile_values_do_no_harm(case: OpCase, dtype: torch.dtype, device, gen
         checks.identical(case.call(**inputs), first)
 
 
-@pytest.mark.parametrize(("case", "shape"), SIZES)
+@pytest.mark.parametrize(("case", "shape"), SIZES + LARGE)
 def test_threads_and_repetition_change_nothing(case: OpCase, shape: Any, device, generator) -> None:
     inputs = case.inputs(generator, device, main_dtype(case), shape)
     threads = torch.get_num_threads()
