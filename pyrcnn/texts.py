@@ -34,11 +34,14 @@ def _escape(character: str) -> str:
 
 def one_line(text: object, longest: int = _LONGEST) -> str:
     """The first line of foreign text, cut and :func:`printable`."""
-    line = str(text).strip().partition("\n")[0]
-    return printable(line if len(line) <= longest else f"{line[:longest]}…")
+    return printable(_cut(str(text).strip().partition("\n")[0], longest))
+
+
+def _cut(text: str, longest: int = _LONGEST) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}…"
 
 
 def listed(names: Sequence[str]) -> str:
     """The first names, and the number of the others."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(one_line(name) for name in names[:_SHOWN]) + more
+    return ", ".join(printable(_cut(name)) for name in names[:_SHOWN]) + more
