@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from ..images import ImageError, read
 from ..models.labels import listed, match_classes
 from ..structures import Targets
 from .annotations import Annotations, dictionary, keypoint_names
-from .records import THREADS, Record, RecordReader
+from .records import THREADS, Record, RecordReader, with_own_ids
 from .report import Report
 from .values import read_json
 
@@ -144,7 +145,7 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
             replace(r, labels=table[r.labels], objects=replace(r.objects, labels=table[r.objects.labels]))
             for r in self.records
         ]
-        return CocoDataset(records, categories, self.report, pixels=self.pixels)
+        return self._changed(records, categories, self.pixels)
 
     def counterparts(self, category_ids: Sequence[Any], classes: Sequence[str] | None = None) -> list[int | None]:
         """Return the position of each category in ``category_ids``, found by its name if there are ``classes``."""
@@ -162,14 +163,20 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
         return [f"{self.classes[i]} (id {self.category_ids[i]})" for i in self.used_labels() if found[i] is None]
 
     def select(self, indices: Sequence[int]) -> CocoDataset:
-        """Return a data set of the images at ``indices``, with the same classes."""
+        """Return a data set of the images at ``indices``, with the same classes. Repeated ones get own ids."""
         pixels = None if self.pixels is None else [self.pixels[i] for i in indices]
-        return CocoDataset([self.records[i] for i in indices], self.categories, self.report, pixels=pixels)
+        return self._changed(with_own_ids([self.records[i] for i in indices]), self.categories, pixels)
 
     def without_keypoints(self) -> CocoDataset:
         """Return a data set of the same images and boxes."""
         categories = [{key: value for key, value in c.items() if key != "keypoints"} for c in self.categories]
-        return CocoDataset(self.records, categories, self.report, pixels=self.pixels)
+        return self._changed(self.records, categories, self.pixels)
+
+    def _changed(self, records: Sequence[Record], categories: Sequence[dict[str, Any]],
+                 pixels: list[Tensor] | None) -> CocoDataset:  # fmt: skip
+        other = copy.copy(self)  # of the same class, which may be a user's
+        CocoDataset.__init__(other, records, categories, self.report, pixels=pixels)
+        return other
 
     def ground_truth(self) -> dict[str, Any]:
         """Return COCO's annotation dictionary of the usable images and annotations, for scoring.

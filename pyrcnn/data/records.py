@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,13 @@ class RecordReader:
             what = f"box {given} reaches outside the {width}x{height} image"
             self.report.add(found.name, what, "box clipped")
         return box
+
+
+def with_own_ids(records: Sequence[Record]) -> list[Record]:
+    """Return the records, numbered from 1 if two of them have the same image id."""
+    if len({record.image_id for record in records}) == len(records):
+        return list(records)
+    return [replace(record, image_id=number) for number, record in enumerate(records, start=1)]
 
 
 def fault_of_name(name: Any, folder: Path) -> str | None:

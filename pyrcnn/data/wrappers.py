@@ -14,6 +14,7 @@ from ..errors import require
 from ..models.labels import listed, match_classes
 from ..structures import Targets
 from .coco import CocoDataset
+from .records import with_own_ids
 from .report import Report
 
 
@@ -49,9 +50,7 @@ def _joined(parts: Sequence[CocoDataset]) -> CocoDataset:
         + " beside ".join(f"{len(names)} ({listed(names, 3)})" for names in skeletons),
     )
     same = [part.relabel(first.category_ids, first.classes) for part in parts]
-    records = [record for part in same for record in part.records]
-    if len({record.image_id for record in records}) < len(records):  # files that count their images from 1
-        records = [replace(record, image_id=number) for number, record in enumerate(records, start=1)]
+    records = with_own_ids([record for part in same for record in part.records])
     categories = [next((c for c in beside if "keypoints" in c), beside[0])
                   for beside in zip(*(part.categories for part in same), strict=True)]  # fmt: skip
     problems = [problem for part in parts for problem in part.report.problems]
@@ -123,5 +122,7 @@ class Mapped(Dataset[tuple[Tensor, Targets]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Targets]:
         image, targets = self.dataset[index]
+        kind = type(targets).__name__
+        require(isinstance(targets, Targets), f"data set items must be (image, pyrcnn.Targets), got targets of {kind}")
         labels = targets.labels if self.table is None else self.table[targets.labels]
         return image, replace(targets, labels=labels, keypoints=targets.keypoints if self.keypoints else None)

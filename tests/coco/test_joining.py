@@ -233,6 +233,25 @@ def test_subsets_keep_names_ids_and_truth(tmp_path: Path) -> None:
         assert evaluate.coco(Perfect(dataset), part)["AP"] == pytest.approx(1)
 
 
+def test_repeated_images_are_scored_as_images_of_their_own(tmp_path: Path) -> None:
+    dataset = made(tmp_path, ["cat", "dog"], [1, 2])
+    for repeated in (Subset(dataset, [0, 0, 2]), ConcatDataset([dataset, dataset])):
+        truth = data.as_coco(repeated).ground_truth()
+        assert len({a["image_id"] for a in truth["annotations"]}) == len(repeated)
+        assert evaluate.coco(Perfect(dataset), repeated)["AP"] == pytest.approx(1)
+
+
+def test_a_users_subclass_stays_one(tmp_path: Path) -> None:
+    class Darker(data.CocoDataset):
+        def __getitem__(self, index: int) -> tuple[torch.Tensor, Targets]:
+            return self.image(index) // 2, self.targets(index)
+
+    dataset = made(tmp_path, ["cat", "dog"], [1, 2])
+    dataset.__class__ = Darker
+    for other in (dataset.relabel([2, 1]), dataset.select([0]), dataset.without_keypoints(), Subset(dataset, [0])):
+        assert isinstance(data.as_coco(other), Darker)
+
+
 def test_joined_data_sets_agree_by_name(tmp_path: Path) -> None:
     first = made(tmp_path / "a", ["cat", "dog"], [1, 2])
     second = made(tmp_path / "b", ["animal", "dog", "cat"], [0, 1, 2])
@@ -254,6 +273,9 @@ def test_joined_wrappers_agree_by_name(tmp_path: Path) -> None:
     model.register_forward_pre_hook(lambda _, args: seen.extend(t.labels[0].item() for t in args[1]))
     train.fit(model, ConcatDataset([Brighter(first), second]), None, replace(QUICK, epochs=2), quiet=True)
     assert (model.classes, set(seen)) == (["cat", "dog"], {0})
+    fresh = models.build(CENTERNET, num_classes=2, input_size=64)
+    with pytest.raises(InputError, match=r"items must be \(image, pyrcnn\.Targets\), got targets of dict"):
+        train.fit(fresh, [(first.image(0), {"boxes": first.targets(0).boxes})], None, QUICK, quiet=True)
     for other in (Brighter(made(tmp_path, ["cat", "bird"], [1, 2], ["cat", "bird"])), [first[0]]):
         with pytest.raises(InputError, match=r"same classes to be joined, got (bird|none) beside cat, dog"):
             train.fit(model, ConcatDataset([Brighter(first), other]), None, QUICK, quiet=True)
