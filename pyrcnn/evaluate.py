@@ -18,7 +18,7 @@ from torch import nn
 
 from . import inference
 from .data import CocoDataset, Report, as_coco
-from .data.annotations import Annotations, dictionary
+from .data.annotations import AnnotationFile, Annotations, dictionary
 from .data.results import ResultReader
 from .data.values import in_order, numbers, read_json, shown
 from .errors import InputError, require
@@ -58,9 +58,9 @@ def coco(model_or_detections: Any, dataset: CocoDataset | str | Path, *, keypoin
 
     Source: https://cocodataset.org/#detection-eval and https://cocodataset.org/#keypoints-eval
     """
-    results, sources = model_or_detections, ["annotations", "detections"]
+    results, source = model_or_detections, "detections"
     if isinstance(results, str | os.PathLike):
-        sources[1] = os.fspath(results)
+        source = os.fspath(results)
         results = read_json(results, "detections")
     elif isinstance(results, nn.Module):
         results = predict(results, _checked_dataset(dataset), batch_size=batch_size, plain=plain, engine=engine,
@@ -70,11 +70,12 @@ def coco(model_or_detections: Any, dataset: CocoDataset | str | Path, *, keypoin
         if any(isinstance(found, Detections) for found in results):
             results = _as_results(results, _checked_dataset(dataset))
     if isinstance(dataset, str | os.PathLike):
-        sources[0] = os.fspath(dataset)
-        truth = read_json(dataset, "annotations")
+        report = Report(os.fspath(dataset))
+        truth: Annotations = AnnotationFile(read_json(dataset, "annotations"), report)
+        _log_problems(report)
     else:
-        truth = _checked_dataset(dataset).ground_truth()
-    return _score(truth, results, keypoints, sigmas, *sources)
+        truth = _checked_dataset(dataset).annotations()
+    return _score(truth, results, keypoints, sigmas, source)
 
 
 def _checked_dataset(dataset: Any) -> CocoDataset:
@@ -186,20 +187,25 @@ def score(truth: Mapping[str, Any], results: Any, *, keypoints: bool = False,
     Raises:
         pyrcnn.InputError: if ``truth`` or all of ``results`` cannot be used.
     """
-    return _score(truth, results, keypoints, sigmas)
+    report = Report("annotations")
+    annotations = AnnotationFile(truth, report)
+    _log_problems(report)
+    return _score(annotations, results, keypoints, sigmas, "detections")
 
 
-def _score(truth: Any, results: Any, keypoints: bool, sigmas: Sequence[float] | None,
-           truth_source: str = "annotations", result_source: str = "detections") -> dict[str, float]:  # fmt: skip
-    annotations = Annotations(truth, Report(truth_source))
-    problems = Report(result_source)
+def _log_problems(report: Report) -> None:
+    if report:
+        _log.warning("%s", report)
+
+
+def _score(annotations: Annotations, results: Any, keypoints: bool, sigmas: Sequence[float] | None,
+           source: str) -> dict[str, float]:  # fmt: skip
+    problems = Report(source)
     # Classes without objects have no AP. pycocotools would spend time on each of them in each image.
     scored = {found.label for objects in annotations.objects.values() for found in objects}
     scored &= _scored_labels(annotations, sigmas) if keypoints else scored
     found = ResultReader(annotations, keypoints, problems).read(results)
-    for report in (annotations.report, problems):
-        if report:
-            _log.warning("%s", report)
+    _log_problems(problems)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         stats = _stats(annotations, found, sorted(scored), "keypoints" if keypoints else "bbox", sigmas)
     return dict(zip(KEYPOINT_NAMES if keypoints else BOX_NAMES, stats, strict=True))

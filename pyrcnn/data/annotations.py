@@ -66,7 +66,7 @@ class Objects:
 
 
 class Annotations:
-    """The checked content of an annotation file.
+    """Checked annotations: categories, images and their objects.
 
     Attributes:
         categories: the usable categories in the order of their ids, each with ``id``, ``name`` (unless the file has
@@ -78,38 +78,45 @@ class Annotations:
         report: what was wrong, and what was done about it.
     """
 
+    def __init__(self, categories: list[dict[str, Any]], images: dict[Id, dict[str, Any]],
+                 objects: Mapping[Id, Iterable[Object]], report: Report):  # fmt: skip
+        self.categories, self.images, self.objects, self.report = categories, images, objects, report
+        self.labels: dict[Id, int] = {category["id"]: label for label, category in enumerate(categories)}
+        self.keypoint_counts = [len(category.get("keypoints", ())) for category in categories]
+
+
+class AnnotationFile(Annotations):
+    """The checked content of an annotation file, as JSON gives it.
+
+    Raises :class:`pyrcnn.InputError`, which begins with ``name``, if it is none or no category or image is usable.
+    """
+
     def __init__(self, source: Any, report: Report, name: str = "annotations"):
         good = isinstance(source, Mapping) and all(isinstance(source.get(k), list) for k in LISTS)
         require(good, f"{name} must hold the lists images, annotations and categories (COCO's format), "
                       f"got {report.source}")  # fmt: skip
         require(bool(source["images"]), f"{name} must list at least one image, got none in {report.source}")
-        self.report = report
-        self.categories = _categories(source["categories"], report)
+        categories = _categories(source["categories"], report)
         require(
-            bool(self.categories),
+            bool(categories),
             f"{name} must name at least one category, got none in {report.source}: {report.brief()}",
         )
-        self.images = _by_id(source["images"], "image", "file_name", report)
+        images = _by_id(source["images"], "image", "file_name", report)
         require(
-            bool(self.images),
+            bool(images),
             f"{name} must list at least one usable image, got none in {report.source}: {report.brief()}",
         )
-        self.labels: dict[Id, int] = {category["id"]: label for label, category in enumerate(self.categories)}
-        self.keypoint_counts = self._keypoint_counts(source["annotations"])
-        self.objects: dict[Id, list[Object]] = {image_id: [] for image_id in self.images}
+        self.found: dict[Id, list[Object]] = {image_id: [] for image_id in images}
+        super().__init__(categories, images, self.found, report)
+        self._count_keypoints(source["annotations"])
         for position, annotation in enumerate(source["annotations"]):
             self._add(annotation, position)
         if not source["annotations"]:
             report.add("annotations", "the list is empty, so no image has a box", "noted")
 
-    @property
-    def keypoint_names(self) -> list[str]:
-        """The names of the keypoints: those of the category that has most."""
-        return keypoint_names(self.categories)
-
-    def _keypoint_counts(self, annotations: list[Any]) -> list[int]:
-        """Return the keypoints per object of each category; where no names are given, those that most objects have."""
-        counts = [len(category.get("keypoints", ())) for category in self.categories]
+    def _count_keypoints(self, annotations: list[Any]) -> None:
+        """Number the keypoints of categories that do not name them: there are as many as most objects have."""
+        counts = self.keypoint_counts
         seen: list[Counter[int]] = [Counter() for _ in counts]
         for annotation in annotations:
             given = annotation.get("keypoints") if isinstance(annotation, dict) else None
@@ -122,7 +129,6 @@ class Annotations:
             if lengths:
                 counts[label] = lengths.most_common(1)[0][0]
                 self.categories[label]["keypoints"] = [f"keypoint {i}" for i in range(1, counts[label] + 1)]
-        return counts
 
     def _add(self, annotation: Any, position: int) -> None:
         if not isinstance(annotation, dict):
@@ -151,7 +157,7 @@ class Annotations:
             self.report.add(name, str(fault), "annotation skipped")
             return
         area, keypoints = self._area(annotation, box, name), self._keypoints(annotation, label, name)
-        self.objects[image_id].append(Object(name, box, label, area, crowd, keypoints))
+        self.found[image_id].append(Object(name, box, label, area, crowd, keypoints))
 
     def _label(self, annotation: dict[str, Any]) -> int | None:
         return self.labels.get(find(annotation.get("category_id"), self.labels))  # type: ignore[arg-type]
@@ -225,22 +231,22 @@ def dictionary(
 
     The annotations are numbered from 1, because pycocotools takes an object with id 0 for an unmatched one.
     """
-    counts = [len(category.get("keypoints", ())) for category in categories]
-    listed: list[dict[str, Any]] = []
+    none = [[0.0] * (3 * len(category.get("keypoints", ()))) for category in categories]  # shared: they may be long
+    image_entries: list[dict[str, Any]] = []
     entries: list[dict[str, Any]] = []
     for image, objects in images:
-        listed.append(image)
+        image_entries.append(image)
         for found in objects:
             entry = {
                 "id": len(entries) + 1, "image_id": image["id"], "category_id": categories[found.label]["id"],
                 "bbox": found.box, "area": found.area, "iscrowd": int(found.crowd),
             }  # fmt: skip
-            if counts[found.label]:
+            if none[found.label]:
                 given = found.keypoints
-                values = np.zeros((counts[found.label], 3)) if given is None else given
-                entry |= {"keypoints": values.reshape(-1).tolist(), "num_keypoints": int((values[:, 2] > 0).sum())}
+                entry["keypoints"] = none[found.label] if given is None else given.reshape(-1).tolist()
+                entry["num_keypoints"] = 0 if given is None else int((given[:, 2] > 0).sum())
             entries.append(entry)
-    return {"info": {}, "images": listed, "annotations": entries, "categories": list(categories)}
+    return {"info": {}, "images": image_entries, "annotations": entries, "categories": list(categories)}
 
 
 def _categories(entries: list[Any], report: Report) -> list[dict[str, Any]]:

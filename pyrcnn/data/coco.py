@@ -20,7 +20,7 @@ from ..errors import require
 from ..images import ImageError, read
 from ..models.labels import listed, match_classes
 from ..structures import Targets
-from .annotations import Annotations, dictionary, keypoint_names
+from .annotations import AnnotationFile, Annotations, dictionary, keypoint_names
 from .records import THREADS, Record, RecordReader, with_own_ids
 from .report import Report
 from .values import read_json
@@ -78,7 +78,9 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
         record = self.records[index]
         keypoints = None
         if self.keypoint_names:
-            keypoints = torch.zeros(len(record.boxes), len(self.keypoint_names), 3)  # visibility 0: not labelled
+            shape = (len(record.boxes), len(self.keypoint_names), 3)
+            labelled = any(values is not None for values in record.keypoints)
+            keypoints = torch.zeros(shape) if labelled else torch.zeros(()).expand(shape)  # visibility 0: not labelled
             for row, values in zip(keypoints, record.keypoints, strict=True):
                 if values is not None:
                     row[: len(values)] = torch.from_numpy(values)
@@ -184,10 +186,15 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
         Boxes are as in the file, not clipped. Annotations are numbered from 1, because pycocotools takes an object
         with id 0 for an unmatched one.
         """
+        known = self.annotations()
+        return dictionary(self.categories, ((known.images[i], objects) for i, objects in known.objects.items()))
+
+    def annotations(self) -> Annotations:
+        """Return the annotations of the usable images, for scoring."""
         records = [r for r in self.records if r.image_id not in self.report.unreadable]
-        images = ({"id": r.image_id, "file_name": r.path.name, "height": r.size[0], "width": r.size[1]}
-                  for r in records)  # fmt: skip
-        return dictionary(self.categories, zip(images, (r.objects for r in records), strict=True))
+        images = {r.image_id: {"id": r.image_id, "file_name": r.path.name, "height": r.size[0], "width": r.size[1]}
+                  for r in records}  # fmt: skip
+        return Annotations(self.categories, images, {r.image_id: r.objects for r in records}, self.report)
 
 
 def coco(
@@ -219,7 +226,7 @@ def coco(
     folder, file = Path(images_dir), Path(annotations_json)
     require(folder.is_dir(), f"images_dir must be a folder, got {folder}")
     report = Report(str(file))
-    annotations = Annotations(read_json(file, "annotations_json"), report, "annotations_json")
+    annotations = AnnotationFile(read_json(file, "annotations_json"), report, "annotations_json")
     records = RecordReader(annotations).records(folder, check)
     require(
         bool(records), f"annotations_json must leave at least one usable image, got none in {file}: {report.brief()}"

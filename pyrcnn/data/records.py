@@ -13,7 +13,7 @@ import numpy as np
 
 from ..images import ImageError
 from ..images import check as check_image
-from .annotations import Annotations, Object, Objects
+from .annotations import AnnotationFile, Object, Objects
 from .values import Id, number, shown
 
 THREADS = 8  # that check and decode images: Pillow releases the interpreter lock
@@ -38,7 +38,7 @@ class Record:
 class RecordReader:
     """Turns annotations into one record per readable image and reports every fault."""
 
-    def __init__(self, annotations: Annotations):
+    def __init__(self, annotations: AnnotationFile):
         self.annotations, self.report = annotations, annotations.report
 
     def records(self, folder: Path, check: bool) -> list[Record]:
@@ -55,7 +55,7 @@ class RecordReader:
             probes = list(pool.map(probe, images.values()))
         records = []
         for (image_id, image), found in zip(images.items(), probes, strict=True):
-            mine = self.annotations.objects[image_id]
+            mine = self.annotations.found[image_id]
             if isinstance(found, ImageError):
                 also = f" with its {len(mine)} annotations" if mine else ""
                 self.report.add(f"image {folder / image['file_name']}", found.reason, f"image skipped{also}")

@@ -69,7 +69,8 @@ def _with_labels_of_model(model: nn.Module, data: Any) -> Any:
     found = match_classes(classes, data_ids, names, own_ids)
     missing = [name for name, label in zip(classes, found, strict=True) if label is None]
     needed = data.without_counterpart(found) if isinstance(data, CocoDataset) else missing
-    if len(own_ids) == count and (needed or not missing):
+    fresh = all(is_unnamed(name, i) for name, i in zip(names, own_ids, strict=True))
+    if len(own_ids) == count and (fresh or needed or not missing):
         table = _take_over(model, classes, data_ids, names)
     else:
         require(

@@ -165,10 +165,9 @@ class Run:
             self.average.swap(self.model)
         try:
             results = evaluate.predict(self.model, self.val_data)
-            truth = self.val_data.ground_truth()
-            self.scores = evaluate.score(truth, results)
+            self.scores = evaluate.coco(results, self.val_data)
             if evaluate.scores_keypoints(self.val_data) and results and "keypoints" in results[0]:
-                of_keypoints = evaluate.score(truth, results, keypoints=True)
+                of_keypoints = evaluate.coco(results, self.val_data, keypoints=True)
                 self.scores |= {f"keypoints_{name}": value for name, value in of_keypoints.items()}
             better = self.best is None or self.scores["AP"] > self.best
             if better:

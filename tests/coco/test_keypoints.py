@@ -89,6 +89,20 @@ def test_the_content_is_not_changed(tmp_path: Path) -> None:
     assert json.dumps([source, found]) == before
 
 
+def test_memory_is_in_proportion_to_the_file(tmp_path: Path) -> None:
+    source = poses()
+    source["categories"][0]["keypoints"] = [str(i) for i in range(1000)]
+    del source["annotations"][0]["keypoints"]
+    source["annotations"] += [source["annotations"][0]] * 5000
+    dataset = opened(tmp_path, source)
+    targets = dataset.targets(0)
+    assert targets.keypoints.shape == (5002, 1000, 3)
+    assert targets.keypoints.untyped_storage().nbytes() < 100  # not 60 MB
+    entries = [a["keypoints"] for a in dataset.ground_truth()["annotations"] if "keypoints" in a]
+    assert len(entries) == 5001
+    assert len({id(values) for values in entries}) == 1  # not 120 MB
+
+
 # ---- flips and training ----------------------------------------------------------------------------------------------
 
 
