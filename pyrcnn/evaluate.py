@@ -237,7 +237,7 @@ def _scored_labels(annotations: Annotations, sigmas: Sequence[float] | None) -> 
     some = any(found.keypoints is not None for objects in annotations.objects.values() for found in objects)
     require(some, "annotations must hold keypoints to score keypoints, got none")
     if sigmas is not None:
-        good = numbers(list(sigmas))
+        good = numbers(list(sigmas) if isinstance(sigmas, Iterable) else None)
         require(good is not None and min(good, default=0) > 0, f"sigmas must be positive numbers, got {shown(sigmas)}")
     expected = COCO_KEYPOINTS if sigmas is None else len(sigmas)
     counts = annotations.keypoint_counts

@@ -76,7 +76,9 @@ def test_skeletons_of_two_sizes(tmp_path: Path) -> None:
         evaluate.coco(found, tmp_path / "a.json", keypoints=True)
 
 
-@pytest.mark.parametrize("sigmas", [[0.1, "x", 0.1], [0.1, 0, 0.1], [0.1, float("nan"), 1], [0.1, -1, 1]])
+@pytest.mark.parametrize(
+    "sigmas", [[0.1, "x", 0.1], [0.1, 0, 0.1], [0.1, float("nan"), 1], [0.1, -1, 1], 0.1, "abc", [], [[1]]]
+)
 def test_sigmas_are_positive_numbers(tmp_path: Path, sigmas: Any) -> None:
     with pytest.raises(InputError, match=r"^sigmas must be positive numbers"):
         ap(tmp_path, poses(), POSE, keypoints=True, sigmas=sigmas)
