@@ -24,7 +24,7 @@ from .data.values import in_order, numbers, read_json, shown
 from .errors import InputError, require
 from .images import ImageError
 from .models import unwrap
-from .models.labels import class_labels, listed, match_classes
+from .models.labels import all_unnamed, class_labels, listed, match_classes
 from .structures import Detections
 
 _log = logging.getLogger("pyrcnn.evaluate")
@@ -104,7 +104,8 @@ def predict(model: nn.Module, dataset: CocoDataset, *, batch_size: int = inferen
     The model runs in eval mode; its mode is restored afterwards. From four images on, a faster copy of it runs, made by
     :func:`pyrcnn.deploy.optimize`.
 
-    The model's classes are joined with those of the data set by name. Results have the data set's category ids;
+    The model's classes are joined with those of the data set by name; where it has as many without names, by their
+    order. Results have the data set's category ids;
     detections of classes that the data set does not have are left out.
 
     Args:
@@ -268,6 +269,12 @@ def _category_ids(model: nn.Module, dataset: CocoDataset) -> list[int | str | No
             count == len(dataset.classes),
             f"model must have category_ids or the {len(dataset.classes)} classes of the data set, got {count} classes",
         )
+        return list(dataset.category_ids)
+    if all_unnamed(names, ids) and len(ids) == len(dataset.classes):
+        if names != dataset.classes:
+            _log.warning(
+                "the model's classes have no names: they are taken as %s, in this order", listed(dataset.classes)
+            )
         return list(dataset.category_ids)
     found = match_classes(dataset.classes, dataset.category_ids, names, ids)
     missing = dataset.without_counterpart(found)

@@ -105,6 +105,11 @@ def is_unnamed(name: str, category_id: int | str) -> bool:
     return name in (str(category_id), f"class {category_id}", f"unused {category_id}")
 
 
+def all_unnamed(classes: Sequence[str], category_ids: Sequence[Any]) -> bool:
+    """Whether no class has a name, as in a model that neither a data set nor a file has named."""
+    return all(map(is_unnamed, classes, category_ids))
+
+
 def listed(names: Sequence[str], most: int = 8) -> str:
     """The names of classes for a message: the first few, and how many more.
 

@@ -13,7 +13,7 @@ from ..data import CocoDataset, HorizontalFlip, Transform, as_coco, flip_pairs
 from ..data.wrappers import Mapped, labels_of, with_labels
 from ..errors import InputError, require
 from ..models.detector import Detector
-from ..models.labels import class_labels, default_labels, is_unnamed, listed, match_classes
+from ..models.labels import all_unnamed, class_labels, default_labels, is_unnamed, listed, match_classes
 
 _log = logging.getLogger("pyrcnn.train")
 
@@ -35,7 +35,7 @@ def join(model: nn.Module, train_data: Any, val_data: Any) -> tuple[Any, CocoDat
         kind = type(val_data).__name__
         raise InputError(f"val_data must be from data.coco, or a Subset or ConcatDataset of such, got {kind}")
     ids, names = class_labels(model)
-    if ids:
+    if not (all_unnamed(names, ids) and len(ids) in (0, len(scored.classes))):  # else joined by their order
         missing = scored.without_counterpart(match_classes(scored.classes, scored.category_ids, names, ids))
         require(not missing, f"val_data must have the classes of the model, got {listed(missing)} beside "
                              f"{listed(names)}; set model.classes if they mean the same")  # fmt: skip
@@ -69,8 +69,7 @@ def _with_labels_of_model(model: nn.Module, data: Any) -> Any:
     found = match_classes(classes, data_ids, names, own_ids)
     missing = [name for name, label in zip(classes, found, strict=True) if label is None]
     needed = data.without_counterpart(found) if isinstance(data, CocoDataset) else missing
-    fresh = all(is_unnamed(name, i) for name, i in zip(names, own_ids, strict=True))
-    if len(own_ids) == count and (fresh or needed or not missing):
+    if len(own_ids) == count and (all_unnamed(names, own_ids) or needed or not missing):
         table = _take_over(model, classes, data_ids, names)
     else:
         require(

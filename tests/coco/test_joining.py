@@ -100,6 +100,18 @@ def test_evaluation_refuses_other_names(tmp_path: Path, names: list[str], ids: l
         evaluate.coco(model, made(tmp_path, names, ids, names))
 
 
+def test_a_model_without_names_is_scored_by_the_order_of_its_labels(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for ids in ([0, 1], [7, 3], ["x", "y"]):
+        dataset = made(tmp_path, ["cat", "dog"], ids)
+        unnamed = Perfect(dataset, ["class 1", "class 2"], [1, 2])
+        assert evaluate.coco(unnamed, dataset)["AP"] == pytest.approx(1)
+        assert f"have no names: they are taken as {', '.join(dataset.classes)}" in caplog.text
+    with pytest.raises(InputError, match=r"got none named dog \(id 7\)"):
+        evaluate.coco(unnamed, made(tmp_path, ["cat", "bird", "dog"], [1, 2, 7]))
+
+
 def test_a_model_with_more_classes_is_scored_on_those_of_the_data(tmp_path: Path) -> None:
     both = made(tmp_path, ["cat", "dog"], [1, 2])
     cats = made(tmp_path, ["cat"], [2], ["cat"])  # its id is the dog's
