@@ -10,7 +10,7 @@ constexpr double kNanosecondsPerPair = 0.5, kNanosecondsPerGradient = 3, kNanose
 
 Tensor cpu(const Tensor& boxes1, const Tensor& boxes2) {
   const Sizes sizes = check_arguments(boxes1, boxes2);
-  Tensor result = empty_result(boxes1, result_shape(boxes1, boxes2), result_type(boxes1));
+  Tensor result = empty_result("boxes2", boxes1, result_shape(boxes1, boxes2), result_type(boxes1));
   forward(boxes1, boxes2, sizes, result, [&]<typename T>(const Forward<T>& job) {
     const auto loop = PYRCNN_KERNEL(rows<T>);
     const double cost = kNanosecondsPerBox + kNanosecondsPerPair * double(sizes.second);
@@ -30,7 +30,7 @@ std::tuple<Tensor, Tensor> cpu_backward(const Tensor& grad, const Tensor& boxes1
 
 }  // namespace
 STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) {
-  m.impl("box_iou", TORCH_BOX(&cpu));
-  m.impl("_box_iou_backward", TORCH_BOX(&cpu_backward));
+  m.impl("box_iou", PYRCNN_BOX(&cpu));
+  m.impl("_box_iou_backward", PYRCNN_BOX(&cpu_backward));
 }
 }  // namespace pyrcnn::box_iou

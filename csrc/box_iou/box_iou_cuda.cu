@@ -7,7 +7,7 @@ namespace {
 Tensor cuda(const Tensor& boxes1, const Tensor& boxes2) {
   const Sizes sizes = check_arguments(boxes1, boxes2);
   const OnDevice on(boxes1);
-  Tensor result = torch::stable::new_empty(boxes1, result_shape(boxes1, boxes2), result_type(boxes1));
+  Tensor result = new_result("boxes2", boxes1, result_shape(boxes1, boxes2), result_type(boxes1));
   forward(boxes1, boxes2, sizes, result, [&](const auto& job) { each(on, result.numel(), job); });
   return result;
 }
@@ -21,7 +21,7 @@ std::tuple<Tensor, Tensor> cuda_backward(const Tensor& grad, const Tensor& boxes
 
 }  // namespace
 STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) {
-  m.impl("box_iou", TORCH_BOX(&cuda));
-  m.impl("_box_iou_backward", TORCH_BOX(&cuda_backward));
+  m.impl("box_iou", PYRCNN_BOX(&cuda));
+  m.impl("_box_iou_backward", PYRCNN_BOX(&cuda_backward));
 }
 }  // namespace pyrcnn::box_iou

@@ -29,6 +29,16 @@ template <typename... Parts> void check(bool ok, const Parts&... parts) {
   throw std::invalid_argument(text.str());
 }
 
+// Registers a function as TORCH_BOX does. Without memory for a workspace it fails with a readable text.
+template <auto boxed> void with_readable_errors(StableIValue* stack, uint64_t arguments, uint64_t results) {
+  try {
+    boxed(stack, arguments, results);
+  } catch (const std::bad_alloc&) {
+    throw std::runtime_error("out of memory for a workspace");
+  }
+}
+#define PYRCNN_BOX(function) &pyrcnn::with_readable_errors<&TORCH_BOX(function)>
+
 // Prints a tensor's shape, as "[3, 4]". It is printed only if a check fails, because a stream takes longer than a small
 // operator.
 struct Shape {
@@ -54,7 +64,16 @@ inline std::ostream& operator<<(std::ostream& text, const Device& device) {
 }
 
 // `t` itself if it is contiguous. This spares the dispatcher's look-up of the operator by its name.
-inline Tensor as_contiguous(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
+inline Tensor as_contiguous(const Tensor& t) {
+  if (t.is_contiguous()) return t;
+  try {
+    return torch::stable::contiguous(t);
+  } catch (const std::exception&) {  // an expanded tensor may be larger than the memory
+    std::ostringstream text;
+    text << "out of memory for a dense copy of a tensor " << shape(t);
+    throw std::runtime_error(text.str());
+  }
+}
 
 inline void check_same_device(const char* name, const Tensor& t, const char* other_name, const Tensor& other) {
   check(t.is_cuda() == other.is_cuda() && t.get_device_index() == other.get_device_index(), name,
@@ -111,13 +130,6 @@ inline Tensor dense(const Tensor& t) { return is_channels_last(t) ? t : as_conti
 // [N, H, W, C], contiguous; for channels_last the same memory.
 inline Tensor nhwc(const Tensor& t) {
   return as_contiguous(torch::stable::transpose(torch::stable::transpose(t, 1, 2), 2, 3));
-}
-
-inline Tensor empty_4d(const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t w, bool channels_last,
-                       std::optional<ScalarType> dtype = std::nullopt) {
-  if (!channels_last) return torch::stable::new_empty(like, {n, c, h, w}, dtype);
-  const Tensor nhwc = torch::stable::new_empty(like, {n, h, w, c}, dtype);
-  return torch::stable::transpose(torch::stable::transpose(nhwc, 1, 3), 2, 3);  // [n, c, w, h] -> [n, c, h, w]
 }
 
 }  // namespace pyrcnn

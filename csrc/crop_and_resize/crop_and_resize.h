@@ -13,6 +13,9 @@ template <typename C> struct Tap {
 // P is the type of the boxes' arithmetic. The order of operations is TensorFlow's, because any other order would move
 // some samples on the last row to the outside. A NaN is outside.
 template <typename C, typename P> PYRCNN_HD Tap<C> tap(P start, P end, int64_t sample, int64_t samples, int64_t size) {
+  constexpr int64_t kExact = int64_t(1) << 24;  // float does not hold all integers above
+  if constexpr (sizeof(P) == 4)
+    if (size > kExact || samples > kExact) return tap<C, double>(double(start), double(end), sample, samples, size);
   const P last = P(size - 1);
   const P step = samples > 1 ? (end - start) * last / P(samples - 1) : P(0);
   const P at = samples > 1 ? start * last + P(sample) * step : P(0.5) * (start + end) * last;

@@ -1,11 +1,12 @@
 // The arguments of crop_and_resize and its backward, checked once for both devices.
 #pragma once
-#include "common/tensor.h"
+#include "common/allocate.h"
 #include "crop_and_resize.h"
 
 namespace pyrcnn::crop_and_resize {
 
 inline void check_boxes(const Tensor& boxes, const Tensor& box_indices, const Tensor& like, const char* like_name) {
+  check_tensors(like_name, like, "boxes", boxes, "box_indices", box_indices);
   check(boxes.dim() == 2 && boxes.size(1) == 4, "boxes must be [K, 4], got ", shape(boxes));
   const auto dtype = boxes.scalar_type();
   check(dtype == ScalarType::Float || dtype == like.scalar_type(), "boxes must be float32 or have the dtype of ",
@@ -14,8 +15,6 @@ inline void check_boxes(const Tensor& boxes, const Tensor& box_indices, const Te
         "], got ", shape(box_indices));
   check(box_indices.scalar_type() == ScalarType::Long, "box_indices must be int64, got ",
         torch::headeronly::toString(box_indices.scalar_type()));
-  check_same_device("boxes", boxes, like_name, like);
-  check_same_device("box_indices", box_indices, like_name, like);
 }
 
 inline void check_crops(const Tensor& features, const Tensor& boxes, const Tensor& box_indices, int64_t rows,
@@ -28,10 +27,10 @@ inline void check_crops(const Tensor& features, const Tensor& boxes, const Tenso
 // The gradient is summed in the compute type.
 inline Tensor check_and_allocate_backward(const Tensor& grad, const Tensor& boxes, const Tensor& box_indices,
                                           int64_t images, int64_t height, int64_t width, bool channels_last) {
-  check(grad.dim() == 4 && grad.size(0) == boxes.size(0), "grad must be [K, C, h, w], got ", shape(grad));
   check_boxes(boxes, box_indices, grad, "grad");
+  check(grad.dim() == 4 && grad.size(0) == boxes.size(0), "grad must be [K, C, h, w], got ", shape(grad));
   const auto dtype = grad.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-  return empty_4d(grad, images, grad.size(1), height, width, channels_last, dtype);
+  return new_4d("height", grad, images, grad.size(1), height, width, channels_last, dtype);
 }
 
 inline Tensor in_layout(const Tensor& t, bool channels_last) {

@@ -138,14 +138,14 @@ template <typename T, typename B> void run_backward(const Crops<T, B>& crops, co
 
 Tensor cpu(const Tensor& features, const Tensor& boxes, const Tensor& box_indices, int64_t rows, int64_t columns,
            double extrapolation) {
-  const bool channels_last = is_channels_last(features);
   check_crops(features, boxes, box_indices, rows, columns);
-  Tensor out = empty_result(features, boxes.size(0), features.size(1), rows, columns, channels_last);
+  const bool channels_last = is_channels_last(features);
+  Tensor out = empty_result("rows", features, boxes.size(0), features.size(1), rows, columns, channels_last);
+  if (out.numel() == 0) return out;
   const Tensor maps = dense(features), b = as_contiguous(boxes), i = as_contiguous(box_indices);
   dispatch(maps, "features", boxes, [&](auto type, auto box_type) {
     using T = typename decltype(type)::type;
     using B = typename decltype(box_type)::type;
-    if (out.numel() == 0) return;
     const auto all = crops<T, B>(maps, out, b, i, channels_last, extrapolation);
     if (tiles_pay(all)) run_tiles(all, data<T>(maps), mutable_data<T>(out));
     else run(all, data<T>(maps), mutable_data<T>(out));
@@ -170,7 +170,7 @@ Tensor backward_cpu(const Tensor& grad, const Tensor& boxes, const Tensor& box_i
 
 }  // namespace
 STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) {
-  m.impl("crop_and_resize", TORCH_BOX(&cpu));
-  m.impl("_crop_and_resize_backward", TORCH_BOX(&backward_cpu));
+  m.impl("crop_and_resize", PYRCNN_BOX(&cpu));
+  m.impl("_crop_and_resize_backward", PYRCNN_BOX(&backward_cpu));
 }
 }  // namespace pyrcnn::crop_and_resize

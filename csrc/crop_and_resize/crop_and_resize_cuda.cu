@@ -104,9 +104,9 @@ template <typename T, typename B, int width> struct Backward {
 
 Tensor cuda(const Tensor& features, const Tensor& boxes, const Tensor& box_indices, int64_t rows, int64_t columns,
             double extrapolation) {
-  const bool channels_last = is_channels_last(features);
   check_crops(features, boxes, box_indices, rows, columns);
-  Tensor out = empty_4d(features, boxes.size(0), features.size(1), rows, columns, channels_last);
+  const bool channels_last = is_channels_last(features);
+  Tensor out = new_4d("rows", features, boxes.size(0), features.size(1), rows, columns, channels_last);
   const OnDevice on(features);
   const Tensor maps = dense(features), b = as_contiguous(boxes), i = as_contiguous(box_indices);
   dispatch(maps, "features", boxes, [&](auto type, auto box_type) {
@@ -143,7 +143,7 @@ Tensor backward_cuda(const Tensor& grad, const Tensor& boxes, const Tensor& box_
 
 }  // namespace
 STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) {
-  m.impl("crop_and_resize", TORCH_BOX(&cuda));
-  m.impl("_crop_and_resize_backward", TORCH_BOX(&backward_cuda));
+  m.impl("crop_and_resize", PYRCNN_BOX(&cuda));
+  m.impl("_crop_and_resize_backward", PYRCNN_BOX(&backward_cuda));
 }
 }  // namespace pyrcnn::crop_and_resize

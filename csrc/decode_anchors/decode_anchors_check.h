@@ -2,7 +2,7 @@
 #pragma once
 #include <vector>
 
-#include "common/tensor.h"
+#include "common/allocate.h"
 #include "decode_anchors.h"
 
 namespace pyrcnn::decode_anchors {
@@ -28,11 +28,11 @@ Arguments check_and_allocate(const Tensors& deltas, const Tensors& cell_anchors,
         " numbers");
   check(weights.size() == 4, "weights must be 4 numbers, got ", weights.size());
   const Tensor& first = deltas[0];
+  check_tensors("deltas", first, "deltas", deltas, "cell_anchors", cell_anchors, "image_sizes", image_sizes);
   check(first.dim() == 4, "deltas must be [N, 4A, H, W] at every level, got ", shape(first));
   const int64_t images = first.size(0);
   check(image_sizes.dim() == 2 && image_sizes.size(0) == images && image_sizes.size(1) == 2, "image_sizes must be [",
         images, ", 2], got ", shape(image_sizes));
-  check_same_device("image_sizes", image_sizes, "deltas", first);
   Arguments result{{}, {}, as_contiguous(image_sizes), first, {strides.begin(), strides.end()}};
   int64_t anchors = 0;
   for (size_t l = 0; l < levels; ++l) {
@@ -43,8 +43,6 @@ Arguments check_and_allocate(const Tensors& deltas, const Tensors& cell_anchors,
           4 * c.size(0), ", H, W], got ", shape(d), " at level ", l);
     check(d.scalar_type() == first.scalar_type(), "deltas must have one dtype, got ",
           torch::headeronly::toString(d.scalar_type()), " at level ", l);
-    check_same_device("deltas", d, "the other levels of deltas", first);
-    check_same_device("cell_anchors", c, "deltas", first);
     result.deltas.push_back(dense(d));
     result.cell_anchors.push_back(as_contiguous(c));
     anchors += c.size(0) * d.size(2) * d.size(3);

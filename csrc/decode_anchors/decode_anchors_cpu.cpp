@@ -20,9 +20,11 @@ template <typename T, typename C = compute_t<T>> Anchors<C> anchors_of(const Lev
 
 Tensor cpu(Tensors deltas, Tensors cell_anchors, Reals strides, const Tensor& image_sizes, Reals weights, double clip,
            double offset) {
-  const Arguments arguments = check_and_allocate(deltas, cell_anchors, strides, image_sizes, weights,
-                                                 [](const Tensor& like, const std::vector<int64_t>& sizes,
-                                                    ScalarType type) { return empty_result(like, sizes, type); });
+  const Arguments arguments =
+      check_and_allocate(deltas, cell_anchors, strides, image_sizes, weights,
+                         [](const Tensor& like, const std::vector<int64_t>& sizes, ScalarType type) {
+                           return empty_result("deltas", like, sizes, type);
+                         });
   dispatch_floating(deltas[0], "deltas", [&](auto type) {
     using T = typename decltype(type)::type;
     const auto shared = rules<compute_t<T>>(arguments, weights, clip, offset);
@@ -31,6 +33,7 @@ Tensor cpu(Tensors deltas, Tensors cell_anchors, Reals strides, const Tensor& im
     int64_t first = 0;
     for (size_t l = 0; l < arguments.deltas.size(); ++l) {
       const Level<T> lvl = level<T>(arguments, l, first);
+      if (lvl.anchors() == 0) continue;
       const auto table = anchors_of(lvl, storage);
       const double cost = kNanosecondsPerBox * double(lvl.width * lvl.per_cell + 1);
       parallel(arguments.boxes.size(0) * lvl.height, cost,
@@ -42,5 +45,5 @@ Tensor cpu(Tensors deltas, Tensors cell_anchors, Reals strides, const Tensor& im
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("decode_anchors", TORCH_BOX(&cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("decode_anchors", PYRCNN_BOX(&cpu)); }
 }  // namespace pyrcnn::decode_anchors

@@ -29,7 +29,7 @@ Tensor cuda(Tensors deltas, Tensors cell_anchors, Reals strides, const Tensor& i
   const Arguments arguments =
       check_and_allocate(deltas, cell_anchors, strides, image_sizes, weights,
                          [](const Tensor& like, const std::vector<int64_t>& sizes, ScalarType type) {
-                           return torch::stable::new_empty(like, sizes, type);
+                           return new_result("deltas", like, sizes, type);
                          });
   const OnDevice on(deltas[0]);
   dispatch_floating(deltas[0], "deltas", [&](auto type) {
@@ -46,5 +46,5 @@ Tensor cuda(Tensors deltas, Tensors cell_anchors, Reals strides, const Tensor& i
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("decode_anchors", TORCH_BOX(&cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("decode_anchors", PYRCNN_BOX(&cuda)); }
 }  // namespace pyrcnn::decode_anchors

@@ -7,13 +7,14 @@
 
 namespace pyrcnn::decode_boxes {
 
-// `boxes` is the uninitialized result: the shape of `deltas`, the dtype of `anchors`. run(kernel) loops over the rows
-// on one device.
-template <typename Run>
+// make() allocates the result: the shape of `deltas`, the dtype of `anchors`. run(kernel) loops over the rows on one
+// device.
+template <typename Make, typename Run>
 Tensor forward(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weights weights, double clip, Weights size,
-               Tensor boxes, Run&& run) {
+               const Make& make, Run&& run) {
   const Pairing pairing = check_pairing("deltas", deltas, anchors, repeat, weights);
   check(size.size() == 0 || size.size() == 2, "size must be (height, width), got ", size.size(), " numbers");
+  Tensor boxes = make();
   const bool clipped = size.size() == 2;
   const Tensor d = as_contiguous(deltas), a = as_contiguous(anchors);
   dispatch_pairing(deltas, "deltas", anchors, [&](auto type, auto anchor_type) {
@@ -41,12 +42,12 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& deltas, co
   check(grad.sizes().equals(deltas.sizes()), "grad must be ", shape(deltas), ", got ", shape(grad));
   check(grad.scalar_type() == anchors.scalar_type(), "grad must have the dtype of anchors, ", dtype(anchors), ", got ",
         dtype(grad));
-  check_same_device("grad", grad, "deltas", deltas);
+  check_tensors("deltas", deltas, "grad", grad);
   const Tensor g = as_contiguous(grad), d = as_contiguous(deltas);
   const Tensor a = as_contiguous(anchors);
-  Tensor to_deltas = torch::stable::new_empty(deltas, deltas.sizes());
+  Tensor to_deltas = new_result("deltas", deltas, deltas.sizes());
   Tensor to_anchors =
-      need_anchors ? torch::stable::new_empty(anchors, anchors.sizes()) : torch::stable::new_empty(anchors, {0});
+      need_anchors ? new_result("anchors", anchors, anchors.sizes()) : torch::stable::new_empty(anchors, {0});
   dispatch_pairing(deltas, "deltas", anchors, [&](auto type, auto anchor_type) {
     using T = typename decltype(type)::type;
     using TA = typename decltype(anchor_type)::type;

@@ -9,13 +9,12 @@ namespace {
 constexpr double kNanosecondsPerBox = 3, kNanosecondsPerGradient = 20;
 
 Tensor cpu(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weights weights, double clip, Weights size) {
-  return forward(deltas, anchors, repeat, weights, clip, size,
-                 empty_result(deltas, deltas.sizes(), anchors.scalar_type()), [](const auto& kernel) {
-                   using K = std::decay_t<decltype(kernel)>;
-                   const auto loop = PYRCNN_KERNEL(rows<K>);
-                   parallel(kernel.pairing.rows, kNanosecondsPerBox,
-                            [&](int64_t begin, int64_t end) { loop(kernel, begin, end); });
-                 });
+  const auto make = [&] { return empty_result("deltas", deltas, deltas.sizes(), anchors.scalar_type()); };
+  return forward(deltas, anchors, repeat, weights, clip, size, make, [](const auto& kernel) {
+    using K = std::decay_t<decltype(kernel)>;
+    const auto loop = PYRCNN_KERNEL(rows<K>);
+    parallel(kernel.pairing.rows, kNanosecondsPerBox, [&](int64_t begin, int64_t end) { loop(kernel, begin, end); });
+  });
 }
 
 std::tuple<Tensor, Tensor> cpu_backward(const Tensor& grad, const Tensor& deltas, const Tensor& anchors, int64_t repeat,
@@ -30,7 +29,7 @@ std::tuple<Tensor, Tensor> cpu_backward(const Tensor& grad, const Tensor& deltas
 
 }  // namespace
 STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) {
-  m.impl("decode_boxes", TORCH_BOX(&cpu));
-  m.impl("_decode_boxes_backward", TORCH_BOX(&cpu_backward));
+  m.impl("decode_boxes", PYRCNN_BOX(&cpu));
+  m.impl("_decode_boxes_backward", PYRCNN_BOX(&cpu_backward));
 }
 }  // namespace pyrcnn::decode_boxes

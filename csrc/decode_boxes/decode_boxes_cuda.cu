@@ -5,8 +5,8 @@ namespace pyrcnn::decode_boxes {
 namespace {
 
 Tensor cuda(const Tensor& deltas, const Tensor& anchors, int64_t repeat, Weights weights, double clip, Weights size) {
-  const Tensor boxes = torch::stable::new_empty(deltas, deltas.sizes(), anchors.scalar_type());
-  return forward(deltas, anchors, repeat, weights, clip, size, boxes,
+  const auto make = [&] { return new_result("deltas", deltas, deltas.sizes(), anchors.scalar_type()); };
+  return forward(deltas, anchors, repeat, weights, clip, size, make,
                  [&](const auto& kernel) { each(OnDevice(deltas), kernel.pairing.rows, kernel); });
 }
 
@@ -18,7 +18,7 @@ std::tuple<Tensor, Tensor> cuda_backward(const Tensor& grad, const Tensor& delta
 
 }  // namespace
 STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) {
-  m.impl("decode_boxes", TORCH_BOX(&cuda));
-  m.impl("_decode_boxes_backward", TORCH_BOX(&cuda_backward));
+  m.impl("decode_boxes", PYRCNN_BOX(&cuda));
+  m.impl("_decode_boxes_backward", PYRCNN_BOX(&cuda_backward));
 }
 }  // namespace pyrcnn::decode_boxes

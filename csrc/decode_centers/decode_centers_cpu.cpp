@@ -20,5 +20,5 @@ Tensor cpu(const Tensor& ys, const Tensor& xs, const Tensor& size, const Tensor&
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("decode_centers", TORCH_BOX(&cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("decode_centers", PYRCNN_BOX(&cpu)); }
 }  // namespace pyrcnn::decode_centers

@@ -17,5 +17,5 @@ Tensor cuda(const Tensor& ys, const Tensor& xs, const Tensor& size, const Tensor
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("decode_centers", TORCH_BOX(&cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("decode_centers", PYRCNN_BOX(&cuda)); }
 }  // namespace pyrcnn::decode_centers

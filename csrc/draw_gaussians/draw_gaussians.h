@@ -14,19 +14,25 @@ template <typename C> constexpr C kReach = sizeof(C) == 4 ? C(5.887) : C(8.652);
 template <typename C> constexpr C kLowest = sizeof(C) == 4 ? C(-3e38) : C(-1e308);
 
 template <typename C> struct Gaussian {
-  C y, x, scale, weight;             // y, x: the cell of the centre; value = weight * exp(scale * d^2)
+  int64_t y, x;                      // the cell of the centre
+  C scale, weight;                   // value = weight * exp(scale * d^2)
   int64_t top, bottom, left, right;  // cells [top, bottom) x [left, right) are drawn
   PYRCNN_HD bool empty() const { return top >= bottom || left >= right; }
-  PYRCNN_HD C along_y(int64_t row) const { return exp_of(scale * ((C(row) - y) * (C(row) - y))); }
-  PYRCNN_HD C along_x(int64_t column) const { return exp_of(scale * ((C(column) - x) * (C(column) - x))); }
+  PYRCNN_HD C along_y(int64_t row) const { return exp_of(scale * (C(row - y) * C(row - y))); }
+  PYRCNN_HD C along_x(int64_t column) const { return exp_of(scale * (C(column - x) * C(column - x))); }
 };
 
-// Computes the cells [from, to) within `reach` of `center` and in [0, size).
+// The cell of a coordinate that is a whole number, clamped to 2^62.
+template <typename C> PYRCNN_HD int64_t cell_of(C coordinate) {
+  constexpr C kFar = C(int64_t(1) << 62);
+  return int64_t(clamp(coordinate, -kFar, kFar));
+}
+
+// Computes the cells [from, to) within `reach` of `center` and in [0, size). C may round `size`.
 template <typename C> PYRCNN_HD void span(C center, C reach, int64_t size, int64_t& from, int64_t& to) {
-  const C low = higher(center - reach, C(0)), high = lower(center + reach, C(size - 1));
-  const bool some = low <= high;
-  from = some ? int64_t(::ceil(low)) : 0;
-  to = some ? int64_t(::floor(high)) + 1 : 0;
+  const C low = higher(center - reach, C(0)), high = higher(center + reach, C(-1)), end = C(size);
+  from = low < end ? lower(int64_t(::ceil(low)), size) : size;
+  to = high < end ? lower(int64_t(::floor(high)) + 1, size) : size;
 }
 
 template <typename T> struct Objects {
@@ -41,11 +47,12 @@ template <typename T> struct Objects {
   PYRCNN_HD Gaussian<C> operator()(int64_t i) const {
     const C sigma = C(sigmas[i]), weight = weights == nullptr ? C(1) : C(weights[i]);
     Gaussian<C> g{};
-    g.x = ::floor(C(centers[2 * i])), g.y = ::floor(C(centers[2 * i + 1]));
+    const C x = ::floor(C(centers[2 * i])), y = ::floor(C(centers[2 * i + 1]));
     g.scale = higher(C(-0.5) / (sigma * sigma), kLowest<C>), g.weight = weight;
-    if (!(sigma > 0 && weight > 0 && g.x - g.x == 0 && g.y - g.y == 0)) return g;  // inf - inf is NaN
-    span(g.y, kReach<C> * sigma, height, g.top, g.bottom);
-    span(g.x, kReach<C> * sigma, width, g.left, g.right);
+    if (!(sigma > 0 && weight > 0 && x - x == 0 && y - y == 0)) return g;  // inf - inf is NaN
+    g.y = cell_of(y), g.x = cell_of(x);
+    span(y, kReach<C> * sigma, height, g.top, g.bottom);
+    span(x, kReach<C> * sigma, width, g.left, g.right);
     return g;
   }
 };

@@ -50,5 +50,5 @@ Tensor cpu(const Tensor& centers, const Tensor& sigmas, const Tensor& classes, c
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("draw_gaussians", TORCH_BOX(&cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("draw_gaussians", PYRCNN_BOX(&cpu)); }
 }  // namespace pyrcnn::draw_gaussians

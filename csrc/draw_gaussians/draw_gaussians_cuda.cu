@@ -86,5 +86,5 @@ Tensor cuda(const Tensor& centers, const Tensor& sigmas, const Tensor& classes, 
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("draw_gaussians", TORCH_BOX(&cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("draw_gaussians", PYRCNN_BOX(&cuda)); }
 }  // namespace pyrcnn::draw_gaussians

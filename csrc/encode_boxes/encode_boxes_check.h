@@ -7,11 +7,13 @@
 
 namespace pyrcnn::encode_boxes {
 
-// `deltas` is the uninitialized result: the shape of `boxes`, the dtype of `anchors`. run(kernel) loops over the rows
-// on one device.
-template <typename Run>
-Tensor forward(const Tensor& boxes, const Tensor& anchors, int64_t repeat, Weights weights, Tensor deltas, Run&& run) {
+// make() allocates the result: the shape of `boxes`, the dtype of `anchors`. run(kernel) loops over the rows on one
+// device.
+template <typename Make, typename Run>
+Tensor forward(const Tensor& boxes, const Tensor& anchors, int64_t repeat, Weights weights, const Make& make,
+               Run&& run) {
   const Pairing pairing = check_pairing("boxes", boxes, anchors, repeat, weights);
+  Tensor deltas = make();
   const Tensor b = as_contiguous(boxes), a = as_contiguous(anchors);
   dispatch_pairing(boxes, "boxes", anchors, [&](auto type, auto anchor_type) {
     using T = typename decltype(type)::type;
@@ -34,12 +36,12 @@ std::tuple<Tensor, Tensor> backward(const Tensor& grad, const Tensor& boxes, con
   check(grad.sizes().equals(boxes.sizes()), "grad must be ", shape(boxes), ", got ", shape(grad));
   check(grad.scalar_type() == anchors.scalar_type(), "grad must have the dtype of anchors, ", dtype(anchors), ", got ",
         dtype(grad));
-  check_same_device("grad", grad, "boxes", boxes);
+  check_tensors("boxes", boxes, "grad", grad);
   const Tensor g = as_contiguous(grad), b = as_contiguous(boxes);
   const Tensor a = as_contiguous(anchors);
-  Tensor to_boxes = torch::stable::new_empty(boxes, boxes.sizes());
+  Tensor to_boxes = new_result("boxes", boxes, boxes.sizes());
   Tensor to_anchors =
-      need_anchors ? torch::stable::new_empty(anchors, anchors.sizes()) : torch::stable::new_empty(anchors, {0});
+      need_anchors ? new_result("anchors", anchors, anchors.sizes()) : torch::stable::new_empty(anchors, {0});
   dispatch_pairing(boxes, "boxes", anchors, [&](auto type, auto anchor_type) {
     using T = typename decltype(type)::type;
     using TA = typename decltype(anchor_type)::type;

@@ -9,13 +9,12 @@ namespace {
 constexpr double kNanosecondsPerBox = 4, kNanosecondsPerGradient = 20;
 
 Tensor cpu(const Tensor& boxes, const Tensor& anchors, int64_t repeat, Weights weights) {
-  return forward(boxes, anchors, repeat, weights, empty_result(boxes, boxes.sizes(), anchors.scalar_type()),
-                 [](const auto& kernel) {
-                   using K = std::decay_t<decltype(kernel)>;
-                   const auto loop = PYRCNN_KERNEL(rows<K>);
-                   parallel(kernel.pairing.rows, kNanosecondsPerBox,
-                            [&](int64_t begin, int64_t end) { loop(kernel, begin, end); });
-                 });
+  const auto make = [&] { return empty_result("boxes", boxes, boxes.sizes(), anchors.scalar_type()); };
+  return forward(boxes, anchors, repeat, weights, make, [](const auto& kernel) {
+    using K = std::decay_t<decltype(kernel)>;
+    const auto loop = PYRCNN_KERNEL(rows<K>);
+    parallel(kernel.pairing.rows, kNanosecondsPerBox, [&](int64_t begin, int64_t end) { loop(kernel, begin, end); });
+  });
 }
 
 std::tuple<Tensor, Tensor> cpu_backward(const Tensor& grad, const Tensor& boxes, const Tensor& anchors, int64_t repeat,
@@ -30,7 +29,7 @@ std::tuple<Tensor, Tensor> cpu_backward(const Tensor& grad, const Tensor& boxes,
 
 }  // namespace
 STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) {
-  m.impl("encode_boxes", TORCH_BOX(&cpu));
-  m.impl("_encode_boxes_backward", TORCH_BOX(&cpu_backward));
+  m.impl("encode_boxes", PYRCNN_BOX(&cpu));
+  m.impl("_encode_boxes_backward", PYRCNN_BOX(&cpu_backward));
 }
 }  // namespace pyrcnn::encode_boxes

@@ -5,8 +5,8 @@ namespace pyrcnn::encode_boxes {
 namespace {
 
 Tensor cuda(const Tensor& boxes, const Tensor& anchors, int64_t repeat, Weights weights) {
-  const Tensor deltas = torch::stable::new_empty(boxes, boxes.sizes(), anchors.scalar_type());
-  return forward(boxes, anchors, repeat, weights, deltas,
+  const auto make = [&] { return new_result("boxes", boxes, boxes.sizes(), anchors.scalar_type()); };
+  return forward(boxes, anchors, repeat, weights, make,
                  [&](const auto& kernel) { each(OnDevice(boxes), kernel.pairing.rows, kernel); });
 }
 
@@ -18,7 +18,7 @@ std::tuple<Tensor, Tensor> cuda_backward(const Tensor& grad, const Tensor& boxes
 
 }  // namespace
 STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) {
-  m.impl("encode_boxes", TORCH_BOX(&cuda));
-  m.impl("_encode_boxes_backward", TORCH_BOX(&cuda_backward));
+  m.impl("encode_boxes", PYRCNN_BOX(&cuda));
+  m.impl("_encode_boxes_backward", PYRCNN_BOX(&cuda_backward));
 }
 }  // namespace pyrcnn::encode_boxes

@@ -2,7 +2,7 @@
 #pragma once
 #include <tuple>
 
-#include "common/tensor.h"
+#include "common/allocate.h"
 #include "generate_proposals.h"
 
 namespace pyrcnn::generate_proposals {
@@ -45,11 +45,12 @@ inline Arguments check_arguments(const Tensors& objectness, const Tensors& delta
   check(pre_nms_top_n >= 0, "pre_nms_top_n must not be negative, got ", pre_nms_top_n);
   check(post_nms_top_n >= 0, "post_nms_top_n must not be negative, got ", post_nms_top_n);
   const Tensor& first = objectness[0];
+  check_tensors("objectness", first, "objectness", objectness, "deltas", deltas, "cell_anchors", cell_anchors,
+                "image_sizes", image_sizes);
   check(first.dim() == 4, "objectness must be [N, A, H, W] at every level, got ", shape(first));
   const int64_t images = first.size(0);
   check(image_sizes.dim() == 2 && image_sizes.size(0) == images && image_sizes.size(1) == 2, "image_sizes must be [",
         images, ", 2], got ", shape(image_sizes));
-  check_same_device("image_sizes", image_sizes, "objectness", first);
 
   Arguments a{{},
               {},
@@ -81,9 +82,6 @@ inline Arguments check_arguments(const Tensors& objectness, const Tensors& delta
           " at level ", l);
     check(o.size(1) * o.size(2) * o.size(3) < INT32_MAX, "objectness must have fewer than 2^31 anchors a level, got ",
           shape(o));
-    check_same_device("objectness", o, "the other levels of objectness", first);
-    check_same_device("deltas", d, "objectness", first);
-    check_same_device("cell_anchors", c, "objectness", first);
     a.objectness.push_back(scannable(o) ? o : as_contiguous(o));
     a.deltas.push_back(d);
     a.cell_anchors.push_back(as_contiguous(c));
@@ -95,9 +93,9 @@ inline Arguments check_arguments(const Tensors& objectness, const Tensors& delta
 inline Outputs allocate(const Arguments& a) {
   const Tensor& like = a.objectness[0];
   const auto dtype = like.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-  return {torch::stable::new_empty(like, {a.images, a.post_nms_top_n, 4}, dtype),
-          torch::stable::new_empty(like, {a.images, a.post_nms_top_n}, dtype),
-          torch::stable::new_empty(like, {a.images}, ScalarType::Long)};
+  return {new_result("post_nms_top_n", like, {a.images, a.post_nms_top_n, 4}, dtype),
+          new_result("post_nms_top_n", like, {a.images, a.post_nms_top_n}, dtype),
+          new_result("objectness", like, {a.images}, ScalarType::Long)};
 }
 
 template <typename T> Level<T> level(const Arguments& a, int64_t l) {

@@ -191,5 +191,5 @@ std::tuple<Tensor, Tensor, Tensor> cpu(const Tensors& objectness, const Tensors&
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("generate_proposals", TORCH_BOX(&cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("generate_proposals", PYRCNN_BOX(&cpu)); }
 }  // namespace pyrcnn::generate_proposals

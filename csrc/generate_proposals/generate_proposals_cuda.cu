@@ -155,5 +155,5 @@ std::tuple<Tensor, Tensor, Tensor> cuda(const Tensors& objectness, const Tensors
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("generate_proposals", TORCH_BOX(&cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("generate_proposals", PYRCNN_BOX(&cuda)); }
 }  // namespace pyrcnn::generate_proposals

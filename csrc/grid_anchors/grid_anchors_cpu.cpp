@@ -15,5 +15,5 @@ Tensor cpu(const Tensor& cell_anchors, int64_t height, int64_t width, double str
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("grid_anchors", TORCH_BOX(&cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("grid_anchors", PYRCNN_BOX(&cpu)); }
 }  // namespace pyrcnn::grid_anchors

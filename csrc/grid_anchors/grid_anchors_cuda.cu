@@ -12,5 +12,5 @@ Tensor cuda(const Tensor& cell_anchors, int64_t height, int64_t width, double st
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("grid_anchors", TORCH_BOX(&cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("grid_anchors", PYRCNN_BOX(&cuda)); }
 }  // namespace pyrcnn::grid_anchors

@@ -19,6 +19,7 @@ struct Peaks {
 };
 
 inline void check_arguments(const Tensor& heatmap, const Options& o) {
+  check_sizes("heatmap", heatmap);
   check(heatmap.dim() == 4, "heatmap must be [N, C, H, W], got ", shape(heatmap));
   check(o.k >= 0, "k must not be negative, got ", o.k);
   check(o.kernel > 0 && o.kernel % 2 == 1, "kernel must be odd and positive, got ", o.kernel);
@@ -29,8 +30,8 @@ inline Peaks check_and_allocate(const Tensor& heatmap, const Options& o) {
   check_arguments(heatmap, o);
   const bool wide = heatmap.scalar_type() == ScalarType::Double;
   const auto make = [&](ScalarType type) {
-    if (o.per_class) return fresh_like(heatmap, {heatmap.size(0), heatmap.size(1), o.k}, type);
-    return fresh_like(heatmap, {heatmap.size(0), o.k}, type);
+    if (o.per_class) return fresh_like("k", heatmap, {heatmap.size(0), heatmap.size(1), o.k}, type);
+    return fresh_like("k", heatmap, {heatmap.size(0), o.k}, type);
   };
   return {make(wide ? ScalarType::Double : ScalarType::Float), make(ScalarType::Long), make(ScalarType::Long),
           make(ScalarType::Long)};

@@ -97,5 +97,5 @@ Peaks find_peaks(const Tensor& heatmap, const Options& options) {
   return peaks;
 }
 
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("heatmap_peaks", TORCH_BOX(&cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("heatmap_peaks", PYRCNN_BOX(&cpu)); }
 }  // namespace pyrcnn::heatmap_peaks

@@ -180,5 +180,5 @@ Peaks find_peaks(const Tensor& heatmap, const Options& options) {
   return peaks;
 }
 
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("heatmap_peaks", TORCH_BOX(&cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("heatmap_peaks", PYRCNN_BOX(&cuda)); }
 }  // namespace pyrcnn::heatmap_peaks

@@ -128,6 +128,7 @@ Results cpu(const Tensor& anchors, const Tensor& truths, const MaybeTensor& coun
   dispatch_floating(truths, "ground_truth", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
+    if (sizes.images == 0 || sizes.anchors == 0) return;
     Job<T>{sizes,
            data<T>(a),
            data<T>(t),
@@ -146,5 +147,5 @@ Results cpu(const Tensor& anchors, const Tensor& truths, const MaybeTensor& coun
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("match_boxes", TORCH_BOX(&cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("match_boxes", PYRCNN_BOX(&cpu)); }
 }  // namespace pyrcnn::match_boxes

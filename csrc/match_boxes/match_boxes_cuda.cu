@@ -168,5 +168,5 @@ Results cuda(const Tensor& anchors, const Tensor& truths, const MaybeTensor& cou
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("match_boxes", TORCH_BOX(&cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("match_boxes", PYRCNN_BOX(&cuda)); }
 }  // namespace pyrcnn::match_boxes

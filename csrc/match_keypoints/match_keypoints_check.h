@@ -32,15 +32,16 @@ struct Outputs {
 // Checks the arguments and limits `o.candidates` to the cells of a map.
 inline Outputs check_and_allocate(const Inputs& in, Options& o) {
   const Tensor& heat = in.heatmap;
+  check_tensors("heatmap", heat, "ys", in.ys, "xs", in.xs, "regression", in.regression, "offset", in.offset, "boxes",
+                in.boxes, "image_sizes", in.image_sizes);
   check(heat.dim() == 4, "heatmap must be [N, J, H, W], got ", shape(heat));
   const int64_t n = heat.size(0), joints = heat.size(1);
   const auto check_map = [&](const char* name, const Tensor& t, int64_t channels, int64_t or_channels) {
     check(t.dim() == 4 && t.size(0) == n && (t.size(1) == channels || t.size(1) == or_channels) &&
               t.size(2) == heat.size(2) && t.size(3) == heat.size(3),
           name, " must be [", n, ", ", channels, ", ", heat.size(2), ", ", heat.size(3), "], got ", shape(t));
-    check(t.scalar_type() == heat.scalar_type(), name, " must have the dtype of heatmap, ", pyrcnn::dtype(heat), ", got ",
-          pyrcnn::dtype(t));
-    check_same_device(name, t, "heatmap", heat);
+    check(t.scalar_type() == heat.scalar_type(), name, " must have the dtype of heatmap, ", pyrcnn::dtype(heat),
+          ", got ", pyrcnn::dtype(t));
   };
   check_map("regression", in.regression, 2 * joints, 2 * joints);
   check_map("offset", in.offset, 2 * joints, 2);
@@ -49,7 +50,6 @@ inline Outputs check_and_allocate(const Inputs& in, Options& o) {
           torch::headeronly::toString(t.scalar_type()));
     check(t.dim() == 2 && t.size(0) == n && t.size(1) == in.ys.size(1), name, " must be [N, k] with N = ", n, ", got ",
           shape(t));
-    check_same_device(name, t, "heatmap", heat);
   };
   check(in.ys.dim() == 2, "ys must be [N, k], got ", shape(in.ys));
   check_cells("ys", in.ys);
@@ -61,12 +61,10 @@ inline Outputs check_and_allocate(const Inputs& in, Options& o) {
           "boxes must be [", n, ", ", k, ", 4], got ", shape(*in.boxes));
     check(in.boxes->scalar_type() == dtype, "boxes must be ", torch::headeronly::toString(dtype),
           ", as decode_centers ", "gives them, got ", torch::headeronly::toString(in.boxes->scalar_type()));
-    check_same_device("boxes", *in.boxes, "heatmap", heat);
   }
   if (in.image_sizes) {
     check(in.image_sizes->dim() == 2 && in.image_sizes->size(0) == n && in.image_sizes->size(1) == 2,
           "image_sizes must be [", n, ", 2], got ", shape(*in.image_sizes));
-    check_same_device("image_sizes", *in.image_sizes, "heatmap", heat);
   }
   check(o.candidates >= 0, "candidates must not be negative, got ", o.candidates);
   o.candidates = lower(o.candidates, heat.size(2) * heat.size(3));
@@ -76,7 +74,7 @@ inline Outputs check_and_allocate(const Inputs& in, Options& o) {
   check(Ranking(o.ranking) != Ranking::kGaussian || (in.boxes && (!o.spreads.empty() || joints == 0)),
         "ranking must be 0 to 2 without boxes and spreads, got ", o.ranking);
   check(o.stride > 0, "stride must be positive, got ", o.stride);
-  return {fresh_like(heat, {n, k, joints, 2}, dtype), fresh_like(heat, {n, k, joints}, dtype)};
+  return {fresh_like("ys", heat, {n, k, joints, 2}, dtype), fresh_like("ys", heat, {n, k, joints}, dtype)};
 }
 
 // Makes all inputs but the maps contiguous.

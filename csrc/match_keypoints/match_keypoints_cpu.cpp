@@ -148,5 +148,5 @@ std::tuple<Tensor, Tensor> cpu(const Tensor& ys, const Tensor& xs, const Tensor&
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("match_keypoints", TORCH_BOX(&cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("match_keypoints", PYRCNN_BOX(&cpu)); }
 }  // namespace pyrcnn::match_keypoints

@@ -79,5 +79,5 @@ std::tuple<Tensor, Tensor> cuda(const Tensor& ys, const Tensor& xs, const Tensor
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("match_keypoints", TORCH_BOX(&cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("match_keypoints", PYRCNN_BOX(&cuda)); }
 }  // namespace pyrcnn::match_keypoints

@@ -2,7 +2,7 @@
 #pragma once
 #include <optional>
 
-#include "common/tensor.h"
+#include "common/allocate.h"
 
 namespace pyrcnn::nms {
 
@@ -14,7 +14,6 @@ inline void check_scores(const Tensor& scores, const Tensor& boxes) {
         "scores must have one number per box of ", shape(boxes), ", got ", shape(scores));
   check(scores.scalar_type() == boxes.scalar_type(), "scores must have the dtype of boxes, ",
         torch::headeronly::toString(boxes.scalar_type()), ", got ", torch::headeronly::toString(scores.scalar_type()));
-  check_same_device("scores", scores, "boxes", boxes);
 }
 
 inline bool is_integer(const Tensor& t) {
@@ -34,13 +33,13 @@ inline Tensor to_int64(const Tensor& t) {
   return as_contiguous(t.scalar_type() == ScalarType::Long ? t : torch::stable::to(t, ScalarType::Long));
 }
 
-inline Tensor check_integers(const char* name, const Tensor& t, const Tensor& boxes) {
+inline Tensor check_integers(const char* name, const Tensor& t) {
   check(is_integer(t), name, " must be integers, got ", torch::headeronly::toString(t.scalar_type()));
-  check_same_device(name, t, "boxes", boxes);
   return to_int64(t);
 }
 
 inline void check_nms(const Tensor& boxes, const Tensor& scores) {
+  check_tensors("boxes", boxes, "scores", scores);
   check(boxes.dim() == 2 && boxes.size(1) == 4, "boxes must be [K, 4], got ", shape(boxes));
   check(boxes.size(0) <= kMaxBoxes, "boxes must be fewer than 2^31, got ", boxes.size(0));
   check_scores(scores, boxes);
@@ -49,9 +48,10 @@ inline void check_nms(const Tensor& boxes, const Tensor& scores) {
 // Returns idxs as contiguous int64.
 inline Tensor check_batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs) {
   check_nms(boxes, scores);
+  check_tensors("boxes", boxes, "idxs", idxs);
   check(idxs.dim() == 1 && idxs.size(0) == boxes.size(0), "idxs must be [", boxes.size(0), "] as boxes are ",
         shape(boxes), ", got ", shape(idxs));
-  return check_integers("idxs", idxs, boxes);
+  return check_integers("idxs", idxs);
 }
 
 // The contiguous arguments of nms_padded, and its outputs.
@@ -63,6 +63,7 @@ struct Padded {
 
 inline Padded check_nms_padded(const Tensor& boxes, const Tensor& scores, int64_t max_output,
                                const std::optional<Tensor>& groups, const std::optional<Tensor>& valid) {
+  check_tensors("boxes", boxes, "scores", scores, "groups", groups, "valid", valid);
   check(boxes.dim() == 3 && boxes.size(2) == 4, "boxes must be [N, K, 4], got ", shape(boxes));
   check(boxes.size(1) <= kMaxBoxes, "boxes must be fewer than 2^31 per image, got ", boxes.size(1));
   check_scores(scores, boxes);
@@ -72,15 +73,15 @@ inline Padded check_nms_padded(const Tensor& boxes, const Tensor& scores, int64_
   if (groups) {
     check(groups->sizes().equals(scores.sizes()), "groups must be ", shape(scores), " as scores are, got ",
           shape(*groups));
-    p.groups = check_integers("groups", *groups, boxes);
+    p.groups = check_integers("groups", *groups);
   }
   if (valid) {
     check(valid->dim() == 1 && valid->size(0) == p.images, "valid must be [", p.images, "], got ", shape(*valid));
-    p.valid = check_integers("valid", *valid, boxes);
+    p.valid = check_integers("valid", *valid);
   }
   p.boxes = as_contiguous(boxes), p.scores = as_contiguous(scores);
-  p.indices = torch::stable::new_empty(boxes, {p.images, max_output}, ScalarType::Long);
-  p.counts = torch::stable::new_empty(boxes, {p.images}, ScalarType::Long);
+  p.indices = new_result("max_output", boxes, {p.images, max_output}, ScalarType::Long);
+  p.counts = new_result("boxes", boxes, {p.images}, ScalarType::Long);
   return p;
 }
 

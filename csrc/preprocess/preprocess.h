@@ -12,11 +12,16 @@ struct Tap {
 
 // legacy: source = i * (size / new_size), as in TensorFlow 1. Otherwise pixel centres are aligned, as in torch's
 // bilinear interpolation with align_corners=False. Neither antialiases.
-PYRCNN_HD Tap tap(int64_t i, int64_t size, int64_t new_size, bool legacy) {
-  const float scale = float(size) / float(new_size);
-  const float at = legacy ? float(i) * scale : higher((float(i) + 0.5f) * scale - 0.5f, 0.0f);
+template <typename F> PYRCNN_HD Tap tap_in(int64_t i, int64_t size, int64_t new_size, bool legacy) {
+  const F scale = F(size) / F(new_size);
+  const F at = legacy ? F(i) * scale : higher((F(i) + F(0.5)) * scale - F(0.5), F(0));
   const int64_t low = lower(int64_t(at), size - 1);
-  return {low, lower(low + 1, size - 1), at - float(low)};
+  return {low, lower(low + 1, size - 1), float(at - F(low))};
+}
+PYRCNN_HD Tap tap(int64_t i, int64_t size, int64_t new_size, bool legacy) {
+  constexpr int64_t kExact = int64_t(1) << 24;  // float does not hold all integers above
+  return size > kExact || new_size > kExact ? tap_in<double>(i, size, new_size, legacy)
+                                            : tap_in<float>(i, size, new_size, legacy);
 }
 
 // The columns of an output row.

@@ -1,6 +1,6 @@
 // The arguments of preprocess, checked once for both devices.
 #pragma once
-#include "common/tensor.h"
+#include "common/allocate.h"
 #include "preprocess.h"
 
 namespace pyrcnn::preprocess {
@@ -17,6 +17,7 @@ struct Options {
 
 inline Tensor check_and_allocate(const std::vector<Tensor>& images, const Options& o) {
   check(!images.empty(), "images must hold at least one image, got none");
+  check_tensors("images[0]", images[0], "images", images);
   const int64_t count = int64_t(images.size());
   check(int64_t(o.heights.size()) == count && int64_t(o.widths.size()) == count, "sizes must be ", count,
         " pairs, one per image, got ", o.heights.size());
@@ -27,12 +28,11 @@ inline Tensor check_and_allocate(const std::vector<Tensor>& images, const Option
     const Tensor& image = images[i];
     check(image.dim() == 3 && image.size(0) == 3, "images must be [3, H, W], got ", shape(image));
     check(image.size(1) > 0 && image.size(2) > 0, "images must not be empty, got ", shape(image));
-    check_same_device("images", image, "images[0]", images[0]);
     check(o.heights[i] > 0 && o.widths[i] > 0 && o.heights[i] <= o.height && o.widths[i] <= o.width,
           "sizes must be positive and fit into (", o.height, ", ", o.width, "), got (", o.heights[i], ", ", o.widths[i],
           ")");
   }
-  return empty_4d(images[0], count, 3, o.height, o.width, o.channels_last, o.dtype);
+  return new_4d("size", images[0], count, 3, o.height, o.width, o.channels_last, o.dtype);
 }
 
 inline Image describe_image(const Tensor& image, int64_t i, const Options& o) {

@@ -87,5 +87,5 @@ Tensor cpu(const std::vector<Tensor>& images, HeaderOnlyArrayRef<int64_t> height
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("preprocess", TORCH_BOX(&cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("preprocess", PYRCNN_BOX(&cpu)); }
 }  // namespace pyrcnn::preprocess

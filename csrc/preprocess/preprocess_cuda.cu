@@ -70,5 +70,5 @@ Tensor cuda(const std::vector<Tensor>& images, HeaderOnlyArrayRef<int64_t> heigh
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("preprocess", TORCH_BOX(&cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("preprocess", PYRCNN_BOX(&cuda)); }
 }  // namespace pyrcnn::preprocess

@@ -108,17 +108,19 @@ std::vector<Tensor> cpu(const Tensor& grad, const Tensor& rois, Integers heights
   const Options o = options(grad.size(2), grad.size(3), sampling_ratio, aligned);
   std::vector<Tensor> grads;
   for (size_t l = 0; l < heights.size(); ++l)
-    grads.push_back(empty_result(grad, images, grad.size(1), heights[l], widths[l], channels_last));
+    grads.push_back(empty_result("heights", grad, images, grad.size(1), heights[l], widths[l], channels_last));
   dispatch_floating(grad, "grad", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
     const auto sizes = pyramid<C>(images, grad.size(1), heights, widths, scales, canonical_size, canonical_level);
-    Tables<C> tables(sizes, o, compute_rois<C>(rois));
+    const bool wanted = std::any_of(grads.begin(), grads.end(), [](const Tensor& t) { return t.numel() > 0; });
+    Tables<C> tables(sizes, o, compute_rois<C>(rois), wanted);
+    if (!wanted) return;
     backward<T>(dense(grad), sizes, o, tables, grads, channels_last);
   });
   return grads;
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("_roi_align_backward", TORCH_BOX(&cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("_roi_align_backward", PYRCNN_BOX(&cpu)); }
 }  // namespace pyrcnn::roi_align

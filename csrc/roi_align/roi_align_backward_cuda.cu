@@ -104,7 +104,7 @@ std::vector<Tensor> deterministic_backward(const OnDevice& on, const Tensor& gra
   Maps<T, C> maps{{}, sizes, o, data<C>(rois)};
   std::vector<Tensor> grads;
   for (int32_t l = 0; l < sizes.levels; ++l) {
-    grads.push_back(empty_4d(grad, sizes.images, channels, sizes.height[l], sizes.width[l], nhwc));
+    grads.push_back(new_4d("heights", grad, sizes.images, channels, sizes.height[l], sizes.width[l], nhwc));
     maps.data[l] = mutable_data<T>(grads[l]);
     const int64_t size = int64_t(sizes.height[l]) * sizes.width[l];
     if (grads[l].numel() == 0) continue;
@@ -124,7 +124,8 @@ std::vector<Tensor> atomic_backward(const OnDevice& on, const Tensor& grad, cons
   Maps<C, C> maps{{}, sizes, o, data<C>(rois)};
   std::vector<Tensor> sums, packable{g};
   for (int32_t l = 0; l < sizes.levels; ++l) {
-    sums.push_back(empty_4d(grad, sizes.images, sizes.channels, sizes.height[l], sizes.width[l], nhwc, sum_type));
+    sums.push_back(
+        new_4d("heights", grad, sizes.images, sizes.channels, sizes.height[l], sizes.width[l], nhwc, sum_type));
     torch::stable::zero_(sums[l]);
     maps.data[l] = mutable_data<C>(sums[l]);
     packable.push_back(sums[l]);
@@ -157,5 +158,5 @@ std::vector<Tensor> backward_cuda(const Tensor& grad, const Tensor& rois, Intege
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("_roi_align_backward", TORCH_BOX(&backward_cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("_roi_align_backward", PYRCNN_BOX(&backward_cuda)); }
 }  // namespace pyrcnn::roi_align

@@ -1,6 +1,6 @@
 // The arguments of roi_align and its backward ops, checked once for both devices.
 #pragma once
-#include "common/tensor.h"
+#include "common/allocate.h"
 #include "roi_align.h"
 
 namespace pyrcnn::roi_align {
@@ -28,7 +28,7 @@ inline void check_rois(const Tensor& rois) {
 }
 
 inline Options options(int64_t output_height, int64_t output_width, int64_t sampling_ratio, bool aligned) {
-  constexpr int64_t kMaxBins = 1 << 16, kMaxRatio = 1 << 16;
+  constexpr int64_t kMaxBins = 1 << 16, kMaxRatio = 256;  // a bin of so many samples squared takes 0.1 ms
   check(output_height > 0 && output_width > 0 && output_height <= kMaxBins && output_width <= kMaxBins,
         "output_size must be between 1 and ", kMaxBins, ", got (", output_height, ", ", output_width, ")");
   check(sampling_ratio <= kMaxRatio, "sampling_ratio must be at most ", kMaxRatio, ", got ", sampling_ratio);
@@ -41,14 +41,16 @@ Pyramid<C> pyramid(int64_t images, int64_t channels, Integers heights, Integers 
                    double canonical_size, int64_t canonical_level) {
   const int64_t levels = int64_t(heights.size());
   check(levels >= 1 && levels <= kMaxLevels, "features must be 1 to ", kMaxLevels, " levels, got ", levels);
+  check(images >= 0, "images must not be negative, got ", images);
   check(int64_t(scales.size()) == levels, "scales must be one number per level (", levels, "), got ", scales.size());
   Pyramid<C> result{};
   result.levels = int32_t(levels), result.images = images, result.channels = channels;
   const double first_level = std::round(-std::log2(scales[0]));
   for (int64_t l = 0; l < levels; ++l) {
     check(scales[l] > 0 && std::isfinite(scales[l]), "scales must be positive and finite, got ", scales[l]);
-    check(heights[l] < (int64_t(1) << 31) && widths[l] < (int64_t(1) << 31), "features must have sides below 2^31, got ",
-          heights[l], " and ", widths[l]);
+    constexpr int64_t kMaxSide = int64_t(1) << 30;  // a pixel's number fits 32 bits also after rounding to float
+    check(heights[l] >= 0 && widths[l] >= 0 && heights[l] < kMaxSide && widths[l] < kMaxSide,
+          "features must have sides below 2^30, got ", heights[l], " and ", widths[l]);
     result.height[l] = int32_t(heights[l]), result.width[l] = int32_t(widths[l]);
     result.scale[l] = C(scales[l]);
     // floor(canonical_level + log2(sqrt(area) / canonical_size) + 1e-6) >= first_level + l, solved for the area
@@ -69,31 +71,31 @@ Pyramid<C> pyramid(const std::vector<Tensor>& features, Numbers scales, double c
 inline void check_features(const std::vector<Tensor>& features, const Tensor& rois) {
   check(!features.empty(), "features must have at least one level, got none");
   const Tensor& first = features[0];
+  check_tensors("features[0]", first, "features", features, "rois", rois);
   for (const Tensor& t : features) {
     check(t.dim() == 4, "features must be [N, C, H, W] per level, got ", shape(t));
     check(t.size(0) == first.size(0) && t.size(1) == first.size(1),
           "features must have the same N and C at every level, got ", shape(first), " and ", shape(t));
-    check(t.scalar_type() == first.scalar_type(), "features must have one dtype at every level, got ", dtype(first), " and ",
-          dtype(t));
-    check_same_device("features", t, "features[0]", first);
+    check(t.scalar_type() == first.scalar_type(), "features must have one dtype at every level, got ", dtype(first),
+          " and ", dtype(t));
   }
   check_rois(rois);
-  check_same_device("rois", rois, "features", first);
 }
 
 inline void check_grad(const Tensor& grad, const Tensor& features, const Tensor& rois) {
+  check_tensors("rois", rois, "grad", grad);
   check(grad.dim() == 4 && grad.size(0) == rois.size(0) && grad.size(1) == features.size(1),
         "grad must be [K, C, height, width], got ", shape(grad));
-  check(grad.scalar_type() == features.scalar_type(), "grad must have the dtype of features, ", dtype(features), ", got ",
-        dtype(grad));
-  check_same_device("grad", grad, "rois", rois);
+  check(grad.scalar_type() == features.scalar_type(), "grad must have the dtype of features, ", dtype(features),
+        ", got ", dtype(grad));
 }
 
 inline void check_sizes(const Tensor& grad, const Tensor& rois, Integers heights, Integers widths) {
+  check_tensors("grad", grad, "rois", rois);
   check_rois(rois);
   check(grad.dim() == 4 && grad.size(0) == rois.size(0), "grad must be [K, C, height, width], got ", shape(grad));
-  check_same_device("rois", rois, "grad", grad);
-  check(heights.size() == widths.size(), "heights must be as many as widths, ", widths.size(), ", got ", heights.size());
+  check(heights.size() == widths.size(), "heights must be as many as widths, ", widths.size(), ", got ",
+        heights.size());
 }
 
 // The RoIs in the compute type of the features. Coordinates are never rounded to half precision.

@@ -78,13 +78,13 @@ Tensor cpu(const std::vector<Tensor>& features, const Tensor& rois, Numbers scal
   check_features(features, rois);
   const Options o = options(output_height, output_width, sampling_ratio, aligned);
   const bool channels_last = common_layout(features);
-  const Tensor out =
-      empty_result(features[0], rois.size(0), features[0].size(1), output_height, output_width, channels_last);
+  const Tensor out = empty_result("output_height", features[0], rois.size(0), features[0].size(1), output_height,
+                                  output_width, channels_last);
   dispatch_floating(features[0], "features", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
     const auto sizes = pyramid<C>(features, scales, canonical_size, canonical_level);
-    Tables<C> tables(sizes, o, compute_rois<C>(rois));
+    Tables<C> tables(sizes, o, compute_rois<C>(rois), out.numel() > 0);
     if (out.numel() == 0) return;
     std::vector<Tensor> dense_features;
     for (const Tensor& t : features) dense_features.push_back(in_layout(t, channels_last));
@@ -96,5 +96,5 @@ Tensor cpu(const std::vector<Tensor>& features, const Tensor& rois, Numbers scal
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("roi_align", TORCH_BOX(&cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("roi_align", PYRCNN_BOX(&cpu)); }
 }  // namespace pyrcnn::roi_align

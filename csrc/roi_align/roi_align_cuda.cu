@@ -39,7 +39,7 @@ Tensor forward_cuda(const std::vector<Tensor>& features, const Tensor& rois, Num
   const OnDevice on(features[0]);
   const bool nhwc = common_layout(features);
   const int64_t channels = features[0].size(1);
-  Tensor out = empty_4d(features[0], rois.size(0), channels, output_height, output_width, nhwc);
+  Tensor out = new_4d("output_height", features[0], rois.size(0), channels, output_height, output_width, nhwc);
   dispatch_floating(features[0], "features", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
@@ -62,5 +62,5 @@ Tensor forward_cuda(const std::vector<Tensor>& features, const Tensor& rois, Num
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("roi_align", TORCH_BOX(&forward_cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("roi_align", PYRCNN_BOX(&forward_cuda)); }
 }  // namespace pyrcnn::roi_align

@@ -19,7 +19,7 @@ Tensor cpu(const Tensor& grad, const std::vector<Tensor>& features, const Tensor
     using C = compute_t<T>;
     const auto sizes = pyramid<C>(features, scales, canonical_size, canonical_level);
     const Tensor from = compute_rois<C>(rois), g = in_layout(grad, true);
-    Tensor out = torch::stable::new_empty(from, {count, 5});
+    Tensor out = new_result("rois", from, {count, 5});
     std::vector<Tensor> maps;
     for (const Tensor& t : features) maps.push_back(in_layout(t, true));
     const C* roi = data<C>(from);
@@ -43,5 +43,5 @@ Tensor cpu(const Tensor& grad, const std::vector<Tensor>& features, const Tensor
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("_roi_align_rois_backward", TORCH_BOX(&cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("_roi_align_rois_backward", PYRCNN_BOX(&cpu)); }
 }  // namespace pyrcnn::roi_align

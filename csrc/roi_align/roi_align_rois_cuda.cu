@@ -79,7 +79,7 @@ Tensor rois_backward_cuda(const Tensor& grad, const std::vector<Tensor>& feature
       maps.data[dense_features.size() - 1] = data<T>(dense_features.back());
     }
     const int64_t count = rois.size(0);
-    Tensor out = torch::stable::new_empty(from, {count, 5});
+    Tensor out = new_result("rois", from, {count, 5});
     if (count > 0) {
       const auto kernel = nhwc ? &gradient<T, true> : &gradient<T, false>;
       launch(on, kernel, unsigned(lower(count, kMaxBlocks)), kRoiThreads, maps, data<T>(g), count,
@@ -90,5 +90,5 @@ Tensor rois_backward_cuda(const Tensor& grad, const std::vector<Tensor>& feature
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("_roi_align_rois_backward", TORCH_BOX(&rois_backward_cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("_roi_align_rois_backward", PYRCNN_BOX(&rois_backward_cuda)); }
 }  // namespace pyrcnn::roi_align

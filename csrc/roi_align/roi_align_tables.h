@@ -28,20 +28,23 @@ inline uint64_t z_order(uint32_t y, uint32_t x) {
 template <typename C> class Tables {
  public:
   // Throws if a RoI's batch index is out of range. A plane is (level, image); planes are numbered level by level.
-  Tables(const Pyramid<C>& pyramid, const Options& options, const Tensor& rois)
-      : taps(size_t(rois.size(0))), plane(taps.size()), axes_(taps.size()), place_(taps.size()) {
+  // Nothing else is done unless `wanted`: a result without elements needs no taps.
+  Tables(const Pyramid<C>& pyramid, const Options& options, const Tensor& rois, bool wanted)
+      : taps(size_t(wanted ? rois.size(0) : 0)), plane(taps.size()), axes_(taps.size()), place_(taps.size()) {
     const int64_t count = rois.size(0), bins = options.bins_y + options.bins_x;
     const C* roi = data<C>(rois);
-    std::vector<int64_t> offset(count + 1, 0);
+    std::vector<int64_t> offset(taps.size() + 1, 0);
     for (int64_t k = 0; k < count; ++k) {
       const Region<C> r = region(pyramid, options, roi + 5 * k);
       check(r.valid, "rois has batch index ", roi[5 * k], " at row ", k, ", out of range for ", pyramid.images,
             " images");
+      if (!wanted) continue;
       plane[k] = r.level * pyramid.images + r.image;
       const int64_t y = max_taps(r.y, pyramid.height[r.level]), x = max_taps(r.x, pyramid.width[r.level]);
       axes_[k] = {r.y, r.x, y, x};
       offset[k + 1] = offset[k] + y * options.bins_y + x * options.bins_x;
     }
+    if (!wanted) return;
     begins_.reset(new int32_t[count * (bins + 2)]);
     taps_.reset(new Tap<C>[offset[count]]);
     constexpr double kNanosecondsPerBin = 20;

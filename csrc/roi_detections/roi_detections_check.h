@@ -24,6 +24,8 @@ inline Arguments check_arguments(const Tensor& class_logits, const Tensor& box_d
                                  const Tensor& counts, const Tensor& image_sizes, double score_threshold,
                                  double nms_threshold, int64_t max_detections, Reals weights, double clip,
                                  double min_size, bool background_first, int64_t max_per_class) {
+  check_tensors("class_logits", class_logits, "box_deltas", box_deltas, "proposals", proposals, "counts", counts,
+                "image_sizes", image_sizes);
   check(class_logits.dim() == 3 && class_logits.size(2) >= 1, "class_logits must be [N, P, C + 1], got ",
         shape(class_logits));
   const int64_t n = class_logits.size(0), p = class_logits.size(1), columns = class_logits.size(2), c = columns - 1;
@@ -37,10 +39,6 @@ inline Arguments check_arguments(const Tensor& class_logits, const Tensor& box_d
   check(counts.dim() == 1 && counts.size(0) == n, "counts must be [", n, "], got ", shape(counts));
   check(image_sizes.dim() == 2 && image_sizes.size(0) == n && image_sizes.size(1) == 2, "image_sizes must be [", n,
         ", 2], got ", shape(image_sizes));
-  check_same_device("box_deltas", box_deltas, "class_logits", class_logits);
-  check_same_device("proposals", proposals, "class_logits", class_logits);
-  check_same_device("counts", counts, "class_logits", class_logits);
-  check_same_device("image_sizes", image_sizes, "class_logits", class_logits);
   check(weights.size() == 4, "weights must be 4 numbers, got ", weights.size());
   check(max_detections >= 0, "max_detections must not be negative, got ", max_detections);
   check(max_per_class >= 0, "max_per_class must not be negative, got ", max_per_class);
@@ -68,7 +66,7 @@ inline Arguments check_arguments(const Tensor& class_logits, const Tensor& box_d
 inline Outputs allocate(const Arguments& a) {
   const auto dtype = a.class_logits.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
   const auto make = [&](std::initializer_list<int64_t> sizes, ScalarType type) {
-    return fresh_like(a.class_logits, sizes, type);
+    return fresh_like("max_detections", a.class_logits, sizes, type);
   };
   return {make({a.images, a.max_detections, 4}, dtype), make({a.images, a.max_detections}, dtype),
           make({a.images, a.max_detections}, ScalarType::Long), make({a.images}, ScalarType::Long)};

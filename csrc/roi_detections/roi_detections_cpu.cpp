@@ -142,7 +142,7 @@ template <typename C>
 int64_t detect(const Head<C>& head, const Arguments& a, const Found<C>& found, const Image<C>& to) {
   const int64_t classes = head.classes;
   if (found.total == 0 || a.max_detections == 0) return 0;
-  const int64_t most = std::min(a.max_per_class, a.max_detections);
+  const int64_t most = std::min({a.max_per_class, a.max_detections, a.rows});
   const std::vector<int64_t> first = first_bundles(found, classes, most);
   const std::unique_ptr<nms::BoxBundle<C>[]> bundles(new nms::BoxBundle<C>[first.back()]);
   std::vector<uint32_t> kept_of_class(classes, 0);
@@ -224,5 +224,5 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> cpu(const Tensor& class_logits, const
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("roi_detections", TORCH_BOX(&cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("roi_detections", PYRCNN_BOX(&cpu)); }
 }  // namespace pyrcnn::roi_detections

@@ -233,5 +233,5 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> cuda(const Tensor& class_logits, cons
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("roi_detections", TORCH_BOX(&cuda)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("roi_detections", PYRCNN_BOX(&cuda)); }
 }  // namespace pyrcnn::roi_detections

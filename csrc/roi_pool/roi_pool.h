@@ -22,10 +22,11 @@ template <typename C> struct Axis {
   C bin;
 };
 
-// Rounds half away from zero, and clamps to 2^30 to avoid overflow. No feature map is that large.
+// Rounds half away from zero, and clamps to 2^40 to avoid overflow. No feature map is that large.
 template <typename C> PYRCNN_HD int64_t cell_of(C coordinate) {
-  const C limit = C(1 << 30), rounded = round(coordinate);
-  return rounded > -limit ? (rounded < limit ? int64_t(rounded) : int64_t(1) << 30) : -(int64_t(1) << 30);
+  constexpr int64_t kFar = int64_t(1) << 40;
+  const C limit = C(kFar), rounded = round(coordinate);
+  return rounded > -limit ? (rounded < limit ? int64_t(rounded) : kFar) : -kFar;
 }
 
 template <typename C> PYRCNN_HD Axis<C> axis(C from, C to, C scale, int32_t bins) {

@@ -15,24 +15,34 @@ namespace {
 constexpr double kNanosecondsPerCell = 0.1;  // one cell of one channel; a bin has about 16 cells
 constexpr int64_t kAhead = 16;               // bins by which prefetches are ahead
 
-// The geometry of all RoIs, grouped by image.
+// The images of all RoIs and, for the forward pass, their cells.
 template <typename C> struct Regions {
   std::vector<int64_t> image;
   std::vector<int64_t> start, order;  // the RoIs of image n: order[start[n]] .. order[start[n + 1]], ascending
   std::vector<Cells> cells;
 
-  Regions(const Tensor& rois, int64_t images, double scale, const Shape& s)
-      : image(rois.size(0)), cells(image.size() * (s.bins_y + s.bins_x), Cells{0, 0}) {
+  // Throws if a RoI's batch index is out of range.
+  Regions(const Tensor& rois, int64_t images) : image(rois.size(0)) {
     const C* roi = data<C>(rois);
+    for (size_t k = 0; k < image.size(); ++k, roi += 5) {
+      check(roi[0] >= C(0) && roi[0] < C(images), "rois has batch index ", roi[0], " at row ", k, ", out of range for ",
+            images, " images");
+      image[k] = int64_t(roi[0]);
+    }
+  }
+
+  void find_cells(const Tensor& rois, int64_t images, double scale, const Shape& s) {
+    cells.assign(image.size() * size_t(s.bins_y + s.bins_x), Cells{0, 0});
     Cells* next_cells = cells.data();
     for (size_t k = 0; k < image.size(); ++k, next_cells += s.bins_y + s.bins_x) {
-      const Region<C> r = region(roi + 5 * k, images, C(scale), s.bins_y, s.bins_x);
-      check(r.in_batch, "rois has batch index ", roi[5 * k], " at row ", k, ", out of range for ", images, " images");
-      image[k] = r.image;
+      const Region<C> r = region(data<C>(rois) + 5 * k, images, C(scale), s.bins_y, s.bins_x);
       if (!r.finite) continue;
       for (int32_t p = 0; p < s.bins_y; ++p) next_cells[p] = roi_pool::cells(r.y, p, s.height);
       for (int32_t q = 0; q < s.bins_x; ++q) next_cells[s.bins_y + q] = roi_pool::cells(r.x, q, s.width);
     }
+  }
+
+  void group_by_image(int64_t images) {
     start.assign(images + 1, 0);
     for (int64_t n : image) ++start[n + 1];
     for (int64_t n = 0; n < images; ++n) start[n + 1] += start[n];
@@ -89,18 +99,21 @@ std::tuple<Tensor, Tensor> forward_cpu(const Tensor& input, const Tensor& rois, 
   check_input(input, rois, scale, output_height, output_width, argmax_bits);
   const bool channels_last = is_channels_last(input);
   const int64_t count = rois.size(0), channels = input.size(1);
-  const Tensor out = empty_result(input, count, channels, output_height, output_width, channels_last);
+  const Tensor out = empty_result("output_height", input, count, channels, output_height, output_width, channels_last);
   const ScalarType places = place_type(argmax_bits);
-  const Tensor argmax = argmax_bits > 0
-                            ? empty_result(input, count, channels, output_height, output_width, channels_last, places)
-                            : torch::stable::new_empty(input, {0}, places);
+  const Tensor argmax = argmax_bits > 0 ? empty_result("output_height", input, count, channels, output_height,
+                                                       output_width, channels_last, places)
+                                        : torch::stable::new_empty(input, {0}, places);
   dispatch_floating(input, "input", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
     const Shape s{channels, int32_t(input.size(2)), int32_t(input.size(3)), int32_t(output_height),
                   int32_t(output_width)};
-    const Regions<C> regions(compute_rois<C>(rois), input.size(0), scale, s);
+    const Tensor from = compute_rois<C>(rois);
+    Regions<C> regions(from, input.size(0));
     if (out.numel() == 0) return;
+    regions.find_cells(from, input.size(0), scale, s);
+    regions.group_by_image(input.size(0));
     const Places where{argmax_bits == 16 ? mutable_data<int16_t>(argmax) : nullptr,
                        argmax_bits == 32 ? mutable_data<int32_t>(argmax) : nullptr};
     forward<T, C>(dense(input), regions, s, channels_last, mutable_data<T>(out), where);
@@ -183,15 +196,16 @@ void backward(const Tensor& grad, const Tensor& argmax, const Regions<C>& region
 
 Tensor backward_cpu(const Tensor& grad, const Tensor& argmax, const Tensor& rois, double scale, int64_t images,
                     int64_t height, int64_t width, bool channels_last, bool /*deterministic: always*/) {
-  check_backward(grad, argmax, rois);
+  check_backward(grad, argmax, rois, scale, images, height, width);
   const int64_t channels = grad.size(1);
-  const Tensor out = empty_result(grad, images, channels, height, width, channels_last);
+  const Tensor out = empty_result("height", grad, images, channels, height, width, channels_last);
   dispatch_floating(grad, "grad", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
     const Shape s{channels, int32_t(height), int32_t(width), int32_t(grad.size(2)), int32_t(grad.size(3))};
-    const Regions<C> regions(compute_rois<C>(rois), images, scale, s);  // only the image of each RoI is used
+    Regions<C> regions(compute_rois<C>(rois), images);
     if (out.numel() == 0) return;
+    regions.group_by_image(images);
     dispatch_places(argmax.scalar_type(), [&](auto place) {
       using I = typename decltype(place)::type;
       const Tensor where = dense(argmax);
@@ -204,7 +218,7 @@ Tensor backward_cpu(const Tensor& grad, const Tensor& argmax, const Tensor& rois
 
 }  // namespace
 STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) {
-  m.impl("roi_pool", TORCH_BOX(&forward_cpu));
-  m.impl("_roi_pool_backward", TORCH_BOX(&backward_cpu));
+  m.impl("roi_pool", PYRCNN_BOX(&forward_cpu));
+  m.impl("_roi_pool_backward", PYRCNN_BOX(&backward_cpu));
 }
 }  // namespace pyrcnn::roi_pool

@@ -59,10 +59,11 @@ std::tuple<Tensor, Tensor> forward_cuda(const Tensor& input, const Tensor& rois,
   const OnDevice on(input);
   const bool nhwc = is_channels_last(input);
   const int64_t count = rois.size(0), channels = input.size(1);
-  Tensor out = empty_4d(input, count, channels, output_height, output_width, nhwc);
+  Tensor out = new_4d("output_height", input, count, channels, output_height, output_width, nhwc);
   const ScalarType places = place_type(argmax_bits);
-  Tensor argmax = argmax_bits > 0 ? empty_4d(input, count, channels, output_height, output_width, nhwc, places)
-                                  : torch::stable::new_empty(input, {0}, places);
+  Tensor argmax = argmax_bits > 0
+                      ? new_4d("output_height", input, count, channels, output_height, output_width, nhwc, places)
+                      : torch::stable::new_empty(input, {0}, places);
   dispatch_floating(input, "input", [&](auto type) {
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
@@ -154,7 +155,7 @@ __global__ void __launch_bounds__(kOwnerThreads, 1)
 
 Tensor backward_cuda(const Tensor& grad, const Tensor& argmax, const Tensor& rois, double scale, int64_t images,
                      int64_t height, int64_t width, bool channels_last, bool deterministic) {
-  check_backward(grad, argmax, rois);
+  check_backward(grad, argmax, rois, scale, images, height, width);
   const OnDevice on(grad);
   const auto compute = [&](auto type, auto place) {
     using T = typename decltype(type)::type;
@@ -173,7 +174,7 @@ Tensor backward_cuda(const Tensor& grad, const Tensor& argmax, const Tensor& roi
     const T* values = data<T>(g);
     const I* indices = data<I>(where);
     if (deterministic) {
-      Tensor out = empty_4d(grad, images, channels, height, width, channels_last);
+      Tensor out = new_4d("height", grad, images, channels, height, width, channels_last);
       const Shape s{channels, int32_t(height), int32_t(width), int32_t(grad.size(2)), int32_t(grad.size(3))};
       if (out.numel() > 0)
         launch(on, &gather<T, I>, unsigned(lower(owners(images, channels, pixels), kMaxBlocks)), kOwnerThreads, values,
@@ -181,7 +182,7 @@ Tensor backward_cuda(const Tensor& grad, const Tensor& argmax, const Tensor& roi
       return out;
     }
     const ScalarType sum_type = sizeof(C) == 8 ? ScalarType::Double : ScalarType::Float;
-    Tensor sums = empty_4d(grad, images, channels, height, width, channels_last, sum_type);
+    Tensor sums = new_4d("height", grad, images, channels, height, width, channels_last, sum_type);
     torch::stable::zero_(sums);
     if (sums.numel() > 0)
       each(on, g.numel(),
@@ -196,7 +197,7 @@ Tensor backward_cuda(const Tensor& grad, const Tensor& argmax, const Tensor& roi
 
 }  // namespace
 STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) {
-  m.impl("roi_pool", TORCH_BOX(&forward_cuda));
-  m.impl("_roi_pool_backward", TORCH_BOX(&backward_cuda));
+  m.impl("roi_pool", PYRCNN_BOX(&forward_cuda));
+  m.impl("_roi_pool_backward", PYRCNN_BOX(&backward_cuda));
 }
 }  // namespace pyrcnn::roi_pool

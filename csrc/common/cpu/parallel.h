@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cstdint>
 #include <limits>
+#include <new>
 #include <thread>
 
 namespace pyrcnn {
@@ -18,10 +19,18 @@ inline int64_t threads_for(int64_t count, double cost) {
 }
 
 // Calls body() once in each of `threads` threads. Fewer calls happen where torch has fewer threads, or inside another
-// parallel region, so body() must not count on the others.
+// parallel region, so body() must not count on the others. Of exceptions, torch would lose the type.
 template <typename F> void on_threads(int64_t threads, const F& body) {
-  if (threads < 2) body();
-  else torch::stable::parallel_for(0, threads, 1, [&](int64_t, int64_t) { body(); });
+  if (threads < 2) return body();
+  std::atomic<bool> no_memory{false};
+  torch::stable::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
+    try {
+      body();
+    } catch (const std::bad_alloc&) {
+      no_memory = true;
+    }
+  });
+  if (no_memory) throw std::bad_alloc();
 }
 
 // Numbered tasks that threads take one at a time, so that a thread that is held up leaves more to the others. All

@@ -5,15 +5,16 @@
 #include <algorithm>
 #include <initializer_list>
 
-#include "common/tensor.h"
+#include "common/allocate.h"
 
 namespace pyrcnn {
 
 // An [n, c, h, w] result, of the dtype of `like` unless said otherwise. A large one uses kept memory: see memory.h.
-Tensor empty_result(const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t w, bool channels_last,
-                    std::optional<ScalarType> dtype = std::nullopt);
+// `name` is the argument that an error names.
+Tensor empty_result(const char* name, const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t w,
+                    bool channels_last, std::optional<ScalarType> dtype = std::nullopt);
 // The same for any shape.
-Tensor empty_result(const Tensor& like, HeaderOnlyArrayRef<int64_t> sizes, ScalarType dtype);
+Tensor empty_result(const char* name, const Tensor& like, Extents sizes, ScalarType dtype);
 
 // A small contiguous result at the least cost. new_empty is looked up by its name and takes its arguments in a list;
 // that takes a microsecond, which matters to a small op.
@@ -30,9 +31,10 @@ inline Tensor fresh(std::initializer_list<int64_t> sizes, ScalarType dtype) {
   return Tensor(handle);
 }
 
-// The same on the device of `like`; on other devices than the CPU it calls new_empty.
-inline Tensor fresh_like(const Tensor& like, std::initializer_list<int64_t> sizes, ScalarType dtype) {
-  return like.is_cpu() ? fresh(sizes, dtype) : torch::stable::new_empty(like, sizes, dtype);
+// The same on the device of `like`, with an error that names an argument: see allocated().
+inline Tensor fresh_like(const char* name, const Tensor& like, std::initializer_list<int64_t> sizes, ScalarType dtype) {
+  return allocated(name, Extents(sizes.begin(), sizes.size()),
+                   [&] { return like.is_cpu() ? fresh(sizes, dtype) : torch::stable::new_empty(like, sizes, dtype); });
 }
 
 }  // namespace pyrcnn

@@ -36,40 +36,40 @@ int64_t element_bytes(ScalarType type) {
 
 }  // namespace
 
-Tensor empty_result(const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t w, bool channels_last,
-                    std::optional<ScalarType> dtype) {
+Tensor empty_result(const char* name, const Tensor& like, int64_t n, int64_t c, int64_t h, int64_t w,
+                    bool channels_last, std::optional<ScalarType> dtype) {
   const ScalarType type = dtype.value_or(like.scalar_type());
   const FromBlob make = from_blob();
-  int64_t bytes = element_bytes(type);
-  bool counted = true;
-  for (const int64_t extent : {n, c, h, w}) counted = counted && !__builtin_mul_overflow(bytes, extent, &bytes);
-  if (make == nullptr || !counted || bytes < kWorthKeeping) {
-    Tensor result = empty_4d(like, n, c, h, w, channels_last, dtype);
-    if (counted && bytes >= kWorthKeeping) ask_for_huge_pages(result.mutable_data_ptr(), bytes);
+  const int64_t bytes = element_bytes(type) * checked_product(name, {n, c, h, w});
+  if (make == nullptr || bytes < kWorthKeeping) {
+    Tensor result = new_4d(name, like, n, c, h, w, channels_last, dtype);
+    if (bytes >= kWorthKeeping) ask_for_huge_pages(result.mutable_data_ptr(), bytes);
     return result;
   }
   constexpr int32_t kNoIndex = -1;  // the CPU is one device
-  const Block block = take_block(bytes);
   const int64_t sizes[] = {n, c, h, w}, nchw[] = {c * h * w, h * w, w, 1}, nhwc[] = {h * w * c, 1, w * c, c};
   const auto number = [](auto value) { return torch::stable::detail::to<int32_t>(torch::stable::detail::from(value)); };
   const int64_t* strides = channels_last ? nhwc : nchw;
   const auto release = [](void* memory, void* block_bytes) { give_back({memory, int64_t(uintptr_t(block_bytes))}); };
-  AtenTensorHandle handle;
-  if (make(block.memory, 4, sizes, strides, 0, number(type), aoti_torch_device_type_cpu(), kNoIndex, &handle,
-           aoti_torch_layout_strided(), nullptr, 0, release,
-           reinterpret_cast<void*>(uintptr_t(block.bytes))) == AOTI_TORCH_SUCCESS)
-    return Tensor(handle);
-  give_back(block);
-  return empty_4d(like, n, c, h, w, channels_last, dtype);
+  return allocated(name, Extents(sizes, 4), [&] {
+    const Block block = take_block(bytes);
+    AtenTensorHandle handle;
+    if (make(block.memory, 4, sizes, strides, 0, number(type), aoti_torch_device_type_cpu(), kNoIndex, &handle,
+             aoti_torch_layout_strided(), nullptr, 0, release,
+             reinterpret_cast<void*>(uintptr_t(block.bytes))) == AOTI_TORCH_SUCCESS)
+      return Tensor(handle);
+    give_back(block);
+    return new_4d(name, like, n, c, h, w, channels_last, dtype);
+  });
 }
 
-Tensor empty_result(const Tensor& like, HeaderOnlyArrayRef<int64_t> sizes, ScalarType dtype) {
+Tensor empty_result(const char* name, const Tensor& like, Extents sizes, ScalarType dtype) {
+  check(can_multiply(sizes), name, " must give a result of fewer than 2^56 elements, got ", Printed{sizes});
   int64_t count = 1;
-  bool counted = true;
-  for (const int64_t size : sizes) counted = counted && !__builtin_mul_overflow(count, size, &count);
+  for (const int64_t size : sizes) count *= size;
   // A small result does not need the detour over four dimensions.
-  if (!counted || count < kWorthKeeping / 8) return torch::stable::new_empty(like, sizes, dtype);
-  return torch::stable::view(empty_result(like, 1, 1, 1, count, false, dtype), sizes);
+  if (count < kWorthKeeping / 8) return new_result(name, like, sizes, dtype);
+  return torch::stable::view(empty_result(name, like, 1, 1, 1, count, false, dtype), sizes);
 }
 
 }  // namespace pyrcnn

@@ -1,7 +1,7 @@
 #pragma once
 #include <vector>
 
-#include "common/tensor.h"
+#include "common/allocate.h"
 #include "conv_chain.h"
 
 namespace pyrcnn::conv_chain {
@@ -66,11 +66,10 @@ inline std::vector<Arguments> read_arguments(const std::vector<Tensor>& inputs, 
 }
 
 // A weight of `outputs` channels: [panels, 1 + rows, kPanel], the bias in the first row.
-inline void check_weight(const char* name, const Tensor& weight, int64_t outputs, int64_t rows, const Tensor& input) {
+inline void check_weight(const char* name, const Tensor& weight, int64_t outputs, int64_t rows) {
   check(weight.dim() == 3 && weight.size(0) == panels(outputs) && weight.size(1) == 1 + rows &&
             weight.size(2) == kPanel && weight.is_contiguous() && is_float(weight),
         name, " must be contiguous float32 [", panels(outputs), ", ", 1 + rows, ", ", kPanel, "], got ", shape(weight));
-  check_same_device(name, weight, "input", input);
 }
 
 struct Sizes {
@@ -95,8 +94,10 @@ inline void check_3x3(const char* stride_name, int64_t stride, const char* paddi
 
 inline Sizes check_chain(const Arguments& a, const Tensor& input, const Tensor* other) {
   check(input.size(1) > 0 && is_float(input), "input must be float32 [N, C, H, W] with channels, got ", shape(input));
-  check(a.expanded > 0 && a.hidden > 0 && a.outputs > 0, "channels must be positive, got ", a.expanded, ", ", a.hidden,
-        ", ", a.outputs);
+  constexpr int64_t kMostChannels = INT32_MAX;
+  for (const int64_t channels : {a.expanded, a.hidden, a.outputs})
+    check(channels > 0 && channels <= kMostChannels, "channels must be positive and below 2^31, got ", a.expanded, ", ",
+          a.hidden, ", ", a.outputs);
   check(a.last || a.hidden == a.outputs, "channels must be two without last, got ", a.outputs);
   check_3x3("stride", a.stride, "padding", a.padding, a.depthwise);
   check_3x3("window_stride", a.window_stride, "window_padding", a.window_padding, a.window_stride != 0);
@@ -109,10 +110,10 @@ inline Sizes check_chain(const Arguments& a, const Tensor& input, const Tensor* 
     sizes.height = convolved_size(input.size(2), a.window_padding[0], a.window_padding[2], a.window_stride);
     sizes.width = convolved_size(input.size(3), a.window_padding[1], a.window_padding[3], a.window_stride);
   }
-  if (a.expand) check_weight("expand", *a.expand, a.expanded, (a.window_stride ? kTaps : 1) * input.size(1), input);
-  if (a.depthwise) check_weight("depthwise", *a.depthwise, a.expanded, kTaps, input);
-  check_weight("project", *a.project, a.hidden, a.expanded, input);
-  if (a.last) check_weight("last", *a.last, a.outputs, a.hidden, input);
+  if (a.expand) check_weight("expand", *a.expand, a.expanded, (a.window_stride ? kTaps : 1) * input.size(1));
+  if (a.depthwise) check_weight("depthwise", *a.depthwise, a.expanded, kTaps);
+  check_weight("project", *a.project, a.hidden, a.expanded);
+  if (a.last) check_weight("last", *a.last, a.outputs, a.hidden);
   sizes.rows = a.depthwise ? convolved_size(sizes.height, a.padding[0], a.padding[2], a.stride) : sizes.height;
   sizes.columns = a.depthwise ? convolved_size(sizes.width, a.padding[1], a.padding[3], a.stride) : sizes.width;
   check(a.up == 1 || (a.up == 2 && other), "up must be 1, or 2 with other, got ", a.up);
@@ -121,7 +122,6 @@ inline Sizes check_chain(const Arguments& a, const Tensor& input, const Tensor* 
               other->size(2) * a.up == sizes.rows && other->size(3) * a.up == sizes.columns && is_float(*other),
           "other must be float32 [", input.size(0), ", ", a.outputs, ", ", sizes.rows, " / ", a.up, ", ", sizes.columns,
           " / ", a.up, "], got ", shape(*other));
-    check_same_device("other", *other, "input", input);
   }
   return sizes;
 }

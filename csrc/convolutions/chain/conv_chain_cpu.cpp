@@ -9,14 +9,14 @@
 namespace pyrcnn::conv_chain {
 namespace {
 
-constexpr int64_t kMostColumns = 64;    // of a task with a depthwise convolution
-constexpr int64_t kMostPixels = 128;    // of a task without one
-constexpr int64_t kLeastRows = 4;       // of a task, because the rows above and below it are expanded twice
-constexpr int64_t kEnoughRows = 16;     // those two rows are then an eighth more work
-constexpr int64_t kTasksPerThread = 4;  // so that a thread that is held up leaves work to the others
-constexpr int64_t kMultiplicationsPerThread = 4'000'000;  // 0.1 ms, as much as waking a thread may take
-constexpr int64_t kChunkBytes = 256 << 10;                // of a workspace and its weights: half a 512 KiB cache
-constexpr int64_t kSumsBytes = 256 << 10;                 // of the sums beside it
+constexpr int64_t kMostColumns = 64;               // of a task with a depthwise convolution
+constexpr int64_t kMostPixels = 128;               // of a task without one
+constexpr int64_t kLeastRows = 4;                  // of a task, because the rows above and below it are expanded twice
+constexpr int64_t kEnoughRows = 16;                // those two rows are then an eighth more work
+constexpr int64_t kTasksPerThread = 4;             // so that a thread that is held up leaves work to the others
+constexpr double kMultiplicationsPerThread = 4e6;  // 0.1 ms, as much as waking a thread may take
+constexpr int64_t kChunkBytes = 256 << 10;         // of a workspace and its weights: half a 512 KiB cache
+constexpr int64_t kSumsBytes = 256 << 10;          // of the sums beside it
 constexpr uintptr_t kCacheLine = 64;  // packs that cross into the next cache line take twice as long to load
 
 // Sets the panels that are in the workspace at a time. If there are several chunks, the sums of a task must fit too.
@@ -50,7 +50,7 @@ void plan_tasks(Chain& c, int64_t images, int64_t threads) {
 struct Job {
   Chain chain;
   int64_t images, down, across, tasks;
-  int64_t multiplications;
+  double multiplications;
   std::vector<size_t> after;
   TaskQueue queue;
 };
@@ -140,32 +140,33 @@ void describe_job(Job& job, const Arguments& a, Maps& maps, const Tensor& out, c
     c.width = c.columns = job.images * c.height * c.width;
     c.height = c.rows = job.images = 1;
   }
-  const int64_t seen = a.expand ? job.images * c.height * c.width * c.expand.inputs : 0;
-  const int64_t each = a.expanded * a.hidden + (a.last ? a.hidden * a.outputs : 0);
-  job.multiplications = seen * a.expanded + job.images * c.rows * c.columns * each;
+  const double seen = a.expand ? double(job.images * c.height * c.width) * double(c.expand.inputs) : 0;
+  const double each = double(a.expanded * a.hidden) + double(a.last ? a.hidden * a.outputs : 0);
+  job.multiplications = seen * double(a.expanded) + double(job.images * c.rows * c.columns) * each;
 }
 
 std::vector<Tensor> conv_chains_cpu(std::vector<Tensor> inputs, std::vector<Tensor> weights,
                                     std::vector<int64_t> numbers, std::vector<double> limits) {
   const std::vector<Arguments> chains = read_arguments(inputs, weights, numbers, limits);
   const size_t given = inputs.size();
+  if (!inputs.empty()) check_tensors("inputs[0]", inputs[0], "inputs", inputs, "weights", weights);
   for (const Tensor& input : inputs) check(input.dim() == 4, "inputs must be [N, C, H, W], got ", shape(input));
   Maps maps(inputs);
   std::vector<Job> jobs(chains.size());
-  int64_t multiplications = 0;
+  double multiplications = 0;
   for (size_t i = 0; i < chains.size(); ++i) {
     const Arguments& a = chains[i];
     const Tensor& input = maps.all[a.input];
     const Sizes sizes = check_chain(a, input, a.other < 0 ? nullptr : &maps.all[size_t(a.other)]);
-    const Tensor out = empty_result(input, input.size(0), a.outputs, sizes.rows, sizes.columns, true);
+    const Tensor out = empty_result("chains", input, input.size(0), a.outputs, sizes.rows, sizes.columns, true);
     describe_job(jobs[i], a, maps, out, sizes, &limits[kLimits * i]);
     for (size_t source : {a.input, a.other < 0 ? a.input : size_t(a.other)})
       if (source >= given) jobs[i].after.push_back(source - given);
     maps.add(out);
     multiplications += jobs[i].multiplications;
   }
-  const int64_t threads =
-      std::clamp<int64_t>(multiplications / kMultiplicationsPerThread, 1, torch::stable::get_num_threads());
+  const int64_t threads = std::clamp<int64_t>(int64_t(std::min(multiplications / kMultiplicationsPerThread, 1e6)), 1,
+                                              torch::stable::get_num_threads());
   for (Job& job : jobs) {
     const bool empty = job.images * job.chain.rows * job.chain.columns == 0;
     if (!empty) plan_tasks(job.chain, job.images, threads);
@@ -178,5 +179,5 @@ std::vector<Tensor> conv_chains_cpu(std::vector<Tensor> inputs, std::vector<Tens
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("_conv_chains", TORCH_BOX(&conv_chains_cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("_conv_chains", PYRCNN_BOX(&conv_chains_cpu)); }
 }  // namespace pyrcnn::conv_chain

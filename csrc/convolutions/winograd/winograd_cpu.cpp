@@ -20,7 +20,7 @@ Tensor convolve_cpu(const Tensor& input, const Tensor& weight, const std::option
   check_convolve(input, weight, bias, other);
   const int64_t images = input.size(0), height = input.size(2), width = input.size(3);
   const int64_t panels = weight.size(0), outputs = panels * kPanel;
-  const Tensor out = empty_result(input, images, outputs, height, width, true);
+  const Tensor out = empty_result("weight", input, images, outputs, height, width, true);
   if (out.numel() == 0) return out;
   const Tensor from = nhwc(input);
   const Tensor added = other ? nhwc(*other) : from;
@@ -59,5 +59,5 @@ Tensor convolve_cpu(const Tensor& input, const Tensor& weight, const std::option
 }
 
 }  // namespace
-STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("_winograd_conv2d", TORCH_BOX(&convolve_cpu)); }
+STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("_winograd_conv2d", PYRCNN_BOX(&convolve_cpu)); }
 }  // namespace pyrcnn::winograd

@@ -204,9 +204,9 @@ std::tuple<Tensor, Tensor> nms_padded(const Tensor& boxes, const Tensor& scores,
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) {
-  m.impl("nms", TORCH_BOX(&nms));
-  m.impl("batched_nms", TORCH_BOX(&batched_nms));
-  m.impl("nms_padded", TORCH_BOX(&nms_padded));
+  m.impl("nms", PYRCNN_BOX(&nms));
+  m.impl("batched_nms", PYRCNN_BOX(&batched_nms));
+  m.impl("nms_padded", PYRCNN_BOX(&nms_padded));
 }
 
 }  // namespace pyrcnn::nms

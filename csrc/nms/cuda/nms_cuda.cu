@@ -82,9 +82,9 @@ std::tuple<Tensor, Tensor> nms_padded_on_cuda(const Tensor& boxes, const Tensor&
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) {
-  m.impl("nms", TORCH_BOX(&nms_on_cuda));
-  m.impl("batched_nms", TORCH_BOX(&batched_nms_on_cuda));
-  m.impl("nms_padded", TORCH_BOX(&nms_padded_on_cuda));
+  m.impl("nms", PYRCNN_BOX(&nms_on_cuda));
+  m.impl("batched_nms", PYRCNN_BOX(&batched_nms_on_cuda));
+  m.impl("nms_padded", PYRCNN_BOX(&nms_padded_on_cuda));
 }
 
 }  // namespace pyrcnn::nms
