@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from ..errors import InputError, require
-from ._register import call, input_errors, no_second_gradient
+from ._register import call, input_errors, no_second_gradient, register_fake
 
 _op = torch.ops.pyrcnn.box_iou.default
 _backward_op = torch.ops.pyrcnn._box_iou_backward.default
@@ -35,6 +35,8 @@ def check_boxes(boxes: Tensor, name: str = "boxes") -> Tensor:
 def check_pair(boxes1: Tensor, boxes2: Tensor, own: int) -> None:
     """Raise InputError unless both are tensors [..., 4] whose dimensions except the last ``own`` broadcast."""
     one, two = check_boxes(boxes1, "boxes1").shape[:-own], check_boxes(boxes2, "boxes2").shape[:-own]
+    if boxes1.device != boxes2.device:
+        raise InputError(f"boxes2 must be on the device of boxes1, {boxes1.device}, got {boxes2.device}")
     if one != two:
         try:
             torch.broadcast_shapes(one, two)
@@ -43,6 +45,7 @@ def check_pair(boxes1: Tensor, boxes2: Tensor, own: int) -> None:
             raise InputError(f"boxes1 and boxes2 must have leading dimensions that broadcast, got {got}") from None
 
 
+@input_errors
 def box_area(boxes: Tensor, fmt: str = "xyxy") -> Tensor:
     """Return the areas [...] of boxes [..., 4], in square pixels; negative for boxes with x2 < x1 or y2 < y1.
 
@@ -133,12 +136,12 @@ def box_iou(boxes1: Tensor, boxes2: Tensor, fmt: str = "xyxy") -> Tensor:
     return intersection / union
 
 
-@torch.library.register_fake("pyrcnn::box_iou")
+@register_fake("box_iou")
 def _(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     return boxes1.new_empty((*boxes1.shape[:-1], boxes2.shape[-2]), dtype=upcast(boxes1).dtype)
 
 
-@torch.library.register_fake("pyrcnn::_box_iou_backward")
+@register_fake("_box_iou_backward")
 def _(grad: Tensor, boxes1: Tensor, boxes2: Tensor, need_first: bool, need_second: bool) -> tuple[Tensor, Tensor]:
     shape1, shape2 = (b.shape if need else (0,) for b, need in ((boxes1, need_first), (boxes2, need_second)))
     return boxes1.new_empty(shape1), boxes2.new_empty(shape2)

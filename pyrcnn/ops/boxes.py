@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import require
+from ._register import input_errors
 from .box_iou import FORMATS, check_boxes, check_pair, intersection_and_union, positive_area, upcast
 from .box_iou import box_area as box_area
 from .box_iou import box_iou as box_iou
@@ -20,6 +21,7 @@ from .nms import batched_nms as batched_nms  # torchvision.ops.boxes has these t
 from .nms import nms as nms
 
 
+@input_errors
 def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
     """Return boxes [..., 4] converted from the format ``in_fmt`` to ``out_fmt``; a copy if both are the same.
 
@@ -50,6 +52,7 @@ def box_convert(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
     return torch.stack((a, b, c, d), dim=-1)
 
 
+@input_errors
 def generalized_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """Return the generalized IoU [..., K1, K2], from -1 to 1 (Rezatofighi et al. 2019).
 
@@ -80,6 +83,7 @@ def _distance_iou(boxes1: Tensor, boxes2: Tensor, eps: float) -> tuple[Tensor, T
     return iou - distance / (diagonal[..., 0] ** 2 + diagonal[..., 1] ** 2 + eps), iou
 
 
+@input_errors
 def distance_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor:
     """Return the distance IoU [..., K1, K2] (Zheng et al. 2020).
 
@@ -103,6 +107,7 @@ def aspect_difference(w1: Tensor, h1: Tensor, w2: Tensor, h2: Tensor) -> Tensor:
     return (4 / math.pi**2) * torch.pow(torch.atan(w1 / h1) - torch.atan(w2 / h2), 2)
 
 
+@input_errors
 def complete_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tensor:
     """Return the complete IoU [..., K1, K2] (Zheng et al. 2020).
 
@@ -128,6 +133,7 @@ def complete_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tenso
     return distance_iou - alpha * v
 
 
+@input_errors
 def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     """Return boxes [..., 4] (xyxy, in pixels) clipped to an image; NaN stays NaN.
 
@@ -146,6 +152,7 @@ def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
     return clipped
 
 
+@input_errors
 def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
     """Return the indices, int64 and ascending, of the boxes [K, 4] (xyxy) with both sides at least ``min_size``.
 

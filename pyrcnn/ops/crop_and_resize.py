@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import require
-from ._register import input_errors, refuse_forward_ad
+from ._register import input_errors, refuse_forward_ad, register_fake
 
 _op = torch.ops.pyrcnn.crop_and_resize.default
 _backward_op = torch.ops.pyrcnn._crop_and_resize_backward.default
@@ -65,13 +65,13 @@ def _in_format(maps: Tensor, channels_last: bool) -> Tensor:
     return maps.contiguous(memory_format=torch.channels_last) if channels_last else maps
 
 
-@torch.library.register_fake("pyrcnn::crop_and_resize")
+@register_fake("crop_and_resize")
 def _(features: Tensor, boxes: Tensor, box_indices: Tensor, rows: int, columns: int, extrapolation: float) -> Tensor:
     out = features.new_empty((boxes.shape[0], features.shape[1], rows, columns))
     return _in_format(out, _is_channels_last(features))
 
 
-@torch.library.register_fake("pyrcnn::_crop_and_resize_backward")
+@register_fake("_crop_and_resize_backward")
 def _(
     grad: Tensor, boxes: Tensor, box_indices: Tensor, images: int, height: int, width: int, channels_last: bool
 ) -> Tensor:

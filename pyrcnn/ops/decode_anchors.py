@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._register import call, input_errors, refuse_forward_ad
+from ._register import call, input_errors, refuse_forward_ad, register_fake
 from .decode_boxes import DELTA_CLIP, decode_boxes
 from .grid_anchors import Stride, grid_anchors, stride_pair
 
@@ -60,7 +60,7 @@ def decode_anchors(
     return call(_op, deltas, list(deltas), list(cell_anchors), pairs, image_sizes, list(weights), clip, offset)
 
 
-@torch.library.register_fake("pyrcnn::decode_anchors")
+@register_fake("decode_anchors")
 def _(
     deltas: Sequence[Tensor],
     cell_anchors: Sequence[Tensor],

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ._pairing import broadcast_anchors
-from ._register import call, input_errors, no_second_gradient, refuse_forward_ad
+from ._register import call, input_errors, no_second_gradient, refuse_forward_ad, register_fake
 
 _op = torch.ops.pyrcnn.decode_boxes.default
 _backward_op = torch.ops.pyrcnn._decode_boxes_backward.default
@@ -53,12 +53,12 @@ def decode_boxes(
     return call(_op, (deltas, anchors), deltas, anchors, repeat, list(weights), clip, size)
 
 
-@torch.library.register_fake("pyrcnn::decode_boxes")
+@register_fake("decode_boxes")
 def _(deltas: Tensor, anchors: Tensor, repeat: int, weights: list[float], clip: float, size: list[float]) -> Tensor:
     return anchors.new_empty(deltas.shape)
 
 
-@torch.library.register_fake("pyrcnn::_decode_boxes_backward")
+@register_fake("_decode_boxes_backward")
 def _(
     grad: Tensor, deltas: Tensor, anchors: Tensor, repeat: int, weights: list[float], clip: float, need_anchors: bool
 ) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ._register import input_errors, refuse_forward_ad
+from ._register import input_errors, refuse_forward_ad, register_fake
 
 _op = torch.ops.pyrcnn.decode_centers.default
 
@@ -49,7 +49,7 @@ def decode_centers(
     return _op(ys, xs, size, offset, stride, clamp_size, clip)
 
 
-@torch.library.register_fake("pyrcnn::decode_centers")
+@register_fake("decode_centers")
 def _(ys: Tensor, xs: Tensor, size: Tensor, offset: Tensor, stride: float, clamp_size: bool, clip: bool) -> Tensor:
     dtype = torch.float64 if size.dtype == torch.float64 else torch.float32
     return size.new_empty((ys.shape[0], ys.shape[1], 4), dtype=dtype)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import require
-from ._register import input_errors, no_gradient
+from ._register import input_errors, no_gradient, register_fake
 
 _op = torch.ops.pyrcnn.draw_gaussians.default
 
@@ -55,7 +55,7 @@ def draw_gaussians(
     return _op(centers, sigmas, classes, weights, c, h, w, channels_last)
 
 
-@torch.library.register_fake("pyrcnn::draw_gaussians")
+@register_fake("draw_gaussians")
 def _(
     centers: Tensor,
     sigmas: Tensor,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ._pairing import broadcast_anchors
-from ._register import call, input_errors, no_second_gradient, refuse_forward_ad
+from ._register import call, input_errors, no_second_gradient, refuse_forward_ad, register_fake
 
 _op = torch.ops.pyrcnn.encode_boxes.default
 _backward_op = torch.ops.pyrcnn._encode_boxes_backward.default
@@ -40,12 +40,12 @@ def encode_boxes(boxes: Tensor, anchors: Tensor, weights: Sequence[float] = (1.0
     return call(_op, (boxes, anchors), boxes, anchors, repeat, list(weights))
 
 
-@torch.library.register_fake("pyrcnn::encode_boxes")
+@register_fake("encode_boxes")
 def _(boxes: Tensor, anchors: Tensor, repeat: int, weights: list[float]) -> Tensor:
     return anchors.new_empty(boxes.shape)
 
 
-@torch.library.register_fake("pyrcnn::_encode_boxes_backward")
+@register_fake("_encode_boxes_backward")
 def _(
     grad: Tensor, boxes: Tensor, anchors: Tensor, repeat: int, weights: list[float], need_anchors: bool
 ) -> tuple[Tensor, Tensor]:

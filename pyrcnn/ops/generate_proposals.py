@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ._register import input_errors, no_gradient
+from ._register import input_errors, no_gradient, register_fake
 from .decode_boxes import DELTA_CLIP
 
 _op = torch.ops.pyrcnn.generate_proposals.default
@@ -91,7 +91,7 @@ def generate_proposals(
     )
 
 
-@torch.library.register_fake("pyrcnn::generate_proposals")
+@register_fake("generate_proposals")
 def _(
     objectness: Sequence[Tensor],
     deltas: Sequence[Tensor],

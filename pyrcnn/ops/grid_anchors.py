@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import require
-from ._register import input_errors, no_gradient
+from ._register import input_errors, no_gradient, register_fake
 
 _op = torch.ops.pyrcnn.grid_anchors.default
 
@@ -63,7 +63,7 @@ def grid_anchors(
     ]
 
 
-@torch.library.register_fake("pyrcnn::grid_anchors")
+@register_fake("grid_anchors")
 def _(cell_anchors: Tensor, height: int, width: int, stride_y: float, stride_x: float, offset: float) -> Tensor:
     return cell_anchors.new_empty((height * width * cell_anchors.shape[0], 4))
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ._register import call, input_errors, refuse_forward_ad
+from ._register import call, input_errors, refuse_forward_ad, register_fake
 
 _op = torch.ops.pyrcnn.heatmap_peaks.default
 
@@ -65,7 +65,7 @@ def heatmap_peaks(
     return Peaks(*call(_op, (heatmap,), heatmap, k, kernel, sigmoid, tolerance, per_class))
 
 
-@torch.library.register_fake("pyrcnn::heatmap_peaks")
+@register_fake("heatmap_peaks")
 def _(heatmap: Tensor, k: int, kernel: int, sigmoid: bool, tolerance: float, per_class: bool) -> tuple[Tensor, ...]:
     sizes = (heatmap.shape[0], heatmap.shape[1], k) if per_class else (heatmap.shape[0], k)
     scores = heatmap.new_empty(sizes, dtype=torch.float64 if heatmap.dtype == torch.float64 else torch.float32)

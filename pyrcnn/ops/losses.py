@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError, require
+from ._register import input_errors
 from .box_iou import check_pair
 from .boxes import aspect_difference
 
@@ -52,6 +53,7 @@ def _hull_size(boxes1: Tensor, boxes2: Tensor) -> tuple[Tensor, Tensor]:
     return size[..., 0], size[..., 1]
 
 
+@input_errors
 def generalized_box_iou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
     """Return 1 - generalized IoU of boxes at the same place, from 0 to 2 (Rezatofighi et al. 2019).
 
@@ -86,6 +88,7 @@ def _distance_loss(boxes1: Tensor, boxes2: Tensor, eps: float) -> tuple[Tensor, 
     return 1 - iou + distance / (w**2 + h**2 + eps), iou
 
 
+@input_errors
 def distance_box_iou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
     """Return 1 - distance IoU of boxes at the same place, from 0 to 2 (Zheng et al. 2020, eq. 7).
 
@@ -106,6 +109,7 @@ def distance_box_iou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none
     return _reduce(_distance_loss(_float(boxes1), _float(boxes2), eps)[0], reduction)
 
 
+@input_errors
 def complete_box_iou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none", eps: float = 1e-7) -> Tensor:
     """Return 1 - complete IoU of boxes at the same place (Zheng et al. 2020, eq. 10).
 
@@ -135,6 +139,7 @@ def complete_box_iou_loss(boxes1: Tensor, boxes2: Tensor, reduction: str = "none
     return _reduce(loss + alpha * v, reduction)
 
 
+@input_errors
 def sigmoid_focal_loss(
     inputs: Tensor, targets: Tensor, alpha: float = 0.25, gamma: float = 2, reduction: str = "none"
 ) -> Tensor:
@@ -163,6 +168,8 @@ def sigmoid_focal_loss(
     _check(reduction)
     if targets.shape != inputs.shape:
         raise InputError(f"targets must have the shape of inputs, {list(inputs.shape)}, got {list(targets.shape)}")
+    if targets.device != inputs.device:
+        raise InputError(f"targets must be on the device of inputs, {inputs.device}, got {targets.device}")
     p = torch.sigmoid(inputs)
     p_t = p * targets + (1 - p) * (1 - targets)
     loss = F.binary_cross_entropy_with_logits(inputs, targets, reduction="none") * (1 - p_t) ** gamma

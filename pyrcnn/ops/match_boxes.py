@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import require
-from ._register import input_errors, no_gradient
+from ._register import input_errors, no_gradient, register_fake
 
 _op = torch.ops.pyrcnn.match_boxes.default
 
@@ -85,7 +85,7 @@ def match_boxes(
     return Matches(indices[0], states[0], ious[0]) if single else Matches(indices, states, ious)
 
 
-@torch.library.register_fake("pyrcnn::match_boxes")
+@register_fake("match_boxes")
 def _(
     anchors: Tensor,
     ground_truth: Tensor,

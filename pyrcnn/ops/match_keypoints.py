@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..errors import require
-from ._register import input_errors, no_gradient
+from ._register import input_errors, no_gradient, register_fake
 
 _op = torch.ops.pyrcnn.match_keypoints.default
 
@@ -95,7 +95,7 @@ def match_keypoints(
     )
 
 
-@torch.library.register_fake("pyrcnn::match_keypoints")
+@register_fake("match_keypoints")
 def _(ys: Tensor, xs: Tensor, heatmap: Tensor, *_: object) -> tuple[Tensor, Tensor]:
     dtype = torch.float64 if heatmap.dtype == torch.float64 else torch.float32
     sizes = (ys.shape[0], ys.shape[1], heatmap.shape[1])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import require
-from ._register import input_errors
+from ._register import input_errors, register_fake
 
 _nms = torch.ops.pyrcnn.nms.default
 _batched_nms = torch.ops.pyrcnn.batched_nms.default
@@ -131,13 +131,13 @@ def _indices_of_unknown_number(boxes: Tensor) -> Tensor:
     return boxes.new_empty(torch.library.get_ctx().new_dynamic_size(), dtype=torch.int64)
 
 
-@torch.library.register_fake("pyrcnn::nms")
+@register_fake("nms")
 def _(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
     _check(boxes, scores, batched=False)
     return _indices_of_unknown_number(boxes)
 
 
-@torch.library.register_fake("pyrcnn::batched_nms")
+@register_fake("batched_nms")
 def _(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
     _check(boxes, scores, batched=False)
     require(
@@ -146,7 +146,7 @@ def _(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tens
     return _indices_of_unknown_number(boxes)
 
 
-@torch.library.register_fake("pyrcnn::nms_padded")
+@register_fake("nms_padded")
 def _(
     boxes: Tensor,
     scores: Tensor,

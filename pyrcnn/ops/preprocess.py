@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, require
-from ._register import input_errors, no_gradient
+from ._register import input_errors, no_gradient, register_fake
 
 _op = torch.ops.pyrcnn.preprocess.default
 
@@ -80,7 +80,7 @@ def _fit_into(height: int, width: int, max_height: int, max_width: int) -> tuple
     )
 
 
-@torch.library.register_fake("pyrcnn::preprocess")
+@register_fake("preprocess")
 def _(
     images: list[Tensor],
     heights: list[int],

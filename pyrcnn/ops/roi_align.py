@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError, require
 from ._regions import NAMES, as_rois, height_and_width, is_channels_last, memory_format
-from ._register import input_errors, refuse_forward_ad
+from ._register import input_errors, refuse_forward_ad, register_fake
 
 _op = torch.ops.pyrcnn.roi_align.default
 _backward_op = torch.ops.pyrcnn._roi_align_backward.default
@@ -40,7 +40,7 @@ def roi_align(
             of the image. They may have a wider dtype than ``input``; coordinates are never rounded to half precision.
         output_size: bins per RoI, one number or (height, width).
         spatial_scale: cells of the feature map per image pixel, for example 1 / 16.
-        sampling_ratio: samples per bin and axis; 0 or less takes one per cell: ceil(RoI extent / bins).
+        sampling_ratio: samples per bin and axis, at most 256; 0 or less takes one per cell: ceil(RoI extent / bins).
         aligned: shift by half a cell, so that cell centres lie at integers + 0.5, and allow RoIs below one cell.
 
     Returns:
@@ -148,7 +148,7 @@ class RoIAlign(nn.Module):
         )
 
 
-@torch.library.register_fake("pyrcnn::roi_align")
+@register_fake("roi_align")
 def _(
     features: list[Tensor],
     rois: Tensor,
@@ -174,7 +174,7 @@ def _(
     )
 
 
-@torch.library.register_fake("pyrcnn::_roi_align_backward")
+@register_fake("_roi_align_backward")
 def _(
     grad: Tensor,
     rois: Tensor,
@@ -200,7 +200,7 @@ def _(
     ]
 
 
-@torch.library.register_fake("pyrcnn::_roi_align_rois_backward")
+@register_fake("_roi_align_rois_backward")
 def _(
     grad: Tensor,
     features: list[Tensor],

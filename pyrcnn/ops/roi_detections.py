@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ._register import input_errors, no_gradient
+from ._register import input_errors, no_gradient, register_fake
 from .decode_boxes import DELTA_CLIP
 
 _op = torch.ops.pyrcnn.roi_detections.default
@@ -89,7 +89,7 @@ def roi_detections(
     )
 
 
-@torch.library.register_fake("pyrcnn::roi_detections")
+@register_fake("roi_detections")
 def _(
     class_logits: Tensor,
     box_deltas: Tensor,

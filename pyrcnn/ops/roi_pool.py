@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..errors import require
 from ._regions import NAMES, as_rois, height_and_width, is_channels_last, memory_format
-from ._register import input_errors, refuse_forward_ad
+from ._register import input_errors, refuse_forward_ad, register_fake
 
 _op = torch.ops.pyrcnn.roi_pool.default
 _backward_op = torch.ops.pyrcnn._roi_pool_backward.default
@@ -86,7 +86,7 @@ class RoIPool(nn.Module):
         return f"output_size={self.output_size}, spatial_scale={self.spatial_scale}"
 
 
-@torch.library.register_fake("pyrcnn::roi_pool")
+@register_fake("roi_pool")
 def _(
     input: Tensor, rois: Tensor, spatial_scale: float, output_height: int, output_width: int, argmax_bits: int
 ) -> tuple[Tensor, Tensor]:
@@ -101,7 +101,7 @@ def _(
     return out, torch.empty(size, dtype=places, device=input.device, memory_format=layout)
 
 
-@torch.library.register_fake("pyrcnn::_roi_pool_backward")
+@register_fake("_roi_pool_backward")
 def _(
     grad: Tensor,
     argmax: Tensor,

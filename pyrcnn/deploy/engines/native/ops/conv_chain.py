@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .....ops._register import input_errors
+from .....ops._register import input_errors, register_fake
 
 _op = torch.ops.pyrcnn._conv_chains.default
 PANEL = 16  # output channels whose weights are contiguous
@@ -108,7 +108,7 @@ def conv_chains(inputs: Sequence[Tensor], chains: Sequence[Chain]) -> list[Tenso
     return _op(inputs, weights, numbers, limits)
 
 
-@torch.library.register_fake("pyrcnn::_conv_chains")
+@register_fake("_conv_chains")
 def _(inputs: list[Tensor], weights: list[Tensor], chains: list[int], limits: list[float]) -> list[Tensor]:
     maps = list(inputs)
     for i in range(0, len(chains), _NUMBERS):

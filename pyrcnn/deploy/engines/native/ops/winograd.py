@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .....ops._register import input_errors
+from .....ops._register import input_errors, register_fake
 
 _op = torch.ops.pyrcnn._winograd_conv2d.default
 PANEL = 16  # must divide the numbers of channels
@@ -60,7 +60,7 @@ def winograd_conv2d(
     return _op(input, weight, bias, other, low, high)
 
 
-@torch.library.register_fake("pyrcnn::_winograd_conv2d")
+@register_fake("_winograd_conv2d")
 def _(input: Tensor, weight: Tensor, bias: Tensor | None, other: Tensor | None, low: float, high: float) -> Tensor:
     shape = (input.shape[0], weight.shape[0] * PANEL, *input.shape[2:])
     return input.new_empty(shape).contiguous(memory_format=torch.channels_last)
