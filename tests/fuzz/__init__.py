@@ -1,1 +1,1 @@
-"""Seeded random tests of what comes from outside."""
+"""Seeded fuzzers: random calls and random files. Nothing that they make may crash, hang or be used wrongly."""
