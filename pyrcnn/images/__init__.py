@@ -6,8 +6,9 @@ Every file becomes what a current Pillow makes of it, upright and in RGB, or rai
 - Alpha channels are dropped. Grey images of more than 8 bits are scaled, see :func:`pyrcnn.images.grey.to_8_bits`.
 - Of a file with several images, the first is read; of an icon, the largest.
 - An image of more pixels than ``PIL.Image.MAX_IMAGE_PIXELS`` (89 million) is refused by its header. The environment
-  variable ``PYRCNN_MAX_PIXELS`` sets that number when pyrcnn is imported. Metadata are limited as Pillow limits them:
-  a PNG file may hold 1 MiB in a compressed text or colour profile, and 64 MiB of text in all.
+  variable ``PYRCNN_MAX_PIXELS`` sets that number when pyrcnn is imported. A file may have 8 bytes per pixel of it.
+  Metadata are limited as Pillow limits them: a PNG file may hold 1 MiB in a compressed text or colour profile, and
+  64 MiB of text in all.
 - Only regular files are opened, no pipes, sockets or devices. PostScript is refused: Pillow starts a program to read
   it.
 """
@@ -130,8 +131,10 @@ def _from_array(array: np.ndarray) -> Tensor:
         array = array[..., None]
     require(array.ndim == 3 and array.shape[2] in (1, 3, 4), f"images must be HxWx3 arrays, got {list(array.shape)}")
     array = np.broadcast_to(array, (*array.shape[:2], 3)) if array.shape[2] == 1 else array[..., :3]
-    # torch warns about arrays that are not writable: "W" copies them
-    return torch.from_numpy(np.require(array, requirements=["C", "W"])).permute(2, 0, 1)
+    try:  # torch warns about arrays that are not writable: "W" copies them
+        return torch.from_numpy(np.require(array, requirements=["C", "W"])).permute(2, 0, 1)
+    except (TypeError, ValueError):
+        raise InputError(f"images must be uint8 or floating point, got an array of {array.dtype}") from None
 
 
 def _checked(image: Tensor) -> Tensor:

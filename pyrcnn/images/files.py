@@ -19,6 +19,8 @@ from .quiet import quiet
 # Formats whose pixels Pillow cannot read by itself. For PostScript it starts another program.
 _NO_PIXELS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 _MAX_PIXELS = "PYRCNN_MAX_PIXELS"
+_BYTES_PER_PIXEL = 8  # four channels of 16 bits, uncompressed
+_SMALL = 2**26  # bytes
 _REMEDY = f"to read it, set the environment variable {_MAX_PIXELS} to a larger number"
 if os.environ.get(_MAX_PIXELS):
     require(
@@ -107,6 +109,10 @@ def _file(path: str | os.PathLike[str]) -> IO[bytes]:
     try:
         state = os.fstat(file.fileno())
         _check_kind(path, state.st_mode)  # it may be another file by now
+        limit = Image.MAX_IMAGE_PIXELS
+        if limit is not None and state.st_size > _BYTES_PER_PIXEL * limit + _SMALL:  # Pillow may read it all at once
+            large = f"{state.st_size} bytes are more than {_BYTES_PER_PIXEL} for each of {limit} pixels"
+            raise ImageError(path, f"the file is too large: {large}; {_REMEDY}")
     except BaseException:
         file.close()
         raise
@@ -142,6 +148,8 @@ def _without_metadata(file: IO[bytes]) -> tuple[bytes, dict[str, bytes]] | None:
 
     None for other formats: Pillow does not look into their metadata when it opens them.
     """
+    if os.fstat(file.fileno()).st_size > _SMALL:
+        return None
     head = file.read(12)
     if head.startswith(b"\xff\xd8"):
         return _bare_jpeg(head + file.read())

@@ -6,6 +6,7 @@ import functools
 import io
 import random
 import struct
+import warnings
 import zlib
 from typing import Any
 
@@ -103,13 +104,15 @@ def one_of_each() -> dict[str, bytes]:
 
 def by_pillow(content: bytes) -> np.ndarray | None:
     """What Pillow makes of a file, upright and in RGB; None if it fails, or if the image is grey with over 8 bits."""
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            return None if upright.mode[0] in "IF" else np.asarray(upright.convert("RGB"))
-    except Exception:
-        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with Image.open(io.BytesIO(content)) as image:
+                image.load()
+                upright = ImageOps.exif_transpose(image)
+                return None if upright.mode[0] in "IF" else np.asarray(upright.convert("RGB"))
+        except Exception:
+            return None
 
 
 def damaged(content: bytes, rng: random.Random) -> bytes:

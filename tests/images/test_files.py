@@ -47,7 +47,7 @@ def test_damaged_files_are_refused_by_name_or_read_as_pillow_does(tmp_path: Path
             changed = made.damaged(content, rng)
             file = tmp_path / f"{number}_{name}"
             file.write_bytes(changed)
-            wanted = wanted_or_none(changed)
+            wanted = made.by_pillow(changed)
             read, error = attempt(file)
             if read is None:
                 refused += 1
@@ -67,12 +67,6 @@ def attempt(file: Path) -> tuple[Tensor | None, str]:
         return images.read(file), ""
     except images.ImageError as error:
         return None, str(error)
-
-
-def wanted_or_none(content: bytes) -> np.ndarray | None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return made.by_pillow(content)
 
 
 def test_nothing_is_printed_about_damaged_files(tmp_path: Path, capfd: pytest.CaptureFixture) -> None:
@@ -139,6 +133,15 @@ def test_the_limit_is_set_by_the_environment(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("PYRCNN_MAX_PIXELS", "many")
     with pytest.raises(InputError, match="PYRCNN_MAX_PIXELS must be a whole number, got 'many'"):
         runpy.run_module("pyrcnn.images.files")
+
+
+def test_a_file_of_more_bytes_than_an_image_may_have_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    for name in ("a.webp", "a.avif", "a.jpg", "cmyk.jpg", "a.png"):
+        (tmp_path / name).write_bytes(made.one_of_each()[name][:200] if name in made.one_of_each() else b"RIFF")
+        os.truncate(tmp_path / name, 2**40)  # a hole, which takes no space
+        for function in (images.read, images.check):
+            with pytest.raises(images.ImageError, match="the file is too large: 1099511627776 bytes"):
+                function(tmp_path / name)
 
 
 def test_metadata_of_any_size_are_read_or_refused(tmp_path: Path) -> None:

@@ -68,6 +68,11 @@ def test_bad_files_are_named(tmp_path: Path) -> None:
         ([torch.zeros(3, 0, 4)], "images must not be empty"),
         ([torch.zeros(3, 4, 4, dtype=torch.int64)], "images must be uint8 or floating point"),
         ([np.zeros((4, 4, 2), np.uint8)], "images must be HxWx3"),
+        ([np.zeros((4, 4), np.uint16)], "images must be uint8 or floating point"),
+        ([np.full((4, 4, 3), "text")], "images must be uint8 or floating point"),
+        ([np.full((4, 4, 3), None)], "images must be uint8 or floating point"),
+        ([np.zeros((4, 4, 3), "datetime64[s]")], "images must be uint8 or floating point"),
+        ([Image.new("RGB", (0, 4))], "images must not be empty"),
         ([None], "images must hold tensors"),
     ],
 )
