@@ -118,6 +118,8 @@ def _tensor(image: Image.Image, turn: int) -> Tensor:
         image = to_8_bits(image)
     if turn in UPRIGHT:
         image = image.transpose(UPRIGHT[turn])
+    if image.mode == "L":
+        return torch.from_numpy(np.repeat(np.asarray(image)[..., None], 3, axis=2)).permute(2, 0, 1)
     if image.mode != "RGB":
         if "transparency" in image.info:  # Pillow would try to keep it, and may fail
             image = image.copy()
