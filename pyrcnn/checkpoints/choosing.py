@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..models.wrapping import plain_name
 from ..texts import listed, one_line
 from .formats import pickles
 from .formats.raw.containers import Entry
@@ -60,7 +61,8 @@ def choose(model: nn.Module, found: Sequence[Entry], readers: Iterable[Any]) -> 
     The fewest missing and misshapen entries decide; then the fewest that are left over; then an average of weights goes
     before others; then the order in the file.
     """
-    own = {name: value.shape for name, value in model.state_dict().items() if not name.endswith(COUNTER)}
+    shapes = {plain_name(name): value.shape for name, value in model.state_dict().items()}
+    own = {name: shape for name, shape in shapes.items() if not name.endswith(COUNTER)}
     choices = []
     for beginning, entries in _parts(found, len(own)):
         peeked = {name: _peek(entry) for name, entry in entries.items()}
@@ -78,8 +80,11 @@ def choose(model: nn.Module, found: Sequence[Entry], readers: Iterable[Any]) -> 
     if not choices:
         return None
     best = min(choices, key=lambda choice: (*choice.rank, not AVERAGED.search(choice.beginning)))
-    fits = {c.beginning for c in choices if c.rank[:3] == best.rank[:3]} - {best.beginning}
-    others = tuple(_place(beginning) for beginning in fits if best.rank[1] < len(own))
+    taken = set(map(id, best.entries.values()))
+    fits = [
+        c.beginning for c in choices if c.rank[:3] == best.rank[:3] and not taken & set(map(id, c.entries.values()))
+    ]
+    others = tuple(map(_place, dict.fromkeys(fits))) if best.rank[1] < len(own) else ()
     return Choice(best.reader, best.beginning, best.entries, best.rank, others)
 
 
@@ -141,7 +146,7 @@ def _parts(found: Sequence[Entry], wanted: int) -> list[tuple[str, dict[str, Ent
     for beginning, home in sorted(kept, key=order.__getitem__):
         entries: dict[str, Entry] = {}
         for entry in members[beginning, home]:
-            entries.setdefault(entry.name[len(beginning) :], entry)
+            entries.setdefault(plain_name(entry.name[len(beginning) :]), entry)
         parts.append((beginning, entries))
     return parts
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..models.wrapping import plain_name
 from ..texts import listed, printable
 
 COUNTER = "num_batches_tracked"  # the end of names that nothing reads
@@ -74,7 +75,7 @@ def assign(model: nn.Module, state: Mapping[str, Tensor], source: str, *, new_he
     ``only``: the prefixes of the entries to fill; others keep their values. Raises :class:`InputError` naming entries
     that are missing, have another shape, or belong to a part of the model that lacks the layer.
     """
-    everything = model.state_dict()
+    everything = {plain_name(name): value for name, value in model.state_dict().items()}
     own = {name: value for name, value in everything.items() if name.startswith(only or "")}
     parts = tuple(f"{name}." for name, _ in model.named_children())
     counters = {n for n in (*everything, *state) if n.endswith(COUNTER)}

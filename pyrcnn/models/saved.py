@@ -19,7 +19,7 @@ from ..errors import InputError, path_of, require
 from ..texts import listed, one_line
 from .configuration import MOST_CLASSES, Allowance, check_config
 from .presets import FAMILIES, changed
-from .wrapping import unwrap
+from .wrapping import plain_name, unwrap
 
 KEY = "pyrcnn"  # the metadata entry
 MOST_HEADER = 25 << 20  # bytes of a file's header: 100,000 tensors
@@ -59,7 +59,7 @@ def save(model: nn.Module, file: str | os.PathLike[str], dtype: torch.dtype | No
     state = {}
     for name, value in model.state_dict().items():
         narrow = dtype is not None and value.is_floating_point() and value.ndim > 1
-        state[name] = value.detach().to("cpu", dtype if narrow else value.dtype).contiguous()
+        state[plain_name(name)] = value.detach().to("cpu", dtype if narrow else value.dtype).contiguous()
     with replacing(path, argument="file", overwrite=overwrite) as temporary:
         save_file(state, temporary, metadata=about)
 

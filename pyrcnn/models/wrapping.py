@@ -1,17 +1,34 @@
-"""Finds the model inside the wrappers that ``torch`` puts around one."""
+"""Finds the model inside the wrappers that ``torch`` puts around one, and the names that its entries have without."""
 
 from __future__ import annotations
 
+import re
+
 from torch import nn
 
+PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 INNER = ("module", "_orig_mod")  # where DataParallel, DistributedDataParallel, AveragedModel; torch.compile keep it
 
 
-def unwrap(model: nn.Module) -> nn.Module:
+_OF_WRAPPERS = re.compile(r"(?:(?<=\.)|^)(?:module|_\w+)\.")
+
+
+def plain_name(name: str) -> str:
+    """The name of an entry without the parts that wrappers add, wherever they are: ``module`` and private attributes.
+
+    Example:
+        >>> plain_name("module.backbone._orig_mod.stem.weight")
+        'backbone.stem.weight'
+    """
+    return _OF_WRAPPERS.sub("", name)
+
+
+def unwrap(model: nn.Module, keep: tuple[type[nn.Module], ...] = ()) -> nn.Module:
     """The model inside any number of wrappers, which has the configuration and the classes; or ``model`` itself.
 
     A wrapper has one submodule, named "module" (``nn.DataParallel``, ``nn.parallel.DistributedDataParallel``,
     ``torch.optim.swa_utils.AveragedModel``) or "_orig_mod" (``torch.compile``). The weights are shared, not copied.
+    ``keep``: the classes of wrappers that stay, with what is inside.
 
     Example:
         >>> import torch
@@ -20,7 +37,7 @@ def unwrap(model: nn.Module) -> nn.Module:
         >>> models.unwrap(torch.nn.DataParallel(model)) is model
         True
     """
-    while isinstance(model, nn.Module):
+    while isinstance(model, nn.Module) and not isinstance(model, keep):
         children = dict(model.named_children())
         if len(children) != 1 or not children.keys() <= set(INNER):
             break

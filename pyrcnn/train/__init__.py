@@ -30,8 +30,8 @@ def fit(model: nn.Module, train_data: Any, val_data: Any = None, config: TrainCo
 
     Args:
         model: a detector that returns a dict of losses from ``model(images, targets)``. It may be wrapped
-            (``torch.compile``, ``DataParallel``, ``AveragedModel``): the losses come from the wrapper, everything else
-            is the inner model's.
+            (``torch.compile``, ``DataParallel``, ``AveragedModel``): the inner model is trained, without compilation.
+            The losses come from the wrapper if it is ``DataParallel`` or ``DistributedDataParallel``.
         train_data: ``train_data[i]`` is (image [3, H, W] uint8, :class:`~pyrcnn.Targets`), as from ``data.coco``. The
             classes of other data sets are known if they, or the data set in their attribute ``dataset``, have
             ``classes`` and ``category_ids``.

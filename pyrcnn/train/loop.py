@@ -19,7 +19,7 @@ from .. import checkpoints, evaluate
 from ..data import CocoDataset, aspect_groups, batches
 from ..errors import InputError, require
 from ..memory import keep_freed_memory
-from ..models import unwrap
+from ..models.wrapping import PARALLEL, unwrap
 from . import state as files
 from .config import TrainConfig
 from .labels import with_flip_pairs
@@ -52,7 +52,9 @@ class Run:
     def __init__(
         self, model: nn.Module, train_data: Any, val_data: CocoDataset | None, config: TrainConfig, quiet: bool
     ):
-        self.wrapped, model = model, unwrap(model)
+        # DistributedDataParallel sums gradients when it is called. A compiled model is trained without compilation:
+        # each size of images would be compiled anew.
+        self.given, self.caller, model = model, unwrap(model, keep=PARALLEL), unwrap(model)
         self.model, self.train_data, self.val_data = model, train_data, val_data
         self.config, self.quiet = config, quiet
         self.device = _device(config.device)
@@ -108,7 +110,7 @@ class Run:
                     raise KeyboardInterrupt(f"stopped after step {self.step} of {self.steps}{where}")
         if self.average:
             self.average.swap(self.model)
-        self.wrapped.eval()
+        self.given.eval()
         last_file = self.out / files.LAST if self.out else None
         if last_file:
             checkpoints.save(self.model, last_file)
@@ -127,8 +129,8 @@ class Run:
         for _ in range(config.accumulate):
             images, targets = next(self.batches)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16):
-                losses = self.wrapped([i.to(self.device, non_blocking=True) for i in images],
-                                      [t.to(self.device, non_blocking=True) for t in targets])  # fmt: skip
+                losses = self.caller([i.to(self.device, non_blocking=True) for i in images],
+                                     [t.to(self.device, non_blocking=True) for t in targets])  # fmt: skip
             loss = torch.stack([value.float() for value in losses.values()]).sum()
             (loss / config.accumulate).backward()
             for name, value in {"loss": loss, **losses}.items():
@@ -181,7 +183,7 @@ class Run:
         return self.scores, better
 
     def _train_mode(self) -> None:
-        self.wrapped.train()
+        self.given.train()
         if self.config.freeze_norm:
             for module in self.model.get_submodule("backbone").modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):

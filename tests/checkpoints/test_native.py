@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import torch
 
 from pyrcnn import InputError, checkpoints, models
 from pyrcnn.atomic import replacing
+from pyrcnn.models.configuration import check_config
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,12 @@ def test_damaged_and_foreign_files_are_named(model: torch.nn.Module, tmp_path: P
         checkpoints.load(model, tmp_path / "none.safetensors")
     with pytest.raises(InputError, match=r"must end in \.safetensors"):
         checkpoints.save(model, tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize("name", models.names())
+def test_every_configuration_passes_the_check_of_files(name: str) -> None:
+    config = models.PRESETS[name]
+    check_config(type(config), json.loads(json.dumps(asdict(config))))
 
 
 def test_a_file_is_whole_or_not_there(tmp_path: Path) -> None:

@@ -84,6 +84,11 @@ def _head(file: str | os.PathLike[str]) -> bytes:
         return stream.read(len(LEGACY))
 
 
+def _is_key(value: Any) -> bool:
+    """Whether ``value`` can name a storage: a short text or number."""
+    return (isinstance(value, str) and len(value) < 100) or (type(value) is int and value.bit_length() <= 64)
+
+
 class _Storages:
     """Makes the storages that the pickles of a file refer to, one per key."""
 
@@ -97,7 +102,7 @@ class _Storages:
         if kind == "module" and parts:  # a class with its source code
             return parts[0]
         dtype = torch_tensors.storage_type(parts[0]) if len(parts) > 1 else None
-        if kind != "storage" or dtype is None or not isinstance(parts[1], str | int):
+        if kind != "storage" or dtype is None or not _is_key(parts[1]):
             return Placeholder("a storage")
         key = str(parts[1])
         storage = self.by_key.setdefault(key, Storage(self.data, self.place, dtype, key, self.big))
@@ -152,6 +157,8 @@ def _legacy(data: mmap.mmap) -> tuple[Any, list[str]]:
         machine.load()
     content, keys = machine.load(), machine.load()
     at = data.tell()
+    if not isinstance(keys, list) or not all(map(_is_key, keys)):
+        raise Unreadable("its list of storages is damaged")
     for key in map(str, keys):
         if at + 8 > len(data):
             raise Unreadable("it is truncated")

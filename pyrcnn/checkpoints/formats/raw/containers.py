@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ....errors import InputError
 from .unpickling import Placeholder, StandIns, Unreadable
 
+MOST_TENSORS = 50_000  # of a source; an optimizer has two or three per weight
 MOST_DEPTH = 32  # containers within containers; nobody's weights are deeper
 LONGEST_NAME = 1000  # characters
-INNER = ("_parameters", "_buffers", "_modules")  # where a pickled nn.Module keeps its tensors; no part of a name
+HIDDEN = "_non_persistent_buffers_set"  # names of buffers that are no part of its state
 
 
 class Stored(Protocol):
@@ -64,7 +66,9 @@ def entries_of(content: Any) -> list[Entry]:
         seen[id(node)] = node
         inner = []
         for key, value in _items(node):
-            name = path if key in INNER else f"{path}{key}."
+            if len(key) > LONGEST_NAME:
+                continue
+            name = path if key == "" else f"{path}{key}."
             if isinstance(value, Mapping | list | tuple):
                 if not value and not isinstance(value, Placeholder):
                     continue
@@ -73,6 +77,8 @@ def entries_of(content: Any) -> list[Entry]:
                 found.append(Entry(name[:-1], key, len(seen), Given(value)))
             elif hasattr(value, "resolve"):
                 found.append(Entry(name[:-1], key, len(seen), value))
+        if len(found) > MOST_TENSORS:
+            raise InputError(f"source must have at most {MOST_TENSORS} tensors, got more")
         todo += reversed(inner)
     return found
 
@@ -80,25 +86,34 @@ def entries_of(content: Any) -> list[Entry]:
 def _items(node: Any) -> Iterator[tuple[str, Any]]:
     """The named contents of a container; those of a placeholder are its items and its attributes."""
     if isinstance(node, list | tuple):
-        yield from ((str(i), value) for i, value in enumerate(node))
+        for i, value in enumerate(node):
+            pair = isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str)
+            yield (value[0], value[1]) if pair else (str(i), value)
         return
     parts: list[Any] = [node]
     if isinstance(node, Placeholder):
         parts += node.state if isinstance(node.state, tuple) else [node.state]
+        if node.name == ORDERED and node.arguments:  # Python 2 pickles the items as an argument
+            yield "", node.arguments[0]
     for part in parts:
         if isinstance(part, Mapping):
-            yield from ((key if isinstance(key, str) else str(key), value) for key, value in part.items())
+            hidden = part.get(HIDDEN) if HIDDEN in part and isinstance(node, Placeholder) else None
+            for key, value in part.items():
+                if key == "_buffers" and hidden and isinstance(value, dict):
+                    value = {name: buffer for name, buffer in value.items() if name not in hidden}
+                if isinstance(key, str | int | float):
+                    yield str(key), value
 
 
-def _ordered(pairs: Any = ()) -> dict[Any, Any]:
-    """A dict of pairs; protocols of Python 2 give them as an argument."""
-    found = Placeholder("collections.OrderedDict")
-    found.update({str(key): value for key, value in pairs})
-    return found
+def _first(items: Any = (), *_: Any) -> Any:
+    return items
 
 
+ORDERED = "collections.OrderedDict"
 CONTAINERS: StandIns = {
-    "collections.OrderedDict": _ordered,
+    ORDERED: lambda *items: Placeholder(ORDERED, items),
+    "builtins.set": _first,
+    "builtins.frozenset": _first,
     "collections.defaultdict": lambda *_: {},
     "copyreg._reconstructor": lambda kind, *_: Placeholder(kind.name),
 }

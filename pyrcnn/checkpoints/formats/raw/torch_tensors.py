@@ -41,16 +41,19 @@ class Storage:
     def __init__(self, data: mmap.mmap, place: Place, dtype: torch.dtype, key: str, big: bool = False):
         self.data, self.place, self.dtype, self.key, self.big = data, place, dtype, key, big
         self.base = 0  # of a view, in elements
+        self.whole = self
         self._bytes: Tensor | None = None
 
     def part(self, begin: int) -> Storage:
         """A view from an element on (files of PyTorch before 1.6)."""
         view = Storage(self.data, self.place, self.dtype, self.key, self.big)
-        view.base = self.base + begin
+        view.base, view.whole = self.base + begin, self.whole
         return view
 
     def bytes(self) -> Tensor:
         """The content [bytes] uint8, with its checksum verified."""
+        if self.whole is not self:
+            return self.whole.bytes()
         if self._bytes is None:
             width = self.dtype.itemsize
             offset, size, crc = self.place(self.key, width)
@@ -126,7 +129,7 @@ def stand_ins() -> StandIns:
         "torch._tensor._rebuild_from_type": subclass,
         "torch._tensor._rebuild_from_type_v2": subclass,
         "torch.nn.parameter.Parameter": lambda *values: values[0],
-        "torch.Size": tuple,
+        "torch.Size": lambda *sizes: sizes[0],
     }
 
 

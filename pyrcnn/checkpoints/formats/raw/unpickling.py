@@ -13,14 +13,14 @@ from typing import Any
 
 MOST_OPCODES = 1_000_000  # a checkpoint with an optimizer has 20 to 100 per tensor; this many take 3 s and 0.3 GB
 RENAMED = {"numpy._core": "numpy.core", "__builtin__": "builtins", "copy_reg": "copyreg"}  # one name for all versions
+# What a pickle can repeat with two bytes must not be copied each time
+MOST_ARGUMENTS = 20
+LONGEST_NAME = 1000
 KEYS = (str, float, bool, bytes, type(None))
 
 
 class Unreadable(Exception):
     """Content that violates its format; the caller adds the file's name."""
-
-
-SET = object()  # stands for every set: sets hold no weights
 
 
 class Global:
@@ -98,7 +98,7 @@ class Machine:
         if not isinstance(function, Global):
             return Placeholder("", arguments)
         known = self.stand_ins.get(function.name)
-        if known is not None and isinstance(arguments, (tuple, list)):
+        if known is not None and isinstance(arguments, (tuple, list)) and len(arguments) <= MOST_ARGUMENTS:
             try:
                 return known(*arguments)
             except (TypeError, ValueError, AttributeError, LookupError):
@@ -108,6 +108,8 @@ class Machine:
     def _name(self, module: Any, name: Any) -> Global:
         if not isinstance(module, str) or not isinstance(name, str):
             raise Unreadable("it names a class by something else than text")
+        if len(module) + len(name) > LONGEST_NAME:
+            raise Unreadable("it names a class by a long text")
         found = Global(module, name)
         if found.name not in self.stand_ins:
             self.names[found.name] = None
@@ -182,9 +184,6 @@ class Machine:
     def _list(self, _: Any) -> None:
         self._close(list)
 
-    def _set(self, _: Any) -> None:
-        self._close(lambda items: SET)
-
     def _dict(self, _: Any) -> None:
         self._close(_pairs)
 
@@ -245,14 +244,14 @@ INSTRUCTIONS: dict[str, Callable[[Machine, Any], None]] = {
     "EMPTY_TUPLE": _constant(tuple),
     "EMPTY_LIST": _constant(list),
     "EMPTY_DICT": _constant(dict),
-    "EMPTY_SET": _constant(lambda: SET),
+    "EMPTY_SET": _constant(list),  # a set is a list here: its items need not be hashed
     "TUPLE1": lambda machine, _: machine._last(1),
     "TUPLE2": lambda machine, _: machine._last(2),
     "TUPLE3": lambda machine, _: machine._last(3),
     "TUPLE": Machine._tuple,
     "LIST": Machine._list,
     "DICT": Machine._dict,
-    "FROZENSET": Machine._set,
+    "FROZENSET": Machine._list,
     "APPEND": Machine._append,
     "APPENDS": Machine._appends,
     "ADDITEMS": Machine._appends,
