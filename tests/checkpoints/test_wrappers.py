@@ -211,6 +211,14 @@ def test_each_object_beside_the_weights(key: str, protocol: int, tmp_path: Path)
     assert [entry.value.resolve().sum() for entry in found if entry.name == "model.stem.conv1.weight"] == [12]
 
 
+def test_the_items_of_python_2_are_an_argument(tmp_path: Path) -> None:
+    pairs = [[name, value.numpy()] for name, value in trained().state_dict().items()]
+    (tmp_path / "old.pkl").write_bytes(pickle.dumps({"state_dict": Evil(OrderedDict, pairs)}, 2))
+    other = fresh()
+    checkpoints.load(other, tmp_path / "old.pkl")
+    assert same(trained(), other)
+
+
 @pytest.mark.parametrize("wrap", [lambda m: m, nn.DataParallel, AveragedModel])
 def test_a_whole_model_is_read_without_its_code(wrap: Any, tmp_path: Path) -> None:
     torch.save({"model": wrap(copy.deepcopy(trained())), "epoch": 1}, tmp_path / "whole.pth")

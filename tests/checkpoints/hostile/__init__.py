@@ -20,6 +20,7 @@ from pyrcnn import InputError, checkpoints, models
 
 ADDRESS_SPACE = 3 << 30  # bytes that loading may map beyond what the process has when it starts
 Maker = Callable[[Path], Path]
+ALL_SECONDS = 600  # of processor time; all files take about 60
 MAKERS: dict[str, Maker] = {}
 
 
@@ -71,6 +72,7 @@ def main(folder: Path) -> None:
     checkpoints.load(built, dict(built.state_dict()))  # what is imported late is not the files'
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (mapped + ADDRESS_SPACE,) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (ALL_SECONDS,) * 2)  # a file that never ends
     for name, file in files.items():
         Path("/proc/self/clear_refs").write_text("5")  # the peak of memory starts anew
         began = time.process_time()  # what others do on the machine is not counted

@@ -79,6 +79,10 @@ several(
         + b"h\1h\0R" * 200_000 + b"l.",
         "pairs_many_times": b"\x80\2(" + b"(U\1aNt" * 50_000 + b"lq\0ccollections\nOrderedDict\nq\1("
         + b"h\1h\0\x85R" * 100_000 + b"l.",
+        "state_many_times": b"\x80\2}(" + b"".join(b"M" + struct.pack("<H", i) + b"]Na" for i in range(60_000))
+        + b"uq\0(" + b"ca\nb\n)Rh\0b" * 100_000 + b"l.",
+        "tuple_state_many_times": b"\x80\2(" + b"N" * 200_000 + b"tq\0(" + b"ca\nb\n)Rh\0b" * 100_000 + b"l.",
+        "list_many_times": b"\x80\2]Naq\0}U\xff" + b"a" * 255 + b"(" + b"h\0" * 400_000 + b"ls.",
         "long_name_many_times": b"\x80\4X" + struct.pack("<I", 1 << 20) + b"a" * (1 << 20) + b"q\0("
         + b"h\0h\0\x93" * 100_000 + b"l.",
         "long_key_many_times": b"\x80\4X" + struct.pack("<I", 1 << 20) + b"a" * (1 << 20) + b"q\0("

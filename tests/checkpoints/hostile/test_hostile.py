@@ -20,7 +20,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("hostile")
     main = "import sys, pathlib; from tests.checkpoints import hostile; hostile.main(pathlib.Path(sys.argv[1]))"
     command, here = python(main, folder)
-    result = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=600)
+    result = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=3600)
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.returncode == 0, f"stopped after {lines[-1:]}: {result.stderr[-500:]}"
     assert not list(folder.rglob("escaped*"))

@@ -20,6 +20,9 @@ COUNT = 40  # mutations of each form
 FORMS = {"zip": "w.pth", "legacy": "w.pth", "pickle": "w.pkl", "ours": "w.safetensors", "tf": "w.tar.gz", "index": ""}
 
 
+OTHER_SHAPES = "has other shapes"
+
+
 def small() -> dict[str, torch.Tensor]:
     """The model's entries with few elements, so that mutations hit what describes them."""
     return {name: value.flatten()[:3].clone() for name, value in model().state_dict().items()}
@@ -78,8 +81,10 @@ def test_damage_is_refused_or_harmless(form: str, tmp_path: Path) -> None:
                 load()
                 outcomes["read"] += 1
             except InputError as error:
-                outcomes["refused" if str(error).isprintable() else "in several lines"] += 1
+                whole = OTHER_SHAPES in str(error)  # every tensor was read
+                outcomes["read" if whole else "refused" if str(error).isprintable() else "in several lines"] += 1
             if form != "ours":
                 break
     assert outcomes["refused"] > COUNT // 4
+    assert outcomes["read"] > 0 or form in ("zip", "tf", "index")  # which have checksums
     assert not outcomes["in several lines"]

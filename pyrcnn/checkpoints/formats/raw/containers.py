@@ -13,8 +13,9 @@ from ....errors import InputError
 from .unpickling import Placeholder, StandIns, Unreadable
 
 MOST_TENSORS = 50_000  # of a source; an optimizer has two or three per weight
-MOST_DEPTH = 32  # containers within containers; nobody's weights are deeper
-LONGEST_NAME = 1000  # characters
+MOST_DEPTH = 100  # containers within containers; a module in a module of a pickled model is three
+LONGEST_NAME = 500  # characters
+MOST_BUFFERS = 100  # of one module
 HIDDEN = "_non_persistent_buffers_set"  # names of buffers that are no part of its state
 
 
@@ -64,21 +65,21 @@ def entries_of(content: Any) -> list[Entry]:
         if id(node) in seen or depth > MOST_DEPTH or len(path) > LONGEST_NAME:
             continue
         seen[id(node)] = node
-        inner = []
+        inner, mine = [], set()
         for key, value in _items(node):
             if len(key) > LONGEST_NAME:
                 continue
             name = path if key == "" else f"{path}{key}."
             if isinstance(value, Mapping | list | tuple):
-                if not value and not isinstance(value, Placeholder):
-                    continue
-                inner.append((name, depth + 1, value))
+                if (value or isinstance(value, Placeholder)) and id(value) not in seen and id(value) not in mine:
+                    mine.add(id(value))
+                    inner.append((name, depth + 1, value))
             elif isinstance(value, Tensor | np.ndarray):
                 found.append(Entry(name[:-1], key, len(seen), Given(value)))
             elif hasattr(value, "resolve"):
                 found.append(Entry(name[:-1], key, len(seen), value))
-        if len(found) > MOST_TENSORS:
-            raise InputError(f"source must have at most {MOST_TENSORS} tensors, got more")
+            if len(found) > MOST_TENSORS:
+                raise InputError(f"source must have at most {MOST_TENSORS} tensors, got more")
         todo += reversed(inner)
     return found
 
@@ -90,19 +91,23 @@ def _items(node: Any) -> Iterator[tuple[str, Any]]:
             pair = isinstance(value, list | tuple) and len(value) == 2 and isinstance(value[0], str)
             yield (value[0], value[1]) if pair else (str(i), value)
         return
-    parts: list[Any] = [node]
     if isinstance(node, Placeholder):
-        parts += node.state if isinstance(node.state, tuple) else [node.state]
+        # Containers of their own: two objects of a hostile file may share them, and then they are searched once.
+        state = node.state if isinstance(node.state, tuple) and len(node.state) == 2 else (node.state,)
+        yield from (("", part) for part in state)
         if node.name == ORDERED and node.arguments:  # Python 2 pickles the items as an argument
             yield "", node.arguments[0]
-    for part in parts:
-        if isinstance(part, Mapping):
-            hidden = part.get(HIDDEN) if HIDDEN in part and isinstance(node, Placeholder) else None
-            for key, value in part.items():
-                if key == "_buffers" and hidden and isinstance(value, dict):
-                    value = {name: buffer for name, buffer in value.items() if name not in hidden}
-                if isinstance(key, str | int | float):
-                    yield str(key), value
+    if isinstance(node, Mapping):
+        hidden: Any = node.get(HIDDEN) if HIDDEN in node else None
+        for key, value in node.items():
+            if key == "_buffers" and _few(hidden) and isinstance(value, dict) and len(value) <= MOST_BUFFERS:
+                value = {name: buffer for name, buffer in value.items() if name not in hidden}
+            if isinstance(key, str | int | float):
+                yield str(key), value
+
+
+def _few(names: Any) -> bool:
+    return isinstance(names, list | tuple) and len(names) <= MOST_BUFFERS
 
 
 def _first(items: Any = (), *_: Any) -> Any:
