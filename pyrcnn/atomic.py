@@ -67,9 +67,7 @@ def check_folder(folder: str | Path, argument: str) -> None:
     """Raise :class:`pyrcnn.InputError` unless files can be created in ``folder``, or the folder itself can."""
     folder = Path(folder)
     existing = _nearest(folder)
-    if not existing.is_dir():
-        what = "cannot be created" if existing != folder else "is no folder"
-        raise InputError(f"{argument}: the folder {folder} {what}: {existing} is a file")
+    require(existing.is_dir(), f"{argument}: the folder {folder} cannot be used: {existing} is no folder")
     if not os.access(existing, os.W_OK | os.X_OK):
         read_only = os.statvfs(existing).f_flag & os.ST_RDONLY
         reason = os.strerror(errno.EROFS if read_only else errno.EACCES)
@@ -106,7 +104,9 @@ def replacing(
             mode = _mode(path, temporary)
             with _system_errors(temporary):
                 yield temporary
-            os.chmod(temporary, mode)  # some writers create files that only their owner may read
+            if temporary.stat().st_mode & 0o777 != mode:  # some writers create files that only their owner may read
+                with contextlib.suppress(PermissionError):  # of a file system without permissions
+                    os.chmod(temporary, mode)
             if flush:
                 _flush(temporary)
             if overwrite:
@@ -114,8 +114,7 @@ def replacing(
             else:
                 _publish_new(temporary, path, argument)
         if flush:
-            with contextlib.suppress(PermissionError):  # a folder that may be written to, but not listed
-                _flush(path.parent)  # makes the rename permanent
+            _flush_folder(path.parent)  # makes the rename permanent
     except OSError as error:
         raise InputError(f"{argument}: {path} cannot be written: {_reason(error)}") from error
 
@@ -236,6 +235,15 @@ def _flush(path: Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def _flush_folder(folder: Path) -> None:
+    try:
+        _flush(folder)
+    except OSError as error:
+        # A folder that may be written to but not listed, or a file system that flushes no folders.
+        if error.errno not in (errno.EACCES, errno.EINVAL, errno.ENOTSUP):
+            raise
 
 
 def _taken(path: Path, argument: str) -> str:

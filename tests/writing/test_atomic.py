@@ -269,6 +269,26 @@ def test_errors_of_the_disk_when_the_file_is_flushed(
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_file_systems_without_permissions_and_flushes_of_folders(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    flush = os.fsync
+
+    def files_only(file: int) -> None:
+        if stat.S_ISDIR(os.fstat(file).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        flush(file)
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    monkeypatch.setattr(os, "fsync", files_only)
+    (tmp_path / "a.txt").touch(0o600)
+    write(tmp_path / "a.txt")
+    assert (tmp_path / "a.txt").read_text() == "new"
+
+
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyError("a bug"), KeyboardInterrupt(), InputError("no")])
 def test_other_errors_stay_what_they_are(error: BaseException, tmp_path: Path) -> None:
     def fail() -> None:
@@ -289,7 +309,7 @@ def test_other_errors_stay_what_they_are(error: BaseException, tmp_path: Path) -
         ("missing/" + "x" * 300 + "/a.txt", "File name too long"),
         ("é" * 130, "File name too long"),
         ("a\0b", "null"),
-        ("file/a.txt", "file is a file"),
+        ("file/a.txt", "file is no folder"),
     ],
 )
 def test_names_that_cannot_be_are_refused_before_the_work(name: str, reason: str, tmp_path: Path) -> None:
