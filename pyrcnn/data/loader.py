@@ -7,6 +7,7 @@ Each item draws its random numbers from a generator of its own, seeded by (seed,
 from __future__ import annotations
 
 import logging
+import signal
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -77,6 +78,11 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
         rest = [item for group in sorted(waiting) for item in waiting[group]]
         batches += [rest[i : i + self.batch_size] for i in range(0, len(rest) - self.batch_size + 1, self.batch_size)]
         return batches or [(rest * self.batch_size)[: self.batch_size]]
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; a worker works on until the one that it works for has finished."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 _Faults = list[tuple[int, ImageError]]  # index of the item, and why it cannot be read
@@ -151,7 +157,7 @@ def batches(dataset: Any, batch_size: int, transforms: Sequence[Transform] = (),
     order = BatchOrder(len(dataset), batch_size, seed, groups, start)
     loader: DataLoader[Any] = DataLoader(
         _Augmented(dataset, transforms, seed), batch_sampler=order, num_workers=workers, collate_fn=_collate,
-        pin_memory=torch.cuda.is_available(), persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(), persistent_workers=workers > 0, worker_init_fn=_ignore_interrupts,
         generator=torch.Generator().manual_seed(seed),  # else it draws from the global generator, which the model uses
     )  # fmt: skip
     return _reported(iter(loader), dataset), order.per_epoch

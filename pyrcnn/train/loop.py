@@ -106,7 +106,7 @@ class Run:
                     self._save()
                     saved = time.monotonic()
                 if self.interrupted is not None and not last:
-                    where = f"; {self.checkpoint} continues it with resume=True" if self.checkpoint else ""
+                    where = f"; {self.checkpoint} continues it with resume=True (--resume)" if self.checkpoint else ""
                     raise KeyboardInterrupt(f"stopped after step {self.step} of {self.steps}{where}")
         if self.average:
             self.average.swap(self.model)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from pyrcnn.commands import common, detect
 from pyrcnn.commands.outputs import unique_names
 from pyrcnn.train import TrainConfig
 from pyrcnn.train.loop import Run
+from tests.conftest import python
 from tests.detector import TinyDetector, dataset
 from tests.test_cli import run
 
@@ -300,6 +303,38 @@ def test_a_full_disk_in_training_keeps_the_last_checkpoint(monkeypatch: pytest.M
     monkeypatch.setattr(os, "fsync", flush)
     result = train.fit(TinyDetector(), data, None, replace(config, resume=True), quiet=True)
     assert result.steps == 12
+
+
+WORKERS = """
+import signal
+from pathlib import Path
+from pyrcnn import train
+from tests.detector import TinyDetector, dataset
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    folder = Path(sys.argv[1])
+    config = train.TrainConfig(
+        out=str(folder / "run"), epochs=100_000, batch_size=2, accumulate=3, workers=2, log_every=1, evaluate_every=0,
+        checkpoint_minutes=60,
+    )
+    try:
+        train.fit(TinyDetector(), dataset(folder), None, config)
+    except KeyboardInterrupt as error:
+        print(error)
+"""
+
+
+def test_ctrl_c_reaches_the_workers_too_and_the_step_is_finished(tmp_path: Path) -> None:
+    code, folder = python(WORKERS, tmp_path)
+    process = subprocess.Popen(code, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                               start_new_session=True)  # fmt: skip
+    assert process.stderr is not None
+    assert "step" in process.stderr.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    out, error = process.communicate(timeout=60)
+    assert out.startswith("stopped after step"), error
+    assert "Traceback" not in error
+    assert sorted(contents(tmp_path / "run")) == ["checkpoint.pt", "metrics.jsonl"]
 
 
 def test_a_log_that_cannot_be_written_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
