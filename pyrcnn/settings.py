@@ -39,7 +39,7 @@ def _types(config: Any) -> dict[str, str]:
 def _value(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: nested too deep
         return {"true": True, "false": False}.get(text.lower(), text)
 
 

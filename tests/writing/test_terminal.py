@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -324,8 +325,27 @@ def test_bugs_keep_their_traceback(monkeypatch) -> None:
 
 
 def test_a_model_that_does_not_fit_the_memory(monkeypatch, capsys, weights: Path) -> None:
-    assert run(monkeypatch, "benchmark", "--weights", weights, "--size", 10**7, 10**7) == 2
-    assert capsys.readouterr().err == f"pyrcnn: {cli.TOO_LITTLE_MEMORY}\n"
+    for options in (("--size", 10**7, 10**7), ("--batch", 10**9)):
+        assert run(monkeypatch, "benchmark", "--weights", weights, *options) == 2
+        assert capsys.readouterr().err == f"pyrcnn: {cli.TOO_LITTLE_MEMORY}\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--size", 0, 64), "--size"), (("--size", 64, -1), "--size"), (("--size", "a", 64), "--size"),
+        (("--size", 10**30, 64), "--size"), (("--size", 2**31, 2**31), "--size"),
+        (("--batch", 0), "--batch"), (("--batch", 1.5), "--batch"),
+        (("--threads", 0), "--threads"), (("--threads", 10**9), "--threads"), (("--repeat", -1), "--repeat"),
+        (("--device", "gpu"), "device"), (("--device", ""), "device"), (("--engine", ""), "engine"),
+        (("--dtype", ""), "--dtype"), (("--model", ""), "model"), (("--weights", ""), "weights"),
+    ],
+)  # fmt: skip
+def test_values_that_cannot_be(options: tuple[Any, ...], named: str, monkeypatch, capsys, weights: Path) -> None:
+    given = options if "--weights" in options or "--model" in options else (*options, "--weights", weights)
+    assert run(monkeypatch, "benchmark", *given) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert named in line
 
 
 def test_ctrl_c_in_detect_leaves_whole_files(tmp_path: Path, weights: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import pyrcnn
-from pyrcnn import InputError, checkpoints, deploy, models, train
+from pyrcnn import InputError, checkpoints, deploy, models, settings, train
 from pyrcnn.train import TrainConfig
 from tests.detector import TinyDetector, dataset
 
@@ -99,3 +99,14 @@ def test_settings_of_training(field: str, values: tuple[Any, ...]) -> None:
     for value in values:
         refused(lambda value=value: TrainConfig(**{field: value}), field)
     TrainConfig(out=Path("runs"), epochs=1, milestones=[0.5])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["epochs=" + "(" * 5000, "epochs=" + "-" * 200_000 + "1", "epochs=" + "9" * 5000, "epochs=[1", "epochs=a\0b",
+     "epochs={}", "epochs=\ud800", "epochs=" + "[" * 300 + "]" * 300],
+    ids=range(8),
+)  # fmt: skip
+def test_settings_of_the_command_line(setting: str) -> None:
+    with pytest.raises(InputError, match="--set epochs: must be float"):
+        settings.parse([setting], TrainConfig())
