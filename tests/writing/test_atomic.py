@@ -358,10 +358,16 @@ def test_a_folder_without_permission() -> None:
     ], ran.stderr
 
 
+def read_only_mounts() -> Iterator[Path]:
+    for line in Path("/proc/mounts").read_text().splitlines():
+        folder = line.split()[1].encode().decode("unicode_escape")
+        with contextlib.suppress(OSError):
+            if os.path.isdir(folder) and os.statvfs(folder).f_flag & os.ST_RDONLY:
+                yield Path(folder)
+
+
 def test_a_read_only_file_system() -> None:
-    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-    candidates = (Path(m.encode().decode("unicode_escape")) for m in mounts)
-    folder = next((m for m in candidates if m.is_dir() and os.statvfs(m).f_flag & os.ST_RDONLY), None)
+    folder = next(read_only_mounts(), None)
     if folder is None:
         pytest.skip("no file system is mounted read-only")
     with pytest.raises(InputError, match="Read-only file system"):
