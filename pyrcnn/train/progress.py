@@ -58,7 +58,7 @@ class Log:
         if self.bar.disable and step > self.start:
             seconds = (time.monotonic() - self.began) / (step - self.start)
             left = time.strftime("%H:%M:%S", time.gmtime(seconds * (self.steps - step)))
-            self.console.print(f"{text}  {seconds:.2f} s/step  left {left}", highlight=False)
+            self._say(f"{text}  {seconds:.2f} s/step  left {left}")
 
     def scores(self, step: int, epoch: float, scores: Mapping[str, float], best: bool) -> None:
         """Log the validation scores."""
@@ -66,7 +66,11 @@ class Log:
         shown = "  ".join(
             f"{name} {value:.3f}" for name, value in scores.items() if name in ("AP", "AP50", "AR100", "AR")
         )
-        self.console.print(f"epoch {epoch:.1f}  validation {shown}{'  (best)' if best else ''}", highlight=False)
+        self._say(f"epoch {epoch:.1f}  validation {shown}{'  (best)' if best else ''}")
+
+    def _say(self, line: str) -> None:
+        with contextlib.suppress(OSError):  # what is only said does not end the run
+            self.console.print(line, highlight=False, markup=False)
 
     def _write(self, **values: Any) -> None:
         if self.file:

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -303,6 +304,19 @@ def test_a_full_disk_in_training_keeps_the_last_checkpoint(monkeypatch: pytest.M
     monkeypatch.setattr(os, "fsync", flush)
     result = train.fit(TinyDetector(), data, None, replace(config, resume=True), quiet=True)
     assert result.steps == 12
+
+
+def test_a_run_does_not_end_because_nobody_can_read_its_progress(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = replace(QUICK, out=None, log_every=1)
+    full = open("/dev/full", "w")  # noqa: SIM115 - closing it fails
+    monkeypatch.setattr(sys, "stderr", full)
+    assert train.fit(TinyDetector(), dataset(tmp_path), None, config).steps == 3
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
+    monkeypatch.setattr(sys, "stderr", None)
+    assert train.fit(TinyDetector(), dataset(tmp_path), None, config).steps == 3
 
 
 WORKERS = """
