@@ -41,9 +41,13 @@ class _Interrupted(Exception):
 
 def cache_folder() -> Path:
     """The folder of downloads: ``$PYRCNN_CACHE``, else ``$XDG_CACHE_HOME/pyrcnn``, else ``~/.cache/pyrcnn``."""
-    if chosen := os.environ.get("PYRCNN_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pyrcnn"
+    chosen = os.environ.get("PYRCNN_CACHE", "")
+    try:
+        if chosen:
+            return Path(chosen).expanduser()
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pyrcnn"
+    except RuntimeError as error:  # of a user without a home folder, as containers have
+        raise InputError(f"PYRCNN_CACHE must be a folder for downloads, got {chosen!r}: {error}") from None
 
 
 def mirrored(url: str) -> str:

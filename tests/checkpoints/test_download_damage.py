@@ -236,6 +236,20 @@ def test_a_file_copied_into_the_cache_is_checked_and_used(server: Server, tmp_pa
     assert names(tmp_path) == ["m.tar.gz", "m.tar.gz.sha256"]
 
 
+def test_a_user_without_a_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("PYRCNN_CACHE", raising=False)
+    monkeypatch.setattr(Path, "home", unknown)
+    with pytest.raises(InputError, match="PYRCNN_CACHE must be a folder"):
+        download.cache_folder()
+    monkeypatch.setenv("PYRCNN_CACHE", "~nobody-has-this-name/cache")
+    with pytest.raises(InputError, match=r"PYRCNN_CACHE must be a folder.*nobody-has-this-name"):
+        download.cache_folder()
+
+
 def test_a_cache_that_may_only_be_read(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "m.pkl").write_bytes(WHOLE["m.pkl"])
 
