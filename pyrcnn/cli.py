@@ -109,7 +109,7 @@ def detect(
     weights: Weights = BUNDLED,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Folder for the annotated copies. Default: pyrcnn-detections, or with a number."),
+        typer.Option("--out", help="Folder for the annotated copies. Default: a new one, pyrcnn-detections[-NUMBER]."),
     ] = None,
     overwrite: Overwrite = False,
     score: Annotated[float, typer.Option("--score", min=0, max=1, help="Show detections above this score.")] = 0.3,
