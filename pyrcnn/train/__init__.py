@@ -49,8 +49,9 @@ def fit(model: nn.Module, train_data: Any, val_data: Any = None, config: TrainCo
         train.fit(model, data.coco("images", "train.json"), config=train.TrainConfig(epochs=12, out="runs/first"))
     """
     require(isinstance(model, nn.Module), f"model must be a detector, got {type(model).__name__}")
-    indexed = hasattr(train_data, "__len__") and hasattr(train_data, "__getitem__")
-    require(indexed, f"train_data must be a data set, as from data.coco, got {type(train_data).__name__}")
+    for name, given in (("train_data", train_data), ("val_data", val_data)):
+        good = (hasattr(given, "__len__") and hasattr(given, "__getitem__")) or (given is None and name == "val_data")
+        require(good, f"{name} must be a data set, as from data.coco, got {type(given).__name__}")
     require(isinstance(config, TrainConfig), f"config must be a TrainConfig, got {type(config).__name__}")
     require(len(train_data) > 0, f"train_data must hold at least one image, got {len(train_data)}")
     train_data, val_data = labels.join(unwrap(model), train_data, val_data)

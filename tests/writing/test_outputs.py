@@ -17,7 +17,7 @@ from PIL import Image
 
 from pyrcnn import InputError, checkpoints, models, train
 from pyrcnn.commands import common, detect
-from pyrcnn.commands.outputs import unique_names
+from pyrcnn.commands.outputs import Copies, unique_names
 from pyrcnn.train import TrainConfig
 from pyrcnn.train.loop import Run
 from tests.conftest import python
@@ -184,6 +184,16 @@ def test_a_long_name_is_detected_and_written(monkeypatch, capsys, tmp_path: Path
     out = tmp_path / "out"
     assert run(monkeypatch, "detect", *photos, "--out", out, "--weights", weights) == 0
     assert len(list(out.iterdir())) == 2
+
+
+def test_an_image_too_large_for_jpeg_becomes_a_png(tmp_path: Path) -> None:
+    wide, photos = Image.new("RGB", (65501, 1)), [tmp_path / "a.jpg", tmp_path / "b.png"]
+    for overwrite in (False, True):
+        copies = Copies(photos, tmp_path / "out", "jpg", overwrite)
+        assert copies.write(0, wide) == tmp_path / "out/a.png"
+    wide.save(photos[1])
+    with pytest.raises(InputError, match="is also read"):
+        Copies(photos, tmp_path, "jpg", overwrite=True).write(1, wide)
 
 
 def test_a_full_disk_ends_the_run_with_whole_files(monkeypatch, capsys, tmp_path: Path, weights: Path) -> None:
