@@ -58,7 +58,8 @@ BUNDLED = "bundled"
 def main() -> None:
     """Run the command line. Bad input, a full disk or too little memory print one line and exit with code 2."""
     try:
-        sys.exit(app(prog_name="pyrcnn", standalone_mode=len(sys.argv) == 1))  # without arguments it shows its help
+        with terminal.Notes():
+            sys.exit(app(prog_name="pyrcnn", standalone_mode=len(sys.argv) == 1))  # without arguments it shows its help
     except BrokenPipeError:  # the reader has ended, as `head` does
         terminal.forget_output()
         sys.exit(1)

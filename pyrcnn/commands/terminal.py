@@ -7,6 +7,7 @@ terminal's encoding lacks as escapes. No other file of the command line prints.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import sys
@@ -34,6 +35,21 @@ def note(*lines: object) -> None:
 def complain(message: object) -> None:
     """Print one line on standard error: what is wrong."""
     note(f"pyrcnn: {message}")
+
+
+class Notes(logging.Handler):
+    """``with Notes():`` prints what the package logs by :func:`note`; logging itself would print names as they are."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one message."""
+        note(record.getMessage())
+
+    def __enter__(self) -> Notes:
+        logging.getLogger("pyrcnn").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("pyrcnn").removeHandler(self)
 
 
 def print_json(value: Any, indent: int | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import json
+import logging
 import os
 import pty
 import signal
@@ -154,6 +155,17 @@ def test_reports_and_results_show_any_name(monkeypatch, capfd, tmp_path: Path, w
     shown = capfd.readouterr()
     assert shown.out == f"{tmp_path}/run\\x1b[0m[bold]/last.safetensors\n"
     assert "\x1b" not in shown.err
+
+
+def test_what_is_logged_is_shown_as_any_name(monkeypatch, capfd) -> None:
+    def log(*_: object) -> None:
+        logging.getLogger("pyrcnn.data").warning("class %s; %s", "\x1b[31mred", "a\nb")
+
+    monkeypatch.setattr(terminal, "print_pairs", log)
+    for _ in range(2):
+        assert run(monkeypatch, "info") == 0
+        assert capfd.readouterr().err == "class \\x1b[31mred; a\\nb\n"
+    assert not logging.getLogger("pyrcnn").handlers
 
 
 # ---- terminals -------------------------------------------------------------------------------------------------------
