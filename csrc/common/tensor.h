@@ -33,9 +33,7 @@ template <typename... Parts> void check(bool ok, const Parts&... parts) {
 template <auto boxed> void with_readable_errors(StableIValue* stack, uint64_t arguments, uint64_t results) {
   try {
     boxed(stack, arguments, results);
-  } catch (const std::bad_alloc&) {
-    throw std::runtime_error("out of memory for a workspace");
-  }
+  } catch (const std::bad_alloc&) { throw std::runtime_error("out of memory for a workspace"); }
 }
 #define PYRCNN_BOX(function) &pyrcnn::with_readable_errors<&TORCH_BOX(function)>
 
@@ -63,16 +61,26 @@ inline std::ostream& operator<<(std::ostream& text, const Device& device) {
   return text << (device.of.is_cuda() ? "cuda:" : "device ") << device.of.get_device_index();
 }
 
-// `t` itself if it is contiguous. This spares the dispatcher's look-up of the operator by its name.
-inline Tensor as_contiguous(const Tensor& t) {
-  if (t.is_contiguous()) return t;
+// Returns make(), which copies `t`. An expanded tensor may be larger than the memory.
+template <typename Make> Tensor copied(const Tensor& t, const Make& make) {
   try {
-    return torch::stable::contiguous(t);
-  } catch (const std::exception&) {  // an expanded tensor may be larger than the memory
+    return make();
+  } catch (const std::exception&) {
     std::ostringstream text;
     text << "out of memory for a dense copy of a tensor " << shape(t);
     throw std::runtime_error(text.str());
   }
+}
+
+// `t` itself if it is contiguous. This spares the dispatcher's look-up of the operator by its name.
+inline Tensor as_contiguous(const Tensor& t) {
+  return t.is_contiguous() ? t : copied(t, [&] { return torch::stable::contiguous(t); });
+}
+inline Tensor as_channels_last(const Tensor& t) {
+  return copied(t, [&] { return torch::stable::contiguous(t, torch::headeronly::MemoryFormat::ChannelsLast); });
+}
+inline Tensor as_type(const Tensor& t, ScalarType type) {
+  return t.scalar_type() == type ? t : copied(t, [&] { return torch::stable::to(t, type); });
 }
 
 inline void check_same_device(const char* name, const Tensor& t, const char* other_name, const Tensor& other) {

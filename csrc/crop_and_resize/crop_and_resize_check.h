@@ -34,8 +34,7 @@ inline Tensor check_and_allocate_backward(const Tensor& grad, const Tensor& boxe
 }
 
 inline Tensor in_layout(const Tensor& t, bool channels_last) {
-  if (!channels_last) return as_contiguous(t);
-  return torch::stable::contiguous(t, torch::headeronly::MemoryFormat::ChannelsLast);
+  return channels_last ? as_channels_last(t) : as_contiguous(t);
 }
 
 template <typename T, typename B>

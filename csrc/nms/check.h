@@ -29,9 +29,7 @@ inline bool is_integer(const Tensor& t) {
 }
 
 // A contiguous int64 copy, or `t` itself if it is one.
-inline Tensor to_int64(const Tensor& t) {
-  return as_contiguous(t.scalar_type() == ScalarType::Long ? t : torch::stable::to(t, ScalarType::Long));
-}
+inline Tensor to_int64(const Tensor& t) { return as_contiguous(as_type(t, ScalarType::Long)); }
 
 inline Tensor check_integers(const char* name, const Tensor& t) {
   check(is_integer(t), name, " must be integers, got ", torch::headeronly::toString(t.scalar_type()));

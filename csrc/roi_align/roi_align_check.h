@@ -20,7 +20,7 @@ inline bool common_layout(const std::vector<Tensor>& features) {
 inline Tensor in_layout(const Tensor& t, bool channels_last) {
   if (!channels_last) return as_contiguous(t);
   if (is_channels_last(t) || t.size(1) == 1 || t.size(2) * t.size(3) == 1) return dense(t);
-  return torch::stable::contiguous(t, torch::headeronly::MemoryFormat::ChannelsLast);
+  return as_channels_last(t);
 }
 
 inline void check_rois(const Tensor& rois) {
@@ -102,7 +102,7 @@ inline void check_sizes(const Tensor& grad, const Tensor& rois, Integers heights
 template <typename C> Tensor compute_rois(const Tensor& rois) {
   dispatch_floating(rois, "rois", [](auto) {});
   const ScalarType wanted = sizeof(C) == 8 ? ScalarType::Double : ScalarType::Float;
-  return as_contiguous(rois.scalar_type() == wanted ? rois : torch::stable::to(rois, wanted));
+  return as_contiguous(as_type(rois, wanted));
 }
 
 }  // namespace pyrcnn::roi_align

@@ -38,7 +38,7 @@ Tensor cpu(const Tensor& grad, const std::vector<Tensor>& features, const Tensor
                  to + 5 * k + 1);
       }
     });
-    return rois.scalar_type() == out.scalar_type() ? out : torch::stable::to(out, rois.scalar_type());
+    return as_type(out, rois.scalar_type());
   });
 }
 

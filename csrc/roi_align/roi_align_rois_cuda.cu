@@ -85,7 +85,7 @@ Tensor rois_backward_cuda(const Tensor& grad, const std::vector<Tensor>& feature
       launch(on, kernel, unsigned(lower(count, kMaxBlocks)), kRoiThreads, maps, data<T>(g), count,
              mutable_data<C>(out));
     }
-    return rois.scalar_type() == out.scalar_type() ? out : torch::stable::to(out, rois.scalar_type());
+    return as_type(out, rois.scalar_type());
   });
 }
 

@@ -59,11 +59,11 @@ inline void check_backward(const Tensor& grad, const Tensor& argmax, const Tenso
 template <typename C> Tensor compute_rois(const Tensor& rois) {
   dispatch_floating(rois, "rois", [](auto) {});
   const ScalarType wanted = sizeof(C) == 8 ? ScalarType::Double : ScalarType::Float;
-  return as_contiguous(rois.scalar_type() == wanted ? rois : torch::stable::to(rois, wanted));
+  return as_contiguous(as_type(rois, wanted));
 }
 
 inline Tensor in_layout(const Tensor& t, bool channels_last) {
-  return channels_last ? torch::stable::contiguous(t, torch::headeronly::MemoryFormat::ChannelsLast) : as_contiguous(t);
+  return channels_last ? as_channels_last(t) : as_contiguous(t);
 }
 
 }  // namespace pyrcnn::roi_pool

@@ -188,7 +188,7 @@ Tensor backward_cuda(const Tensor& grad, const Tensor& argmax, const Tensor& roi
       each(on, g.numel(),
            Scatter<T, I>{values, indices, data<C>(from), channels, bins, images, pixels, strides, nhwc,
                          mutable_data<C>(sums)});
-    return grad.scalar_type() == sum_type ? sums : torch::stable::to(sums, grad.scalar_type());
+    return as_type(sums, grad.scalar_type());
   };
   return dispatch_floating(grad, "grad", [&](auto type) {
     return dispatch_places(argmax.scalar_type(), [&](auto place) { return compute(type, place); });

@@ -23,11 +23,12 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 HANG = 60  # seconds
-MEMORY = 400 << 20  # bytes of address space beyond what the libraries take; more is "out of memory"
+MEMORY = 600 << 20  # bytes of address space beyond what the libraries take; more is "out of memory"
 LISTED = 30  # failures that are listed in full
 
 
@@ -48,6 +49,7 @@ def child(options: argparse.Namespace, state: mmap.mmap) -> int:
 
     from tests.fuzz import operators
 
+    warnings.simplefilter("ignore")  # torch's, about complex numbers
     torch.set_num_threads(2)
     torch.zeros(1 << 20).add_(1)  # starts the threads, before their stacks count
     torch.set_num_threads(1)

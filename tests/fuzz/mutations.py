@@ -123,7 +123,7 @@ class Mutator:
 
     def tensor(self, t: Tensor) -> Tensor:
         kind = self.rng.random()
-        if t.numel() > COPIED:
+        if t.numel() > COPIED or max(t.shape, default=0) > COPIED:
             return t
         if kind < 0.25:
             return self.moved(t)
