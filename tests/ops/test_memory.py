@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 
 import pytest
@@ -68,16 +67,3 @@ def test_threads_allocate_and_free_concurrently() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
-
-
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_process_computes() -> None:
-    expected = pool_many().clone()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # OpenMP's threads do not survive a fork
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if torch.equal(pool_many(), expected) else 1)
-    torch.set_num_threads(threads)
-    assert os.waitpid(child, 0)[1] == 0
-    assert torch.equal(pool_many(), expected)
