@@ -97,10 +97,14 @@ def register_fake(op: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """
     overload = getattr(torch.ops.pyrcnn, op).default
     arguments = [argument.name for argument in overload._schema.arguments]
+    required = {argument.name for argument in overload._schema.arguments if str(argument.type) == "Tensor"}
 
     def decorate(fake: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(fake)
         def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            for name, value in zip(arguments, args, strict=False):
+                if value is None and name in required:
+                    raise InputError(f"{name} must be a tensor, got None")
             found = list(_named_tensors(zip(arguments, args, strict=False)))
             found += _named_tensors(kwargs.items())
             for name, t in found:

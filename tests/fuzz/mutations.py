@@ -38,7 +38,9 @@ class Mutator:
     def integer(self, value: int) -> int:
         kind = self.rng.random()
         if kind < 0.5:
-            return self.rng.choice(SMALL)
+            small = self.rng.choice(SMALL)
+            self.plain = self.plain and small <= 20  # the reference implementations loop in Python
+            return small
         if kind < 0.6:
             return value + self.rng.choice((-1, 1))
         self.plain = False
