@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from . import __version__
-from .commands import terminal
+from .commands import interrupts, terminal
 from .errors import InputError
 
 
@@ -58,7 +58,7 @@ BUNDLED = "bundled"
 def main() -> None:
     """Run the command line. Bad input, a full disk or too little memory print one line and exit with code 2."""
     try:
-        with terminal.Notes():
+        with terminal.Notes(), interrupts.noted():
             sys.exit(app(prog_name="pyrcnn", standalone_mode=len(sys.argv) == 1))  # without arguments it shows its help
     except BrokenPipeError:  # the reader has ended, as `head` does
         terminal.forget_output()

@@ -17,6 +17,7 @@ from typing import Any, TextIO
 
 from ..errors import InputError
 from ..texts import printable
+from . import interrupts
 
 UNWRITABLE = "standard output cannot be written"
 Advance = Callable[[int], None]  # called with how much is done
@@ -95,9 +96,12 @@ def forget_output() -> None:
 
 @contextmanager
 def bar(what: str, total: int, quiet: bool = False) -> Iterator[Advance]:
-    """``with bar(what, total) as advance: advance(done)``: a bar with an estimate, if standard error is a terminal."""
+    """``with bar(what, total) as advance: advance(done)``: a bar with an estimate, if standard error is a terminal.
+
+    ``advance`` raises ``KeyboardInterrupt`` after a Ctrl-C that was lost, see :mod:`~pyrcnn.commands.interrupts`.
+    """
     if quiet or not interactive(sys.stderr):
-        yield lambda done: None
+        yield lambda done: interrupts.check()
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -105,7 +109,12 @@ def bar(what: str, total: int, quiet: bool = False) -> Iterator[Advance]:
     columns = (_text_column(), BarColumn(), TaskProgressColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(printable(what), total=total)
-        yield lambda done: progress.update(task, completed=done)
+
+        def advance(done: int) -> None:
+            interrupts.check()
+            progress.update(task, completed=done)
+
+        yield advance
 
 
 @contextmanager
