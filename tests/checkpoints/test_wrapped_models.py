@@ -58,9 +58,9 @@ WITH: dict[str, Any] = MODELS | {
 
 
 @pytest.mark.parametrize("wrapper", WITH)
-def test_a_wrapped_model_is_scored_by_its_own_categories(wrapper: str, tmp_path: Path) -> None:
+def test_a_wrapped_model_is_scored_by_its_own_classes(wrapper: str, tmp_path: Path) -> None:
     model, d = TinyDetector().eval(), dataset(tmp_path)
-    model.category_ids = [5, 3]  # not the data set's order, which a wrapper would get
+    model.classes, model.category_ids = ["disc", "cell"], [5, 3]  # the other order, which a wrapper would hide
     wrapped = WITH[wrapper](model).train()
     results = evaluate.predict(wrapped, d)
     assert results == evaluate.predict(model, d)
