@@ -98,10 +98,14 @@ def parent(options: argparse.Namespace) -> int:
                        "--calls", str(end - options.seed), "--table"]  # fmt: skip
             command += ["--operator", options.operator] if options.operator else []
             command += ["--record", str(options.record)] if options.record else []
+            struct.pack_into("q", state, 0, -1)
             done = subprocess.run(command)
             if done.returncode in (0, 3):  # all calls were made; 3: some failed
                 break
             at = struct.unpack_from("q", state, 0)[0]
+            if at < 0:
+                print("the process that makes the calls does not start", flush=True)
+                return failed + 1
             print(f"seed {at}: CRASHED or hung, exit code {done.returncode}", flush=True)
             failed += 1
             options.seed = at + 1
