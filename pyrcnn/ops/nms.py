@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..errors import require
+from ..errors import InputError, require
 from ._register import input_errors, register_fake
 
 _nms = torch.ops.pyrcnn.nms.default
@@ -47,7 +47,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
 
 
 @input_errors
-def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: float) -> Tensor:
+def batched_nms(boxes: Tensor, scores: Tensor | None, idxs: Tensor | None, iou_threshold: float) -> Tensor:
     """Return the indices of the boxes that remain after :func:`nms` within each category.
 
     Boxes of different categories never suppress each other. Categories are compared as numbers. Coordinates are not
@@ -72,6 +72,9 @@ def batched_nms(boxes: Tensor, scores: Tensor, idxs: Tensor, iou_threshold: floa
     """
     if scores is None or idxs is None:  # torchvision accepts None if there are no boxes
         require(boxes.numel() == 0, f"{'scores' if scores is None else 'idxs'} must be a tensor, got None")
+        for name, t in (("scores", scores), ("idxs", idxs)):
+            if t is not None and t.device != boxes.device:
+                raise InputError(f"{name} must be on the device of boxes, {boxes.device}, got {t.device}")
         return torch.empty(0, dtype=torch.int64, device=boxes.device)
     if idxs.is_floating_point():
         idxs = (idxs.double() + 0.0).view(torch.int64)  # + 0.0 turns -0.0 into 0.0

@@ -119,7 +119,7 @@ def run(seed: int, operator: str | None = None) -> tuple[str, Any]:
         raise Failure(f"result on {got} for arguments on {given}")
     if len(given) > 1 and name != "grid_anchors":  # whose levels are independent
         raise Failure(f"no error for arguments on {given}")
-    if given == {"meta"}:
+    if "meta" in given:
         return name, None
     if mutator.kept and call.case:
         checks.close(call.case, call.dtype, result, _original(call))

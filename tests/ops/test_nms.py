@@ -236,3 +236,11 @@ def test_every_instruction_set_gives_the_same(isa: str) -> None:
     environment = {**os.environ, "PYRCNN_CPU_CAPABILITY": isa}
     result = subprocess.run(run, env=environment, capture_output=True, text=True, check=True, timeout=120, cwd=folder)
     assert result.stdout.strip() == digest(3)
+
+
+def test_without_boxes_the_other_arguments_may_be_missing_but_not_elsewhere() -> None:
+    none, elsewhere = torch.zeros(0, 4), torch.zeros(0, device="meta")
+    assert batched_nms(none, None, None, 0.5).tolist() == batched_nms(none, none[:, 0], None, 0.5).tolist() == []
+    for scores, idxs, name in ((elsewhere, None, "scores"), (None, elsewhere, "idxs")):
+        with pytest.raises(InputError, match=f"{name} must be on the device of boxes, cpu, got meta"):
+            batched_nms(none, scores, idxs, 0.5)
