@@ -61,13 +61,13 @@ def main() -> None:
         with terminal.Notes(), interrupts.noted():
             sys.exit(app(prog_name="pyrcnn", standalone_mode=len(sys.argv) == 1))  # without arguments it shows its help
     except BrokenPipeError:  # the reader has ended, as `head` does
-        terminal.forget_output()
+        terminal.forget(sys.stdout)
         sys.exit(1)
     except (Exception, KeyboardInterrupt) as error:
         code, message = _outcome(error)
     terminal.complain(message)
     if message.startswith(terminal.UNWRITABLE):
-        terminal.forget_output()
+        terminal.forget(sys.stdout)
     sys.exit(code)
 
 

@@ -88,10 +88,10 @@ def interactive(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def forget_output() -> None:
-    """Let what standard output still holds go nowhere: it cannot be written, and Python would try again at exit."""
+def forget(stream: TextIO | None) -> None:
+    """Let what ``stream`` still holds go nowhere: it cannot be written, and Python would try again at exit."""
     with suppress(AttributeError, OSError):  # there is none, or it is no file
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # type: ignore[union-attr]
 
 
 @contextmanager
@@ -166,6 +166,7 @@ def _write(stream: TextIO | None, lines: Sequence[object]) -> None:
         print(text, file=stream, flush=True)
     except OSError as error:
         if stream is sys.stderr:  # what is only said does not end the work
+            forget(stream)
             return
         if isinstance(error, BrokenPipeError):
             raise
