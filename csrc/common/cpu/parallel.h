@@ -26,9 +26,7 @@ template <typename F> void on_threads(int64_t threads, const F& body) {
   torch::stable::parallel_for(0, threads, 1, [&](int64_t, int64_t) {
     try {
       body();
-    } catch (const std::bad_alloc&) {
-      no_memory = true;
-    }
+    } catch (const std::bad_alloc&) { no_memory = true; }
   });
   if (no_memory) throw std::bad_alloc();
 }
