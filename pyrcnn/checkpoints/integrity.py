@@ -70,7 +70,7 @@ def _torch_file(path: Path, head: bytes) -> str | None:
             damaged = archive.testzip()
     except zipfile.BadZipFile:
         return "is cut short or damaged"
-    except (EOFError, OSError, RuntimeError, ValueError, NotImplementedError, zlib.error) as error:
+    except (EOFError, OSError, RuntimeError, ValueError, zlib.error) as error:
         return f"is damaged ({error})"
     return None if damaged is None else f"is damaged (in {damaged})"
 

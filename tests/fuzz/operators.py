@@ -17,7 +17,7 @@ from tests.fuzz.corpus import Call, calls
 from tests.fuzz.mutations import Mutator
 from tests.ops import checks
 
-REFUSALS = (ValueError, RuntimeError, TypeError, NotImplementedError, IndexError, OverflowError)
+REFUSALS = (ValueError, RuntimeError, TypeError, IndexError, OverflowError)
 UNCLEAR = re.compile(r"API call failed|bad_alloc|INTERNAL ASSERT|^$")
 UNKNOWN_SIZE = {"nms", "batched_nms"}  # the sizes of their results depend on the values
 SLOW = 30.0  # seconds, for results as large as the limited memory
