@@ -28,6 +28,7 @@ TITLES = {  # table → its heading, in the order of the sections
     "ops": "Operators, one thread",
     "threads": "Operators, two threads",
     "models": "Models",
+    "engines": "Engines beside OpenVINO itself",
     "stages": "Stages of the models",
     "precision": "Average precision by dtype and engine",
     "detect": "`pyrcnn detect` on a folder",
