@@ -155,7 +155,7 @@ def evaluate(
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="A name that `pyrcnn models` lists.")],
+    model: Annotated[str, typer.Argument(help="A name that `pyrcnn models` lists, or a .safetensors file of ours.")],
     images: Annotated[Path, typer.Option("--images", help="Folder of the images.")],
     annotations: Annotated[Path, typer.Option("--annotations", help="COCO annotation file to learn from.")],
     val_annotations: Annotated[Path | None, typer.Option("--val-annotations", help="COCO file to score on.")] = None,
@@ -163,7 +163,10 @@ def train(
     recipe: Annotated[str, typer.Option("--recipe", help="Settings to start from.")] = "finetune",
     settings: Settings = None,
     weights: Annotated[
-        str | None, typer.Option("--weights", help="Weights to start from: a file, or 'zoo'.", metavar="FILE")
+        str | None,
+        typer.Option(
+            "--weights", metavar="FILE", help="To start from: a file, 'bundled', 'zoo', or 'random' (the default)."
+        ),
     ] = None,
     backbone: Annotated[Path | None, typer.Option("--backbone", help="ImageNet classifier to start from.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("runs/train"),

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from .. import models
 from ..errors import InputError, require
-from ..models.configuration import MOST_CLASSES
-from ..texts import one_line
+from ..models import saved
+from ..models.labels import default_labels
+from ..models.presets import differing
+from ..texts import listed, one_line
 from . import zoo
 from .choosing import Choice, choose, first_fault
 from .formats import detectron2, own, pickles, safetensors_files, tensorflow, torchvision
 from .formats.raw.containers import Entry, entries_of
+from .heads import class_count, copy_shared
 from .report import Report, assign
 from .suggest import skeleton, suggest_preset
 
@@ -24,7 +28,6 @@ from .suggest import skeleton, suggest_preset
 # others ``choosing.choose`` takes the one whose names fit the model best.
 READERS = (own, tensorflow, detectron2, torchvision)
 NAMED = (own, detectron2, torchvision)
-CLASS_BIASES = {"head.heatmap.0.out.bias": 0, "roi.predictor.cls_score.bias": 1}  # bias → its outputs beyond classes
 
 
 def load(model: nn.Module, source: Any, *, new_heads: bool = False) -> Report:
@@ -47,26 +50,44 @@ def load(model: nn.Module, source: Any, *, new_heads: bool = False) -> Report:
     return _Source(source).load(models.unwrap(model), new_heads)
 
 
-def build(name: str, source: Any, **changes: Any) -> tuple[nn.Module, Report]:
+def build(
+    name: str | None, source: Any, *, classes: Sequence[str] | None = None, **changes: Any
+) -> tuple[nn.Module, Report]:
     """The preset ``name`` with the weights of ``source`` (see :func:`load`), built with the source's class count.
 
-    ``changes`` are those of :func:`pyrcnn.models.build`; ``num_classes`` must be the source's. A published file,
-    recognised by its name, also sets the fields it was trained with, for example ``norm_eps=0.0`` for torchvision's
-    ``fasterrcnn_resnet50_fpn_coco-258fb6c6.pth`` (the model cards list them). A file of ours sets the class names.
+    A file of ours brings its own configuration and class names: ``name`` must be of its family, with its backbone and
+    keypoints, or None. The report notes the other fields in which they differ. A published file, recognised by its
+    name, sets the fields that it was trained with, for example ``norm_eps=0.0`` for torchvision's
+    ``fasterrcnn_resnet50_fpn_coco-258fb6c6.pth`` (the model cards list them).
+
+    Args:
+        name: a name of :func:`pyrcnn.models.names`.
+        source: see :func:`load`.
+        classes: the names of the classes to train. If the source has another number of classes, the model gets these,
+            in this order, and those that the source has too keep its weights.
+        changes: those of :func:`pyrcnn.models.build`; ``num_classes`` must be the source's without ``classes``.
     """
-    require(name in models.names(), f"name must be one of {', '.join(models.names())}, got {name!r}")
+    known = name is None or name in models.names()
+    require(known, f"name must be one of {', '.join(models.names())}, got {name!r}")
     given = _Source(source)
-    changes = zoo.with_settings(name, source, changes)
-    config = models.changed(models.PRESETS[name], **changes)
-    if "num_classes" not in changes:
-        state = given.read(skeleton(config))
-        biases = ((state.get(bias), others) for bias, others in CLASS_BIASES.items())
-        counts = [len(bias) - others for bias, others in biases if bias is not None and bias.ndim]
-        changes |= {"num_classes": counts[0]} if counts and 0 < counts[0] <= MOST_CLASSES else {}
-        config = models.changed(config, **changes)
-    given.load(skeleton(config))  # a model is built only for weights that fit it
-    model = models.build(name, **changes)
-    return model, given.load(model)
+    if given.metadata is None:
+        require(name is not None, f"source: {given.name} does not say which model it holds: name must be given")
+        changes = zoo.with_settings(str(name), source, changes)
+    had = given.classes(name, changes)
+    new = classes is not None and len(classes) != len(had) and changes.get("num_classes") in (None, len(classes))
+    if new or had:
+        changes.setdefault("num_classes", len(classes) if new else len(had))  # type: ignore[arg-type]
+    given.load(given.model(name, changes, skeleton), classes is not None)  # a model is built only for weights that fit
+    model = given.model(name, changes, models.from_config)
+    if new:
+        model.classes = list(classes)  # type: ignore[arg-type, assignment]
+    return model, given.load(model, classes is not None)
+
+
+def _kind(config: models.Config) -> str:
+    joints = getattr(config, "joints", 0)
+    keypoints = f" and {joints} keypoints" if joints else ""
+    return f"{models.FAMILIES[type(config)].__name__} with the backbone {config.backbone}{keypoints}"
 
 
 class _Source:
@@ -78,6 +99,7 @@ class _Source:
         self.variables: Any = None  # TensorFlow's
         self.found: list[Entry] = []
         self.choice: Choice | None = None
+        self.notes: tuple[str, ...] = ()  # for the report
         if tensorflow.matches(source):
             self.variables = tensorflow.opened(source)
         elif isinstance(source, Mapping):
@@ -89,6 +111,40 @@ class _Source:
         else:
             lost = isinstance(source, str | os.PathLike) and not os.path.exists(source)
             raise InputError(f"source: no such file: {self.name}" if lost else self._unknown)
+
+    def model(self, name: str | None, changes: Mapping[str, Any], make: Callable[[models.Config], nn.Module]) -> Any:
+        """``make(configuration)``: that of our own file, otherwise the preset's, with ``changes``."""
+        if self.metadata is None:
+            return make(models.changed(models.PRESETS[str(name)], **changes))
+        weights = {entry.name: entry.value.resolve() for entry in self.found}
+        return saved.described(self.metadata, weights, self.name, make, **changes)
+
+    def classes(self, name: str | None, changes: Mapping[str, Any]) -> list[str]:
+        """The names of the classes that the weights have; empty if that cannot be told."""
+        if self.metadata is not None:
+            self._check_name(name, changes)
+            return self._names(nn.Identity(), {})
+        model = self.model(name, changes, skeleton)
+        return self._names(model, self.read(model))
+
+    def _names(self, model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+        """The names of the classes in ``state``: those in the metadata, or the usual ones of so many classes."""
+        if self.metadata is not None:
+            return list(self.metadata["classes"])
+        count = class_count(model, state)
+        return default_labels(count)[0] if count else []
+
+    def _check_name(self, name: str | None, changes: Mapping[str, Any]) -> None:
+        """Refuse a preset that is another kind of model than our own file holds; note the fields that differ."""
+        of_file = saved.config_of(self.metadata or {}, self.name)
+        if name is not None:
+            preset = models.PRESETS[name]
+            holds = f"source: {self.name} holds a {_kind(of_file)}"
+            require(_kind(of_file) == _kind(preset), f"{holds}, which is no {name}: leave the name out, or correct it")
+            fields = differing(preset, of_file)
+            self.notes += (f"the file brings its own configuration: {listed(fields)}",) if fields else ()
+        fields = differing(of_file, models.changed(of_file, **changes))
+        self.notes += (f"changed from the file's configuration: {listed(fields)}",) if fields else ()
 
     @property
     def _unknown(self) -> str:
@@ -128,6 +184,10 @@ class _Source:
             else:
                 hint = suggest_preset(self.read)
             raise InputError(f"{error}{hint}") from None
-        if self.metadata is not None and not report.reshaped:  # the heads are the file's, so their classes are too
+        notes = self.notes
+        if report.reshaped:
+            kept = copy_shared(model, state, self._names(model, state))
+            notes += (f"classes that keep their weights: {listed(kept) or 'none'}; the others start anew",)
+        elif self.metadata is not None:  # the heads are the file's, so their classes are too
             model.classes, model.category_ids = self.metadata["classes"], self.metadata["category_ids"]
-        return report
+        return replace(report, notes=(*report.notes, *notes))

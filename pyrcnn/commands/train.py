@@ -8,42 +8,35 @@ from pathlib import Path
 
 import torch
 
-from .. import checkpoints, data, models, settings
+from .. import data, settings
 from .. import train as training
 from ..atomic import check_outputs
-from ..checkpoints import zoo
 from ..errors import require
 from ..train import state
 from . import terminal
-from .common import check_device, check_name, published_weights
+from .common import check_device
+from .starting import Start
 
-Source = tuple[Path, Path]  # the folder of the images, the annotation file
+Data = tuple[Path, Path]  # the folder of the images, the annotation file
 
 
-def run(name: str, train_on: Source, validate_on: Source | None, recipe: str, changes: Sequence[str],
+def run(name: str, train_on: Data, validate_on: Data | None, recipe: str, changes: Sequence[str],
         weights: str | None, backbone: Path | None, out: Path, resume: bool, overwrite: bool, device: str,
         cache: bool) -> None:  # fmt: skip
     """Train and print the files that were written. The class count is the data set's unless it is set."""
-    check_name(name)
+    start = Start.of(name, weights, backbone)
     require(recipe in training.RECIPES, f"--recipe must be one of {', '.join(training.RECIPES)}, got {recipe!r}")
     check_device(device)
     config = replace(training.RECIPES[recipe], out=str(out), resume=resume, overwrite=overwrite, device=device)
-    of_model, of_run = settings.parse(changes, models.PRESETS[name], config)
-    read = [path for path in (*train_on, *(validate_on or ()), weights, backbone) if path is not None]
+    of_model, of_run = settings.parse(changes, start.config(), config)
+    read = [*train_on, *(validate_on or ()), *start.inputs]
     check_outputs([out / file for file in state.FILES], "out", overwrite=True, inputs=read)
     state.check_folder_of_run(out, resume, overwrite)
     train_data = data.coco(*train_on, cache=cache)
     val_data = data.coco(*validate_on, cache=cache) if validate_on else None
-    if weights == zoo.ZOO:
-        weights = published_weights(name)
-    of_model = zoo.with_settings(name, weights, of_model)
     config = replace(config, **of_run)
     torch.manual_seed(config.seed)  # for the new layers' weights too
-    model = models.build(name, **{"num_classes": len(train_data.classes), **of_model})
-    if backbone is not None:
-        terminal.note(*str(checkpoints.load_backbone(model, backbone)).split("\n"))
-    if weights is not None:
-        terminal.note(*str(checkpoints.load(model, weights, new_heads=True)).split("\n"))
+    model = start.model(train_data.classes, of_model, config.freeze_norm)
     result = training.fit(model, train_data, val_data, config)
     terminal.show(result.last_file)
     if result.best_file:

@@ -10,7 +10,7 @@ from ..errors import require
 from .centernet import CenterNet, CenterNetConfig
 from .detector import Detector, Network
 from .faster_rcnn import FasterRCNN, FasterRCNNConfig
-from .presets import FAMILIES, PRESETS, Config, changed
+from .presets import FAMILIES, PRESETS, Config, changed, from_config
 from .saved import load, metadata
 from .wrapping import unwrap
 
@@ -29,12 +29,8 @@ def build(name: str, **changes: Any) -> nn.Module:
     return from_config(changed(PRESETS[name], **changes))
 
 
-def from_config(config: Config) -> nn.Module:
-    """The detector that ``config`` describes, with random weights."""
-    return FAMILIES[type(config)](config)
-
-
 __all__ = [
+    "FAMILIES",
     "PRESETS",
     "CenterNet",
     "CenterNetConfig",

@@ -7,7 +7,7 @@ import warnings
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from .labels import default_labels
 from .layers import Float32Layer
 from .outputs import PaddedDetections, PaddedPoses, trim
 from .preprocess import count_images, load_images
+
+T = TypeVar("T", bound="Detector")
 
 
 class Network(NamedTuple):
@@ -115,6 +117,19 @@ class Detector(nn.Module, ABC):
         self, pixels: Tensor, sizes: Tensor, scales: Tensor, targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
         """:meth:`loss` of what :meth:`preprocess` returned."""
+
+    @abstractmethod
+    def class_outputs(self) -> dict[str, tuple[int, int]]:
+        """The layers with outputs for each class: name → (outputs before those of class 0, outputs per class)."""
+
+    def train(self: T, mode: bool = True) -> T:
+        """As torch's; norms whose weights are frozen stay in eval mode, so that their statistics are frozen too."""
+        super().train(mode)
+        for module in self.modules():
+            norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+            if norm and module.affine and not module.weight.requires_grad:
+                module.eval()
+        return self
 
     # ---- the networks ------------------------------------------------------------------------------------------------
 

@@ -180,3 +180,23 @@ def changed(config: Any, **changes: Any) -> Any:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def from_config(config: Config) -> nn.Module:
+    """The detector that ``config`` describes, with random weights."""
+    return FAMILIES[type(config)](config)
+
+
+def differing(config: Any, other: Any, prefix: str = "") -> list[str]:
+    """The fields in which ``other`` is not ``config``, as ``name=value`` of ``other`` and the value of ``config``.
+
+    The number of classes does not count.
+    """
+    found: list[str] = []
+    for field in fields(config):
+        mine, theirs = getattr(config, field.name), getattr(other, field.name)
+        if is_dataclass(mine) and not isinstance(mine, type):
+            found += differing(mine, theirs, f"{prefix}{field.name}.")
+        elif mine != theirs and field.name != "num_classes":
+            found.append(f"{prefix}{field.name}={theirs!r} (not {mine!r})")
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ..atomic import check_outputs, replacing
 from ..errors import InputError, path_of, require
 from ..texts import listed, one_line
 from .configuration import MOST_CLASSES, Allowance, check_config
-from .presets import FAMILIES, changed
+from .presets import FAMILIES, Config, changed, from_config
 from .wrapping import plain_name, unwrap
 
 KEY = "pyrcnn"  # the metadata entry
@@ -74,26 +74,35 @@ def load(file: str | os.PathLike[str], **changes: Any) -> nn.Module:
     entry, state = opened(path, "file")
     if entry is None:
         raise InputError(f"file: {path} names no pyrcnn model: build one and use checkpoints.load(model, file)")
-    config_type, model_type = _family(path, entry["family"])
-    try:
-        config = changed(changed(config_type(), **entry["config"]), **changes)
-        with Allowance(state):
-            model = model_type(config)
-    except Exception as error:  # a configuration that is well-formed but that no model has, or a wrong change
-        if changes and isinstance(error, InputError):
-            raise
-        raise InputError(f"file: {path} describes no model that can be built: {one_line(error)}") from None
+    model = described(entry, state, path, from_config, **changes)
     model.classes, model.category_ids = entry["classes"], entry["category_ids"]
     _check_fit(path, model, state, changes)
     model.load_state_dict(state)
     return model.eval()
 
 
-def _family(path: str, name: str) -> tuple[type, type[nn.Module]]:
+def described(entry: Mapping[str, Any], state: Mapping[str, Tensor], path: str,
+              make: Callable[[Config], nn.Module], **changes: Any) -> nn.Module:  # fmt: skip
+    """``make(configuration)`` for the metadata ``entry`` of a file, which has the weights ``state``.
+
+    ``changes`` replace fields. Raises :class:`pyrcnn.InputError` if the model would be much larger than the weights.
+    """
+    try:
+        config = changed(config_of(entry, path), **changes)
+        with Allowance(state):
+            return make(config)
+    except Exception as error:  # a configuration that is well-formed but that no model has, or a wrong change
+        if changes and isinstance(error, InputError):
+            raise
+        raise InputError(f"file: {path} describes no model that can be built: {one_line(error)}") from None
+
+
+def config_of(entry: Mapping[str, Any], path: str) -> Config:
+    """The configuration in the metadata ``entry`` of the file ``path``."""
     for config_type, model_type in FAMILIES.items():
-        if model_type.__name__ == name:
-            return config_type, model_type
-    raise InputError(f"file: {path} holds a {one_line(name, 100)}, which this version does not know")
+        if model_type.__name__ == entry["family"]:
+            return changed(config_type(), **entry["config"])
+    raise InputError(f"file: {path} holds a {one_line(entry['family'], 100)}, which this version does not know")
 
 
 def _check_fit(path: str, model: nn.Module, state: Mapping[str, Tensor], changes: Mapping[str, Any]) -> None:

@@ -40,6 +40,7 @@ CONVENTIONS = {
     "roi.pool": "align",
     "roi.aligned": False,
 }
+CLASSIFIER = {"normalization": "imagenet", "padding": "symmetric", "stride_in_1x1": False, "same_pool": False}
 
 
 def matches(source: Any) -> bool:
@@ -97,4 +98,6 @@ def backbone(model: nn.Module, source: Mapping[str, Any]) -> Entries:
             if name not in own or own[name].shape != value.shape:
                 continue
         state[name] = torch.as_tensor(value)
+    expected = {**CLASSIFIER, "norm_eps": 1e-5} if any(name.endswith("running_var") for name in source) else CLASSIFIER
+    state.notes = differences(getattr(model, "config", None), expected, "torchvision's weights")
     return state

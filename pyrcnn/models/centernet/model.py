@@ -100,6 +100,10 @@ class CenterNet(Detector):
         """The backbone's: 32, and 128 for Hourglass-104."""
         return self._size_multiple
 
+    def class_outputs(self) -> dict[str, tuple[int, int]]:
+        """The heat maps."""
+        return {f"head.heatmap.{stack}.out": (0, 1) for stack in range(len(self.neck.channels))}
+
     def example_shapes(self, height: int, width: int) -> dict[str, tuple[int, ...]]:
         """One image."""
         return {"maps": (1, 3, height, width)}

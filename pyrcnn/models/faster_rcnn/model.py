@@ -84,6 +84,11 @@ class FasterRCNN(Detector):
         """``config.size_divisor``: preprocessing pads to its multiples; the network takes any size."""
         return self.config.size_divisor
 
+    def class_outputs(self) -> dict[str, tuple[int, int]]:
+        """Scores, after that of the background, and boxes, unless one box is for all classes."""
+        boxes = {} if self.config.roi.class_agnostic else {"roi.predictor.bbox_pred": (0, 4)}
+        return {"roi.predictor.cls_score": (1, 1), **boxes}
+
     def example_shapes(self, height: int, width: int) -> dict[str, tuple[int, ...]]:
         """One image, its finest level, and regions of as many proposals as inference keeps."""
         channels, stride = self.backbone.channels[0], self.backbone.strides[0]
