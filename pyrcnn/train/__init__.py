@@ -9,8 +9,9 @@ from torch import nn
 from ..errors import require
 from ..models import unwrap
 from . import labels
-from .config import RECIPES, TrainConfig
+from .config import TrainConfig
 from .loop import Result, Run
+from .recipes import RECIPES
 
 
 def fit(model: nn.Module, train_data: Any, val_data: Any = None, config: TrainConfig = TrainConfig(),
