@@ -16,6 +16,7 @@ from PIL import Image
 from torch.utils.data import ConcatDataset, Dataset, Subset, random_split
 
 from pyrcnn import Detections, InputError, Targets, checkpoints, data, evaluate, models, train
+from pyrcnn.evaluate.prediction import category_ids
 from pyrcnn.models.labels import match_classes
 from tests.detector import TinyConfig, TinyDetector
 
@@ -191,7 +192,7 @@ def test_many_classes_and_results_take_no_square_of_time(tmp_path: Path) -> None
     began = time.process_time()
     assert evaluate.score(truth, [*found, {**truth["annotations"][0], "score": 1}])["AP"] > 0
     model = Perfect(dataset, dataset.classes[::-1], dataset.category_ids)
-    assert set(evaluate._category_ids(model, dataset)) == set(range(count))
+    assert set(category_ids(model, dataset)) == set(range(count))
     train.labels._take_over(model, dataset.classes, dataset.category_ids, model.classes)
     assert time.process_time() - began < 10
 
