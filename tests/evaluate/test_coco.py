@@ -4,12 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from pyrcnn import Detections, InputError, evaluate
 from tests.detector import dataset
 
-FIXTURES = Path(__file__).parent / "fixtures/coco_eval"
+from .files import truth_as_detections
+
+FIXTURES = Path(__file__).parent.parent / "fixtures/coco_eval"
 CASES = json.loads((FIXTURES / "expected.json").read_text())["cases"]
 
 
@@ -20,11 +21,6 @@ def test_reproduces_cocos_numbers(case: dict) -> None:
         "AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl")  # fmt: skip
     assert list(found) == names.split()
     assert list(found.values()) == pytest.approx(case["stats"], abs=1e-6)
-
-
-def truth_as_detections(data) -> list[Detections]:
-    targets = [data.targets(i) for i in range(len(data))]
-    return [Detections(t.boxes, torch.linspace(0.9, 0.5, len(t)), t.labels) for t in targets]
 
 
 def test_the_truth_scores_one_and_nothing_scores_zero(tmp_path: Path) -> None:
