@@ -1,6 +1,10 @@
 """Data sets, augmentation and batches."""
 
 from .coco import CocoDataset, coco
+from .formats.sources import open
+from .formats.tables import csv
+from .formats.voc import voc
+from .formats.yolo import yolo
 from .loader import BatchOrder, aspect_groups, batches, collate
 from .report import Problem, Report
 from .transforms import (
@@ -34,5 +38,9 @@ __all__ = [
     "batches",
     "coco",
     "collate",
+    "csv",
     "flip_pairs",
+    "open",
+    "voc",
+    "yolo",
 ]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from ..images import ImageError, read
 from ..models.labels import listed, match_classes
 from ..structures import Targets
 from .annotations import AnnotationFile, Annotations, dictionary, keypoint_names
-from .records import THREADS, Record, RecordReader, with_own_ids
+from .records import THREADS, Probe, Record, RecordReader, with_own_ids
 from .report import Report
 from .values import read_json
 
@@ -223,14 +223,42 @@ def coco(
         train_data = data.coco("images", "annotations/train.json")
         image, targets = train_data[0]
     """
+    return source(images_dir, annotations_json, check=check).dataset(cache)
+
+
+def source(images_dir: str | Path, annotations_json: str | Path, *, check: bool = True) -> Source:
+    """Return the content of the file; see :func:`coco`."""
     folder, file = Path(images_dir), Path(annotations_json)
     require(folder.is_dir(), f"images_dir must be a folder, got {folder}")
-    report = Report(str(file))
-    annotations = AnnotationFile(read_json(file, "annotations_json"), report, "annotations_json")
-    records = RecordReader(annotations).records(folder, check)
-    require(
-        bool(records), f"annotations_json must leave at least one usable image, got none in {file}: {report.brief()}"
-    )
-    if report:
-        _log.warning("%s", report)
-    return CocoDataset(records, annotations.categories, report, cache)
+    return Source(read_json(file, "annotations_json"), folder, Report(str(file)), "annotations_json", check)
+
+
+@dataclass
+class Source:
+    """The files of a data set, read and not yet checked.
+
+    Attributes:
+        content: COCO's annotation dictionary.
+        folder: the folder of the images.
+        report: what was wrong so far.
+        argument: the name that messages begin with.
+        check: see :func:`coco`.
+        probed: what :func:`~pyrcnn.data.records.probe` found of each ``file_name``, if the images were read already.
+    """
+
+    content: Any
+    folder: Path
+    report: Report
+    argument: str
+    check: bool = True
+    probed: Mapping[str, Probe] | None = None
+
+    def dataset(self, cache: bool = False) -> CocoDataset:
+        """Return the data set, and log its report. Raises :class:`pyrcnn.InputError` if no image is usable."""
+        annotations = AnnotationFile(self.content, self.report, self.argument)
+        records = RecordReader(annotations).records(self.folder, self.check, self.probed)
+        require(bool(records), f"{self.argument} must leave at least one usable image, got none in "
+                               f"{self.report.source}: {self.report.brief()}")  # fmt: skip
+        if self.report:
+            _log.warning("%s", self.report)
+        return CocoDataset(records, annotations.categories, self.report, cache)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from .annotations import AnnotationFile, Object, Objects
 from .values import Id, number, shown
 
 THREADS = 8  # that check and decode images: Pillow releases the interpreter lock
+Probe = tuple[tuple[int, int], bool] | ImageError  # (height, width) as stored, and whether its orientation swaps them
 _OVERHANG = 1.0  # pixels; boxes that reach less far outside the image (rounding) are clipped without a report
 
 
@@ -41,20 +42,14 @@ class RecordReader:
     def __init__(self, annotations: AnnotationFile):
         self.annotations, self.report = annotations, annotations.report
 
-    def records(self, folder: Path, check: bool) -> list[Record]:
-        """Return one record per readable image in ``folder``; ``check`` decodes each of them."""
+    def records(self, folder: Path, check: bool, probed: Mapping[str, Probe] | None = None) -> list[Record]:
+        """Return one record per readable image in ``folder``; ``probed`` is what :func:`probe` found before."""
         images = {i: image for i, image in self.annotations.images.items() if self._is_inside(image, folder)}
-
-        def probe(image: dict[str, Any]) -> Any:
-            try:
-                return check_image(folder / image["file_name"], check)
-            except ImageError as error:
-                return error
-
-        with ThreadPoolExecutor(THREADS) as pool:
-            probes = list(pool.map(probe, images.values()))
+        names = [image["file_name"] for image in images.values()]
+        probed = probe(folder, names, check) if probed is None else probed
         records = []
-        for (image_id, image), found in zip(images.items(), probes, strict=True):
+        for image_id, image in images.items():
+            found = probed[image["file_name"]]
             mine = self.annotations.found[image_id]
             if isinstance(found, ImageError):
                 also = f" with its {len(mine)} annotations" if mine else ""
@@ -78,7 +73,7 @@ class RecordReader:
         Boxes may have been drawn on the image as stored or as oriented; the size in the annotation file tells which.
         """
         stated = _stated_size(image)
-        turned = size[::-1] if transposed else size
+        turned = upright((size, transposed))
         if stated == size and stated != turned:
             return size, False
         if None not in stated and stated != turned:
@@ -113,6 +108,26 @@ class RecordReader:
             what = f"box {given} reaches outside the {width}x{height} image"
             self.report.add(found.name, what, "box clipped")
         return box
+
+
+def probe(folder: Path, names: Iterable[str], whole: bool) -> dict[str, Probe]:
+    """Return (size, transposed) of each image file below ``folder``, or why it cannot be read."""
+
+    def attempt(name: str) -> Probe:
+        try:
+            return check_image(folder / name, whole)
+        except ImageError as error:
+            return error
+
+    names = list(dict.fromkeys(names))
+    with ThreadPoolExecutor(THREADS) as pool:
+        return dict(zip(names, pool.map(attempt, names), strict=True))
+
+
+def upright(found: tuple[tuple[int, int], bool]) -> tuple[int, int]:
+    """Return (height, width) of an image after its EXIF orientation was applied."""
+    size, transposed = found
+    return size[::-1] if transposed else size
 
 
 def with_own_ids(records: Sequence[Record]) -> list[Record]:
