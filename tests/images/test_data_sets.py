@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pyrcnn import Detections, InputError, data, evaluate
+from pyrcnn import Detections, InputError, Targets, data, evaluate
 
 from . import made
 
@@ -111,7 +111,7 @@ def test_a_cache_holds_the_images_that_can_be_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("channels_last", [False, True])
 def test_transforms_take_images_that_are_one_pixel_wide_or_high(size: tuple[int, int], channels_last: bool) -> None:
     generator = torch.Generator().manual_seed(0)
-    targets = data.transforms.Targets(torch.tensor([[0.0, 0, size[1], size[0]]]), torch.tensor([0]))
+    targets = Targets(torch.tensor([[0.0, 0, size[1], size[0]]]), torch.tensor([0]))
     for transform in (data.Resize(8, 10), data.Resize(800, 1333), data.ScaleJitter(), data.ScaleJitter(0.1, 10),
                       data.ScaleJitter(1, 1, (64, 64)), data.ScaleJitter(0.5, 2, (1, 1)), data.RandomCrop(0.1, 0.2, 1),
                       data.Pad(), data.ColorJitter()):  # fmt: skip
@@ -124,5 +124,5 @@ def test_transforms_take_images_that_are_one_pixel_wide_or_high(size: tuple[int,
             if isinstance(transform, data.Resize):
                 assert changed.unique().tolist() == [100]
     column = torch.arange(0, 250, dtype=torch.uint8).view(1, 250, 1).expand(3, -1, -1).contiguous()
-    shrunk, _ = data.Resize(1, 50)(column, data.transforms.Targets(torch.zeros(0, 4), torch.zeros(0).long()), generator)
+    shrunk, _ = data.Resize(1, 50)(column, Targets(torch.zeros(0, 4), torch.zeros(0).long()), generator)
     assert (shrunk[0, :, 0].float() - torch.arange(2, 250, 5)).abs().max() <= 1
