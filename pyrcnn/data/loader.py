@@ -96,7 +96,13 @@ class _Augmented(Dataset[tuple[Tensor, Targets, _Faults]]):
         epoch, index = key
         generator = torch.Generator().manual_seed(_seed_from(self.seed, epoch, index))
         (image, targets), faults = self._readable(index)
-        return *apply(self.transforms, image, targets, generator), faults
+
+        def draw() -> tuple[Tensor, Targets]:
+            item, more = self._readable(int(torch.randint(len(self.dataset), (), generator=generator)))
+            faults.extend(more)
+            return item
+
+        return *apply(self.transforms, image, targets, generator, draw), faults
 
     def _readable(self, index: int) -> tuple[tuple[Tensor, Targets], _Faults]:
         """Return item ``index`` or, if its image cannot be read, the next one that can."""
