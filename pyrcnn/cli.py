@@ -47,6 +47,10 @@ Weights = Annotated[
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output, nothing else.")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="Of the network: float32, bfloat16, float16 or auto.")]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", help="COCO .json, VOC folder, YOLO data.yaml or .csv; PATH:SPLIT.", metavar="SOURCE"),
+]
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value, a setting of the model or the training.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, max=1024, help="Threads to compute with.")]
 Engine = Annotated[str | None, typer.Option("--engine", help="What runs the networks; see deploy.optimize.")]
@@ -133,9 +137,10 @@ def detect(
 
 @app.command()
 def evaluate(
-    annotations: Annotated[Path, typer.Option("--annotations", help="COCO annotation file.")],
+    annotations: Annotated[Path | None, typer.Option("--annotations", help="COCO annotation file.")] = None,
     detections: Annotated[Path | None, typer.Option("--detections", help="COCO results file to score.")] = None,
     images: Annotated[Path | None, typer.Option("--images", help="Folder of the images, to run a model on.")] = None,
+    data: Data = None,
     model: Model = None,
     weights: Weights = BUNDLED,
     keypoints: Annotated[bool, typer.Option("--keypoints", help="Score keypoints instead of boxes.")] = False,
@@ -149,15 +154,19 @@ def evaluate(
     from .commands import evaluate as command
 
     command.run(
-        annotations, detections, images, model, weights, device, keypoints, plain, engine, threads, json
+        annotations, detections, images, data, model, weights, device, keypoints, plain, engine, threads, json
     )  # fmt: skip
 
 
 @app.command()
 def train(
     model: Annotated[str, typer.Argument(help="A name that `pyrcnn models` lists, or a .safetensors file of ours.")],
-    images: Annotated[Path, typer.Option("--images", help="Folder of the images.")],
-    annotations: Annotated[Path, typer.Option("--annotations", help="COCO annotation file to learn from.")],
+    data: Data = None,
+    val_data: Annotated[
+        str | None, typer.Option("--val-data", help="Data set to score on, as --data.", metavar="SOURCE")
+    ] = None,
+    images: Annotated[Path | None, typer.Option("--images", help="Folder of the images.")] = None,
+    annotations: Annotated[Path | None, typer.Option("--annotations", help="COCO file to learn from.")] = None,
     val_annotations: Annotated[Path | None, typer.Option("--val-annotations", help="COCO file to score on.")] = None,
     val_images: Annotated[Path | None, typer.Option("--val-images", help="Its images, if elsewhere.")] = None,
     recipe: Annotated[str, typer.Option("--recipe", help="Settings to start from.")] = "finetune",
@@ -175,12 +184,14 @@ def train(
     device: Device = "cpu",
     cache: Annotated[bool, typer.Option("--cache", help="Keep the decoded images in memory.")] = False,
 ) -> None:
-    """Train a model on a data set in COCO's format."""
+    """Train a model on a data set: --data, or --images and --annotations."""
+    from .commands import sources
     from .commands import train as command
 
-    validation = (val_images or images, val_annotations) if val_annotations else None
+    learn_from = sources.Given(data, images, annotations)
+    score_on = sources.Given(val_data, val_images or images, val_annotations, "val-")
     command.run(
-        model, (images, annotations), validation, recipe, settings or [], weights, backbone, out, resume, overwrite,
+        model, learn_from, score_on, recipe, settings or [], weights, backbone, out, resume, overwrite,
         device, cache,
     )  # fmt: skip
 

@@ -294,7 +294,7 @@ def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path: Pa
     for arguments, message in (
         (("detect", "--no-such-option"), "No such option: --no-such-option"),
         (("detect", "--score", 2), "'--score'"),
-        (("evaluate",), "Missing option '--annotations'; see pyrcnn evaluate --help"),
+        (("convert", "a", "b"), "Missing option '--model'; see pyrcnn convert --help"),
         (("nonsense",), "No such command 'nonsense'; see pyrcnn --help"),
     ):
         capsys.readouterr()

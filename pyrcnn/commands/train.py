@@ -1,4 +1,4 @@
-"""``pyrcnn train``: build a model, fill it with weights, train it on a data set in COCO's format."""
+"""``pyrcnn train``: build a model, fill it with weights, train it on a data set."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 import torch
 
-from .. import data, settings
+from .. import settings
 from .. import train as training
 from ..atomic import check_outputs
+from ..data.formats.sources import TRAIN, VALIDATION
 from ..errors import require
 from ..train import state
 from . import terminal
 from .common import check_device
+from .sources import Given
 from .starting import Start
 
-Data = tuple[Path, Path]  # the folder of the images, the annotation file
 
-
-def run(name: str, train_on: Data, validate_on: Data | None, recipe: str, changes: Sequence[str],
+def run(name: str, train_on: Given, validate_on: Given, recipe: str, changes: Sequence[str],
         weights: str | None, backbone: Path | None, out: Path, resume: bool, overwrite: bool, device: str,
         cache: bool) -> None:  # fmt: skip
     """Train and print the files that were written. The class count is the data set's unless it is set."""
@@ -29,11 +29,11 @@ def run(name: str, train_on: Data, validate_on: Data | None, recipe: str, change
     check_device(device)
     config = replace(training.RECIPES[recipe], out=str(out), resume=resume, overwrite=overwrite, device=device)
     of_model, of_run = settings.parse(changes, start.config(), config)
-    read = [*train_on, *(validate_on or ()), *start.inputs]
+    read = [*train_on.files(), *validate_on.files(), *start.inputs]
     check_outputs([out / file for file in state.FILES], "out", overwrite=True, inputs=read)
     state.check_folder_of_run(out, resume, overwrite)
-    train_data = data.coco(*train_on, cache=cache)
-    val_data = data.coco(*validate_on, cache=cache) if validate_on else None
+    train_data = train_on.open(TRAIN, cache)
+    val_data = validate_on.open(VALIDATION, cache) if validate_on else None
     config = replace(config, **of_run)
     torch.manual_seed(config.seed)  # for the new layers' weights too
     model = start.model(train_data.classes, of_model, config.freeze_norm)

@@ -68,6 +68,11 @@ def read(source: str | Path, images: str | Path | None = None, *, split: str | N
     return voc.source(path, split or _first(prefer, known), check=check)
 
 
+def takes_images(source: str | Path) -> bool:
+    """Whether ``source`` is of a format whose images are in a folder that it does not name."""
+    return kind_of(_with_split(source, None)[0])[0] in ("coco", "csv")
+
+
 def _first(prefer: Sequence[str], known: Sequence[str]) -> str | None:
     """Return the first of the preferred splits that is known. Raises if there are others only."""
     found = next((split for split in prefer if split in known), None)
