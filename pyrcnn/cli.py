@@ -143,6 +143,11 @@ def evaluate(
     data: Data = None,
     model: Model = None,
     weights: Weights = BUNDLED,
+    metric: Annotated[str, typer.Option("--metric", help="coco, voc2007 or voc2012.")] = "coco",
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Folder for a page with curves, confusion and worst mistakes.")
+    ] = None,
+    overwrite: Overwrite = False,
     keypoints: Annotated[bool, typer.Option("--keypoints", help="Score keypoints instead of boxes.")] = False,
     device: Device = "cpu",
     threads: Threads = None,
@@ -150,12 +155,12 @@ def evaluate(
     engine: Engine = None,
     json: Json = False,
 ) -> None:
-    """Print COCO's average precision of a model or results file."""
+    """Print the average precision of a model or results file, and write a report about it."""
     from .commands import evaluate as command
+    from .commands import sources
 
-    command.run(
-        annotations, detections, images, data, model, weights, device, keypoints, plain, engine, threads, json
-    )  # fmt: skip
+    asked = command.Options(metric, keypoints, report, overwrite, plain, engine, json)
+    command.run(sources.Given(data, images, annotations), detections, model, weights, device, threads, asked)
 
 
 @app.command()

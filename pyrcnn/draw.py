@@ -1,9 +1,10 @@
-"""Draws detections onto their image."""
+"""Draws detections and ground truth onto their image."""
 
 from __future__ import annotations
 
 import colorsys
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -21,20 +22,47 @@ def colour(label: int) -> tuple[int, int, int]:
     return round(r * 255), round(g * 255), round(b * 255)
 
 
+class Mark(NamedTuple):
+    """One box to draw: x1 y1 x2 y2 in pixels, its text, its colour, and keypoints x, y, score (drawn above 0)."""
+
+    box: Sequence[float]
+    caption: str
+    colour: tuple[int, int, int]
+    keypoints: Sequence[Sequence[float]] = ()
+
+
 def annotated(image: Tensor, detections: Detections, classes: Sequence[str]) -> Image.Image:
     """A copy of ``image`` [3, H, W] uint8 RGB with boxes, class names, scores and keypoints."""
-    copy = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()))
-    brush = ImageDraw.Draw(copy)
-    unit = max(1, round(min(copy.size) / 320))  # line width, in proportion to the image
-    font = ImageFont.load_default(size=max(10, 6 * unit + 4))
     found = detections.numpy()
-    for i in reversed(range(len(detections))):  # the highest score on top
-        box, label = found["boxes"][i].tolist(), int(found["labels"][i])
-        brush.rectangle(box, outline=colour(label), width=unit)
-        for x, y, score in found["keypoints"][i].tolist() if "keypoints" in found else ():
+    keypoints = found["keypoints"].tolist() if "keypoints" in found else [()] * len(detections)
+    marks = [
+        Mark(box, f"{classes[label]} {score:.2f}", colour(label), points)
+        for box, label, score, points in zip(
+            found["boxes"].tolist(), found["labels"].tolist(), found["scores"], keypoints, strict=True
+        )
+    ]
+    return marked(image, marks[::-1])  # the highest score on top
+
+
+def marked(image: Tensor | Image.Image, marks: Sequence[Mark], width: int | None = None) -> Image.Image:
+    """A copy of ``image`` [3, H, W] uint8 RGB with ``marks``, the last on top; an empty caption draws none.
+
+    ``width`` is that of the lines in pixels; None for one in proportion to the image.
+    """
+    if isinstance(image, Tensor):
+        image = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).cpu().numpy()))
+    copy = image.copy()
+    brush = ImageDraw.Draw(copy)
+    unit = width or max(1, round(min(copy.size) / 320))
+    font = ImageFont.load_default(size=max(10, 6 * unit + 4))
+    for mark in marks:
+        x1, y1, x2, y2 = mark.box
+        brush.rectangle((x1, y1, max(x1, x2), max(y1, y2)), outline=mark.colour, width=unit)
+        for x, y, score in mark.keypoints:
             if score > 0:
-                brush.ellipse((x - 2 * unit, y - 2 * unit, x + 2 * unit, y + 2 * unit), fill=colour(label))
-        _caption(brush, box, f"{printable(classes[label])} {found['scores'][i]:.2f}", colour(label), font)
+                brush.ellipse((x - 2 * unit, y - 2 * unit, x + 2 * unit, y + 2 * unit), fill=mark.colour)
+        if mark.caption:
+            _caption(brush, list(mark.box), printable(mark.caption), mark.colour, font)
     return copy
 
 

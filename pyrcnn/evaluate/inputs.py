@@ -30,12 +30,14 @@ class Inputs:
         results: the detections as given, in COCO's result format.
         source: where they come from, for messages.
         dataset: the data set with its images; None for an annotation file.
+        model: the model whose results they are, if one was given.
     """
 
     annotations: Annotations
     results: Any
     source: str = "detections"
     dataset: CocoDataset | None = None
+    model: nn.Module | None = None
 
     def checked(self, keypoints: bool = False) -> Results:
         """Return the usable detections, see ``ResultReader.read``; a report of the others is logged as a warning."""
@@ -48,11 +50,12 @@ class Inputs:
 def gather(model_or_detections: Any, dataset: Any, **options: Any) -> Inputs:
     """Return the inputs of an evaluation; ``options`` are those of :func:`predict`, for a model."""
     results, source = model_or_detections, "detections"
+    model = results if isinstance(results, nn.Module) else None
     if isinstance(results, str | os.PathLike):
         source = os.fspath(results)
         results = read_json(results, "detections")
-    elif isinstance(results, nn.Module):
-        results = predict(results, check_dataset(dataset), **options)
+    elif model is not None:
+        results = predict(model, check_dataset(dataset), **options)
     elif isinstance(results, Iterable) and not isinstance(results, Mapping):
         results = list(results)
         if any(isinstance(found, Detections) for found in results):
@@ -60,7 +63,7 @@ def gather(model_or_detections: Any, dataset: Any, **options: Any) -> Inputs:
     if isinstance(dataset, str | os.PathLike):
         return Inputs(read_annotations(read_json(dataset, "annotations"), os.fspath(dataset)), results, source)
     dataset = check_dataset(dataset)
-    return Inputs(dataset.annotations(), results, source, dataset)
+    return Inputs(dataset.annotations(), results, source, dataset, model)
 
 
 def _as_results(detections: Sequence[Any], dataset: CocoDataset) -> Results:

@@ -13,7 +13,7 @@ from .. import inference
 from ..data import CocoDataset
 from ..data.annotations import Annotations, Object, Objects
 from ..errors import require
-from .inputs import gather
+from .inputs import Inputs, gather
 from .prediction import Results
 
 YEARS = (2007, 2012)
@@ -51,15 +51,25 @@ def voc(model_or_detections: Any, dataset: CocoDataset | str | Path, *, year: in
 
         evaluate.voc(model, data.coco("images", "test.json"), year=2007)["mAP"]
     """
-    require(year in YEARS, f"year must be 2007 or 2012, got {year!r}")
-    good = isinstance(iou, int | float) and 0 <= iou < 1
-    require(good, f"iou must be a number from 0 to below 1, got {iou!r}")
+    _check(year, iou)
     inputs = gather(model_or_detections, dataset, batch_size=batch_size, plain=plain, engine=engine, progress=progress)
+    return voc_of_inputs(inputs, year, iou, inclusive)
+
+
+def voc_of_inputs(inputs: Inputs, year: int = 2012, iou: float = 0.5, inclusive: bool = False) -> dict[str, Any]:
+    """Return the AP of gathered inputs, see :func:`voc`."""
+    _check(year, iou)
     curves = voc_curves(inputs.annotations, inputs.checked(), iou, inclusive)
     found = [average_precision(c, year) if c.objects else -1.0 for c in curves]
     counted = [value for value, curve in zip(found, curves, strict=True) if curve.objects]
     names = unique_names(inputs.annotations)
     return {"mAP": float(np.mean(counted)) if counted else -1.0, "classes": dict(zip(names, found, strict=True))}
+
+
+def _check(year: int, iou: float) -> None:
+    require(year in YEARS, f"year must be 2007 or 2012, got {year!r}")
+    good = isinstance(iou, int | float) and 0 <= iou < 1
+    require(good, f"iou must be a number from 0 to below 1, got {iou!r}")
 
 
 class VocCurve(NamedTuple):

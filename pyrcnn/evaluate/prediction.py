@@ -50,7 +50,7 @@ def predict(model: nn.Module, dataset: CocoDataset, *, batch_size: int = inferen
     dataset = check_dataset(dataset)
     categories = category_ids(model, dataset)
     results: Results = []
-    with _evaluating(model):
+    with evaluating(model):
         fast = inference.faster(model, len(dataset), plain=plain, engine=engine)
         numbers = range(len(dataset))
         for i, _, found in inference.detect(fast, numbers, dataset.image, batch_size):
@@ -136,7 +136,7 @@ def category_ids(model: nn.Module, dataset: CocoDataset) -> list[int | str | Non
 
 
 @contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Put the model into eval mode and disable gradients; restore its mode at the end."""
     training = model.training
     model.eval()

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from pyrcnn import Detections, data
+
+FIXTURES = Path(__file__).parent.parent / "fixtures/coco_eval"
 
 
 def truth_as_detections(dataset: data.CocoDataset) -> list[Detections]:

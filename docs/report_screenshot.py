@@ -1,0 +1,42 @@
+"""Writes ``report.jpg``, the top of the report of the bundled Faster R-CNN, with Chromium.
+
+``python docs/report_screenshot.py IMAGES ANNOTATIONS``, the folder and the file of BCCD's test images in COCO's format;
+from the folder of the sources, because it uses the tests' driver of the browser.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+
+import pyrcnn  # noqa: E402
+from pyrcnn import data, evaluate  # noqa: E402
+from tests.evaluate.browser import Page  # noqa: E402
+
+WIDTH, HEIGHT, SCALE = 1200, 2500, 0.75
+
+
+def main() -> None:
+    """Evaluate, open the page, and write its top as a JPEG."""
+    images, annotations = sys.argv[1:]
+    model = pyrcnn.load_model("faster_rcnn_mobilenet_v2_fpn")
+    with tempfile.TemporaryDirectory() as folder:
+        title = "faster_rcnn_mobilenet_v2_fpn on BCCD's test images"
+        page = evaluate.report(model, data.coco(images, annotations), folder, title=title)
+        with Page(page, WIDTH) as shown:
+            # Without the long table of COCO's numbers and its caption, the picture shows one thing of each kind.
+            shown.evaluate("document.querySelector('#scores').parentElement.remove()")
+            area = {"x": 0, "y": 0, "width": WIDTH, "height": HEIGHT, "scale": SCALE}
+            png = shown.screenshot(whole=True, clip=area)
+    Image.open(io.BytesIO(png)).convert("RGB").save(HERE / "report.jpg", quality=72, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
