@@ -84,7 +84,7 @@ def test_model_data_and_settings_must_fit_together(tmp_path: Path) -> None:
     model.category_ids, model.classes = [1, 2, 3], ["x", "y", "z"]
     with pytest.raises(InputError, match="build it with num_classes=2"):
         train.fit(model, d, None, QUICK)
-    for wrong in ({"optimizer": "adam"}, {"batch_size": 0}, {"ema": 1.0}, {"schedule": "linear"}):
+    for wrong in ({"optimizer": "lion"}, {"steps": -1}, {"batch_size": 0}, {"ema": 1.0}, {"schedule": "linear"}):
         with pytest.raises(InputError, match=next(iter(wrong))):
             replace(QUICK, **wrong)
     (tmp_path / "file").write_text("")

@@ -8,7 +8,7 @@ from torch import nn
 
 from ..errors import require
 from ..models import unwrap
-from . import labels
+from . import labels, recipes
 from .config import TrainConfig
 from .loop import Result, Run
 from .recipes import RECIPES
@@ -59,4 +59,4 @@ def fit(model: nn.Module, train_data: Any, val_data: Any = None, config: TrainCo
     return Run(model, train_data, val_data, config, quiet).go()
 
 
-__all__ = ["RECIPES", "Result", "TrainConfig", "fit"]
+__all__ = ["RECIPES", "Result", "TrainConfig", "fit", "recipes"]

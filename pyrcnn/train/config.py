@@ -42,13 +42,15 @@ class TrainConfig:
     overwrite: bool = False  # remove the files of another run in ``out`` first
     device: str = "cpu"
     epochs: float = 12.0
+    steps: int = 0  # how many steps the run has, whatever ``epochs`` says; 0: as many as ``epochs`` are
     batch_size: int = 8
     accumulate: int = 1  # batches per step
-    optimizer: str = "adamw"  # or "sgd"
+    optimizer: str = "adamw"  # or "adam" or "sgd"
     learning_rate: float = 5e-4
     backbone_rate: float = 1.0  # the backbone's learning rate, as a multiple of ``learning_rate``
     weight_decay: float = 0.05  # of weights, not of biases and norms
     momentum: float = 0.9  # sgd only
+    adam_epsilon: float = 1e-8  # adam and adamw only
     schedule: str = "cosine"  # or "steps"
     milestones: tuple[float, ...] = (
         0.67,
@@ -75,12 +77,15 @@ class TrainConfig:
             require(isinstance(value, kinds), f"{field.name} must be {wanted}, got {value!r}")
             finite = not isinstance(value, Real) or math.isfinite(value)
             require(finite, f"{field.name} must be finite, got {value}")
-        require(self.optimizer in ("adamw", "sgd"), f"optimizer must be 'adamw' or 'sgd', got {self.optimizer!r}")
+        known = ("adam", "adamw", "sgd")
+        require(self.optimizer in known, f"optimizer must be one of {', '.join(known)}, got {self.optimizer!r}")
         require(self.schedule in ("cosine", "steps"), f"schedule must be 'cosine' or 'steps', got {self.schedule!r}")
         for name in ("epochs", "batch_size", "accumulate", "learning_rate", "log_every"):
             require(getattr(self, name) > 0, f"{name} must be positive, got {getattr(self, name)}")
         for name in ("backbone_rate", "weight_decay", "clip_norm", "workers", "evaluate_every", "checkpoint_minutes"):
             require(getattr(self, name) >= 0, f"{name} must be at least 0, got {getattr(self, name)}")
+        require(self.steps >= 0, f"steps must be at least 0, got {self.steps}")
+        require(self.adam_epsilon > 0, f"adam_epsilon must be positive, got {self.adam_epsilon}")
         require(0 <= self.ema < 1, f"ema must be in [0, 1), got {self.ema}")
         for name in ("warmup", "warmup_from"):
             require(0 <= getattr(self, name) < 1, f"{name} must be in [0, 1), got {getattr(self, name)}")

@@ -80,7 +80,7 @@ class Run:
             start=self.step * config.accumulate,
         )  # fmt: skip
         self.steps_per_epoch = per_epoch / config.accumulate
-        self.steps = max(1, round(config.epochs * self.steps_per_epoch))
+        self.steps = config.steps or max(1, round(config.epochs * self.steps_per_epoch))
         if resumed is not None:
             files.set_random_state(resumed["random"])
 

@@ -13,7 +13,7 @@ from .config import TrainConfig
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return AdamW or SGD over the trainable parameters, in groups by (in the backbone or not, decayed or not).
+    """Return Adam, AdamW or SGD over the trainable parameters, in groups by (in the backbone or not, decayed or not).
 
     Parameters with one dimension (biases, norms) are not decayed. Each group has its highest learning rate under
     ``peak``.
@@ -30,7 +30,8 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
         settings.append({"params": parameters, "lr": peak, "peak": peak, "weight_decay": decay})
     if config.optimizer == "sgd":
         return torch.optim.SGD(settings, lr=config.learning_rate, momentum=config.momentum)
-    return torch.optim.AdamW(settings, lr=config.learning_rate)
+    adam = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
+    return adam(settings, lr=config.learning_rate, eps=config.adam_epsilon)
 
 
 def rate(step: int, steps: int, config: TrainConfig) -> float:

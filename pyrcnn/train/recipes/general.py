@@ -1,9 +1,10 @@
-"""Recipes: settings of :func:`pyrcnn.train.fit` that are known to work."""
+"""Recipes for data sets of your own, those of the bundled models, and earlier ones for COCO."""
 
 from __future__ import annotations
 
-from ..data import ColorJitter, HorizontalFlip, ScaleJitter, VerticalFlip
-from .config import TrainConfig
+from ...data import ColorJitter, HorizontalFlip, ScaleJitter, VerticalFlip
+from ..config import TrainConfig
+from .base import Recipe
 
 # Images of blood cells have no top, and under the microscope colour and scale vary little.
 _FLIPS = (HorizontalFlip(), VerticalFlip())
@@ -12,7 +13,7 @@ _CELLS = (*_FLIPS, ScaleJitter(0.75, 1.5), _STAIN)
 
 _ZOO = (HorizontalFlip(), ScaleJitter(0.6, 1.3), ColorJitter())
 
-RECIPES: dict[str, TrainConfig] = {
+_SETTINGS: dict[str, TrainConfig] = {
     # Fine-tuning on a small data set, from a pretrained backbone or detector.
     "finetune": TrainConfig(epochs=30, ema=0.995, augment=(HorizontalFlip(), ScaleJitter(), ColorJitter())),
     # The bundled models: BCCD (205 images), from an ImageNet MobileNetV2, on one CPU core.
@@ -60,3 +61,17 @@ RECIPES: dict[str, TrainConfig] = {
         warmup_from=1 / 3, clip_norm=0.0, workers=8, evaluate_every=2, checkpoint_minutes=15,
     ),
 }  # fmt: skip
+
+_ABOUT = {
+    "finetune": "a small data set of your own, from pretrained weights",
+    "bccd_faster_rcnn": "the bundled Faster R-CNN: BCCD, from an ImageNet MobileNetV2",
+    "bccd_centernet_256": "the bundled CenterNet at 256 pixels: BCCD, from an ImageNet MobileNetV2",
+    "bccd_centernet": "the bundled CenterNet: BCCD, from bccd_centernet_256",
+    "coco_faster_rcnn": "COCO, with bfloat16",
+    "coco_centernet": "COCO, with bfloat16",
+    "zoo_centernet": "the TensorFlow zoo's schedule of 250k steps with AdamW and simpler augmentation",
+    "zoo_centernet_steps": "the TensorFlow zoo's schedule of 140k steps with AdamW and simpler augmentation",
+    "zoo_centernet_mobilenet": "the TensorFlow zoo's schedule of 300k steps with AdamW and simpler augmentation",
+    "zoo_faster_rcnn": "the TensorFlow zoo's schedule of 25k steps, in epochs of COCO",
+}
+GENERAL: dict[str, Recipe] = {name: Recipe(config, _ABOUT[name]) for name, config in _SETTINGS.items()}
