@@ -174,7 +174,12 @@ def train(
     annotations: Annotated[Path | None, typer.Option("--annotations", help="COCO file to learn from.")] = None,
     val_annotations: Annotated[Path | None, typer.Option("--val-annotations", help="COCO file to score on.")] = None,
     val_images: Annotated[Path | None, typer.Option("--val-images", help="Its images, if elsewhere.")] = None,
-    recipe: Annotated[str, typer.Option("--recipe", help="Settings to start from.")] = "finetune",
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="Settings to start from; `pyrcnn models --recipes` lists them.")
+    ] = "finetune",
+    augment: Annotated[
+        str | None, typer.Option("--augment", help="Instead of the recipe's: 'HorizontalFlip, ScaleJitter(0.6, 1.3)'.")
+    ] = None,
     settings: Settings = None,
     weights: Annotated[
         str | None,
@@ -197,7 +202,7 @@ def train(
     score_on = sources.Given(val_data, val_images or images, val_annotations, "val-")
     command.run(
         model, learn_from, score_on, recipe, settings or [], weights, backbone, out, resume, overwrite,
-        device, cache,
+        device, cache, augment,
     )  # fmt: skip
 
 
@@ -257,12 +262,13 @@ def benchmark(
 @app.command()
 def models(
     urls: Annotated[bool, typer.Option("--urls", help="List the addresses of the published weights instead.")] = False,
+    recipes: Annotated[bool, typer.Option("--recipes", help="List the recipes of `pyrcnn train` instead.")] = False,
     json: Json = False,
 ) -> None:
     """List the models: size, accuracy, speed, weights."""
     from .commands import models as command
 
-    (command.urls if urls else command.run)(json)
+    (command.urls if urls else command.recipes if recipes else command.run)(json)
 
 
 @app.command()

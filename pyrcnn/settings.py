@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -58,3 +58,12 @@ def _put(config: Any, changes: dict[str, Any], path: list[str], value: Any, key:
     fits = present is None or value is None or type(value).__name__ == kind
     require(fits, f"--set {key}: must be {kind}, as {present!r}, got {value!r}")
     changes[name] = value
+
+
+def merge(changes: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """``changes`` of a configuration and of the nested ones in it, with ``more`` of them, which take precedence."""
+    merged = dict(changes)
+    for name, value in more.items():
+        nested = isinstance(value, Mapping) and isinstance(merged.get(name), Mapping)
+        merged[name] = merge(merged[name], value) if nested else value
+    return merged

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..checkpoints import cards, zoo
 from ..models import names
 from . import terminal
@@ -29,3 +31,30 @@ def urls(as_json: bool) -> None:
         terminal.print_json(zoo.URLS)
     else:
         terminal.show(*(f"{name} {url}" for name, url in zoo.URLS.items()))
+
+
+def recipes(as_json: bool) -> None:
+    """Print the recipes of ``pyrcnn train``: a line each, or one JSON object."""
+    from ..train.recipes import CATALOG, Recipe
+
+    if as_json:
+        terminal.print_json({name: _described(recipe) for name, recipe in CATALOG.items()})
+        return
+
+    def length(recipe: Recipe) -> str:
+        if not recipe.config.steps:
+            return f"{recipe.config.epochs:g} epochs"
+        return " + ".join(f"{part.steps:_}" for part in recipe.stages or [recipe.config]) + " steps"
+
+    def batch(recipe: Recipe) -> str:
+        return ", ".join(map(str, sorted({p.batch_size * p.accumulate for p in recipe.stages or [recipe.config]})))
+
+    rows = [(name, batch(r), length(r), r.about, ", ".join(r.presets)) for name, r in CATALOG.items()]
+    terminal.print_table(("recipe", "batch", "length", "reproduces", "models"), rows, right=("batch",))
+
+
+def _described(recipe: Any) -> dict[str, Any]:
+    settings = {name: str(value) if name == "augment" else value for name, value in vars(recipe.config).items()}
+    return {"about": recipe.about, "presets": recipe.presets, "images": recipe.images, "hardware": recipe.hardware,
+            "departs": recipe.departs, "model": dict(recipe.model), "settings": settings,
+            "stages": [{"steps": s.steps, "batch_size": s.batch_size} for s in recipe.stages]}  # fmt: skip

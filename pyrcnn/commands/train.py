@@ -11,6 +11,7 @@ import torch
 from .. import settings
 from .. import train as training
 from ..atomic import check_outputs
+from ..data import parse_transforms
 from ..data.formats.sources import TRAIN, VALIDATION
 from ..errors import require
 from ..train import state
@@ -22,12 +23,16 @@ from .starting import Start
 
 def run(name: str, train_on: Given, validate_on: Given, recipe: str, changes: Sequence[str],
         weights: str | None, backbone: Path | None, out: Path, resume: bool, overwrite: bool, device: str,
-        cache: bool) -> None:  # fmt: skip
+        cache: bool, augment: str | None = None) -> None:  # fmt: skip
     """Train and print the files that were written. The class count is the data set's unless it is set."""
     start = Start.of(name, weights, backbone)
-    require(recipe in training.RECIPES, f"--recipe must be one of {', '.join(training.RECIPES)}, got {recipe!r}")
+    catalog = training.recipes.CATALOG
+    require(recipe in catalog, f"--recipe must be one of {', '.join(catalog)}, got {recipe!r}")
+    chosen = catalog[recipe]
     check_device(device)
-    config = replace(training.RECIPES[recipe], out=str(out), resume=resume, overwrite=overwrite, device=device)
+    config = replace(chosen.config, out=str(out), resume=resume, overwrite=overwrite, device=device)
+    if augment is not None:
+        config = replace(config, augment=parse_transforms(augment))
     of_model, of_run = settings.parse(changes, start.config(), config)
     read = [*train_on.files(), *validate_on.files(), *start.inputs]
     check_outputs([out / file for file in state.FILES], "out", overwrite=True, inputs=read)
@@ -36,7 +41,11 @@ def run(name: str, train_on: Given, validate_on: Given, recipe: str, changes: Se
     val_data = validate_on.open(VALIDATION, cache) if validate_on else None
     config = replace(config, **of_run)
     torch.manual_seed(config.seed)  # for the new layers' weights too
+    if start.name in chosen.presets:
+        of_model = settings.merge(chosen.model, of_model)
     model = start.model(train_data.classes, of_model, config.freeze_norm)
+    apart = training.recipes.differences(chosen, config, model, len(train_data))
+    terminal.note(*(f"recipe {recipe}: {line}" for line in apart))
     result = training.fit(model, train_data, val_data, config)
     terminal.show(result.last_file)
     if result.best_file:

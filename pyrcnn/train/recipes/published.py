@@ -49,8 +49,9 @@ _mobilenet = replace(
 
 
 def _centernet(config: TrainConfig, start: str, *presets: str, hardware: str = "TPU-8") -> Recipe:
-    about = f"TensorFlow zoo, {config.steps // 1000}k steps, from {start}; ours rounds colours to whole numbers"
-    return Recipe(config, about, tuple(f"centernet_{name}" for name in presets), COCO, hardware)
+    names = tuple(f"centernet_{name}" for name in presets)
+    rounded = "colours are rounded to whole numbers after each transform"
+    return Recipe(config, f"TensorFlow zoo, from {start}", names, COCO, hardware, departs=rounded)
 
 
 _CENTERNET = {
@@ -116,42 +117,41 @@ _detectron2_presets = ("faster_rcnn_resnet50_fpn_detectron2", "faster_rcnn_resne
 
 _FASTER_RCNN = {
     "faster_rcnn_resnet50_v1_640": Recipe(
-        _tf_640, "TensorFlow zoo, 25k steps, from ImageNet", ("faster_rcnn_resnet50_v1_640",), COCO, "TPU-8"
+        _tf_640, "TensorFlow zoo, from ImageNet", ("faster_rcnn_resnet50_v1_640",), COCO, "TPU-8"
     ),
     "faster_rcnn_resnet50_v1_1024": Recipe(
-        _tf_1024, "TensorFlow zoo at 1024 pixels, 100k steps, from ImageNet; its images are stretched to a square",
-        ("faster_rcnn_resnet50_v1_640",), COCO, "TPU-8", {"max_size": 1024},
+        _tf_1024, "TensorFlow zoo at 1024 pixels, from ImageNet", ("faster_rcnn_resnet50_v1_640",), COCO, "TPU-8",
+        {"max_size": 1024}, departs="the zoo stretches images to a square",
     ),
     "faster_rcnn_resnet50_v1_800x1333": Recipe(
-        _tf_800, "TensorFlow zoo at 800 to 1333 pixels, 200k steps, from ImageNet; its boxes are per class, ours are "
-        "shared, and it clips each gradient by itself",
-        ("faster_rcnn_resnet50_v1_640",), COCO, "GPU-8",
+        _tf_800, "TensorFlow zoo at 800 to 1333 pixels, from ImageNet", ("faster_rcnn_resnet50_v1_640",), COCO, "GPU-8",
         {"resize": "torchvision", "min_size": 800, "max_size": 1333, "roi": {"max_detections": 100}},
+        departs="the zoo predicts a box per class, and clips each gradient by itself",
     ),
     "paper_vgg16": Recipe(
-        _vgg16, "Ren et al. 2015, approximate joint training, VOC 2007, from ImageNet; Caffe's biases learn at twice "
-        "the rate", ("faster_rcnn_vgg16",), VOC_2007, "one GPU",
+        _vgg16, "Ren et al. 2015, approximate joint training, VOC 2007", ("faster_rcnn_vgg16",), VOC_2007, "one GPU",
+        departs="in Caffe, biases learn at twice the rate",
     ),
     "paper_vgg16_alternating": Recipe(
-        _vgg16_rpn, "Ren et al. 2015, four-step alternating training, VOC 2007, from ImageNet; Caffe's biases learn at "
-        "twice the rate, and background RoIs overlap by 0.1 or more", ("faster_rcnn_vgg16",), VOC_2007, "one GPU",
-        {"roi": {"samples": 64}}, (_vgg16_rpn, _vgg16_detector, _vgg16_rpn, _vgg16_detector),
+        _vgg16_rpn, "Ren et al. 2015, alternating training in four steps, VOC 2007", ("faster_rcnn_vgg16",), VOC_2007,
+        "one GPU", {"roi": {"samples": 64}}, (_vgg16_rpn, _vgg16_detector, _vgg16_rpn, _vgg16_detector),
+        departs="in Caffe, biases learn at twice the rate; background RoIs overlap an object by 0.1 or more",
     ),
     "torchvision_26_epochs": Recipe(
-        _torchvision, "torchvision's references, 26 epochs, from ImageNet", ("faster_rcnn_resnet50_fpn",),
+        _torchvision, "torchvision's references, from ImageNet", ("faster_rcnn_resnet50_fpn",),
         COCO_WITH_OBJECTS, "8 GPUs", _FROZEN_2,
     ),
     "detectron2_1x": Recipe(
-        _detectron2_1x, "detectron2's 1x schedule, 90k steps, from MSRA's ImageNet; its biases are decayed too",
-        _detectron2_presets, COCO_WITH_OBJECTS, "8 GPUs", _FROZEN_2,
+        _detectron2_1x, "detectron2's 1x schedule, from MSRA's ImageNet", _detectron2_presets, COCO_WITH_OBJECTS,
+        "8 GPUs", _FROZEN_2, departs="detectron2 decays biases too",
     ),
     "detectron2_3x": Recipe(
-        _detectron2_3x, "detectron2's 3x schedule, 270k steps, from MSRA's ImageNet; its biases are decayed too",
-        _detectron2_presets, COCO_WITH_OBJECTS, "8 GPUs", _FROZEN_2,
+        _detectron2_3x, "detectron2's 3x schedule, from MSRA's ImageNet", _detectron2_presets, COCO_WITH_OBJECTS,
+        "8 GPUs", _FROZEN_2, departs="detectron2 decays biases too",
     ),
     "lsj_100_epochs": Recipe(
-        _lsj, "detectron2's baseline with large-scale jitter, 100 epochs, its schedule and augmentation without masks",
-        ("faster_rcnn_resnet50_fpn_v2",), COCO_WITH_OBJECTS, "64 GPUs",
+        _lsj, "detectron2's 100 epochs with large-scale jitter", ("faster_rcnn_resnet50_fpn_v2",), COCO_WITH_OBJECTS,
+        "64 GPUs", departs="the published model is a Mask R-CNN",
     ),
 }  # fmt: skip
 

@@ -1,0 +1,88 @@
+"""The recipes and the augmentation on the command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from pyrcnn import cli, data, settings, train
+from pyrcnn.train.recipes import CATALOG
+from tests.detector import dataset
+
+NAME = "centernet_mobilenet_v2_fpn_512"
+QUICK = [v for s in ("input_size=64", "steps=2", "batch_size=2", "workers=0") for v in ("--set", s)]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["pyrcnn", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit:
+        cli.main()
+    return int(exit.value.code or 0)
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[train.TrainConfig]:
+    """The settings that reach train.fit."""
+    dataset(tmp_path)
+    found: list[train.TrainConfig] = []
+    fit = train.fit
+    monkeypatch.setattr(train, "fit", lambda m, t, v, config, **k: found.append(config) or fit(m, t, v, config, **k))
+    return found
+
+
+def test_what_differs_from_the_recipe_is_printed(monkeypatch, capsys, tmp_path: Path, given: list) -> None:
+    source = ("--images", tmp_path / "images", "--annotations", tmp_path / "annotations.json")
+    options = ("--recipe", "centernet_mobilenet", "--augment", "HorizontalFlip, RandomPad(9)")
+    assert run(monkeypatch, "train", NAME, *source, *options, *QUICK, "--out", tmp_path / "run") == 0
+    assert given[0].augment == (data.HorizontalFlip(), data.RandomPad(9))
+    assert (given[0].steps, given[0].optimizer, given[0].adam_epsilon) == (2, "adam", 1e-8)
+    lines = capsys.readouterr().err.splitlines()
+    for expected in (
+        "recipe centernet_mobilenet: the model's input_size is 64, published with 512",
+        "recipe centernet_mobilenet: batch_size is 2, published with 128",
+        "recipe centernet_mobilenet: steps is 2, published with 300000",
+        "recipe centernet_mobilenet: train_data has 6 images, published with 118287: 2 steps are 0.667 epochs",
+        "recipe centernet_mobilenet: device is cpu, published with TPU-8",
+    ):
+        assert expected in lines
+    assert any(line.startswith("recipe centernet_mobilenet: augment is (HorizontalFlip(") for line in lines)
+
+
+def test_a_recipe_for_no_model_in_particular_says_nothing(monkeypatch, capsys, tmp_path: Path, given: list) -> None:
+    source = ("--images", tmp_path / "images", "--annotations", tmp_path / "annotations.json")
+    assert run(monkeypatch, "train", NAME, *source, *QUICK, "--out", tmp_path / "run") == 0
+    assert "recipe" not in capsys.readouterr().err
+
+
+def test_mistakes_are_told_before_data_are_read(monkeypatch, capsys) -> None:
+    source = ("--images", "none", "--annotations", "none.json")
+    assert run(monkeypatch, "train", NAME, *source, "--recipe", "best") == 2
+    assert "--recipe must be one of finetune, bccd_faster_rcnn, " in capsys.readouterr().err
+    assert run(monkeypatch, "train", NAME, *source, "--augment", "Blur(3)") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("pyrcnn: augment must name transforms (ColorJitter, ")
+    assert error.count("\n") == 1
+
+
+def test_recipes_are_listed(monkeypatch, capsys) -> None:
+    assert run(monkeypatch, "models", "--recipes") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["recipe", "batch", "length", "reproduces", "models"]
+    assert [line.split()[0] for line in lines[1:]] == list(CATALOG)
+    assert any("80_000 + 40_000 + 80_000 + 40_000 steps" in line for line in lines)
+    assert run(monkeypatch, "models", "--recipes", "--json") == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert listed["detectron2_3x"]["settings"]["steps"] == 270_000
+    assert listed["detectron2_3x"]["model"] == {"trainable_layers": 3}
+    assert [s["steps"] for s in listed["paper_vgg16_alternating"]["stages"]] == [80_000, 40_000, 80_000, 40_000]
+
+
+def test_changes_of_a_recipe_give_way_to_those_of_the_user() -> None:
+    changes = {"max_size": 1024, "roi": {"samples": 64, "pool": "max"}}
+    assert settings.merge(changes, {"roi": {"samples": 8}, "min_size": 5}) == {
+        "max_size": 1024, "roi": {"samples": 8, "pool": "max"}, "min_size": 5,
+    }  # fmt: skip
+    assert changes["roi"]["samples"] == 64
