@@ -20,7 +20,7 @@ from tests.ops import checks
 REFUSALS = (ValueError, RuntimeError, TypeError, IndexError, OverflowError)
 UNCLEAR = re.compile(r"API call failed|bad_alloc|INTERNAL ASSERT|^$")
 UNKNOWN_SIZE = {"nms", "batched_nms"}  # the sizes of their results depend on the values
-SLOW = 30.0  # seconds, for results as large as the limited memory
+SLOW = 30.0  # seconds of processor time, for results as large as the limited memory
 MEASURED = 1 << 20  # elements of results that are computed again with two threads, at most
 OUT_OF_MEMORY = "out of memory"
 CHEAP = 2000  # elements for which the reference implementation takes milliseconds
