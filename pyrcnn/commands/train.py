@@ -33,10 +33,10 @@ def run(name: str, train_on: Given, validate_on: Given, recipe: str, changes: Se
     config = replace(chosen.config, out=str(out), resume=resume, overwrite=overwrite, device=device)
     if augment is not None:
         config = replace(config, augment=parse_transforms(augment))
-    of_model, of_run = settings.parse(changes, start.config(), config)
     read = [*train_on.files(), *validate_on.files(), *start.inputs]
     check_outputs([out / file for file in state.FILES], "out", overwrite=True, inputs=read)
     state.check_folder_of_run(out, resume, overwrite)
+    of_model, of_run = settings.parse(changes, start.config(), config)
     train_data = train_on.open(TRAIN, cache)
     val_data = validate_on.open(VALIDATION, cache) if validate_on else None
     config = replace(config, **of_run)
