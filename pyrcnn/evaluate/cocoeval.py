@@ -1,4 +1,4 @@
-"""The one place that calls pycocotools."""
+"""The one place that calls pycocotools, or faster-coco-eval if that is installed."""
 
 from __future__ import annotations
 
@@ -33,15 +33,18 @@ def run(annotations: Annotations, results: Results, keypoints: bool = False,
         results: checked detections, as ``ResultReader.read`` returns them.
         keypoints: score keypoints instead of boxes.
         sigmas: the tolerance of each keypoint; None for COCO's 17.
-        all_labels: match the detections of classes without objects too. Their AP is -1, and the numbers are the same,
-            but it takes time for each class in each image.
+        all_labels: match the detections of classes without objects too, and keep the matches. The AP of such classes is
+            -1, and the numbers are the same, but it takes time for each class in each image.
+
+    Without ``all_labels``, faster-coco-eval does the work where it is installed. Its numbers differ from pycocotools'
+    by rounding in the last of 16 digits; it does not keep the matches.
     """
     scored = {found.label for objects in annotations.objects.values() for found in objects}
     if all_labels:
         scored |= {r["label"] for r in results}
     if keypoints:
         scored &= _labels_with_keypoints(annotations, sigmas)
-    scorer = _scorer(annotations, results, "keypoints" if keypoints else "bbox")
+    scorer = _scorer(annotations, results, "keypoints" if keypoints else "bbox", fast=not all_labels)
     scorer.params.catIds = sorted(scored)
     if sigmas is not None:
         scorer.params.kpt_oks_sigmas = np.asarray(sigmas, dtype=np.float64)
@@ -76,17 +79,27 @@ def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     return mask.iou(boxes.astype(np.float64), others.astype(np.float64), np.zeros(len(others), dtype=np.uint8))
 
 
-def _scorer(annotations: Annotations, results: Results, kind: str) -> COCOeval:
+def _scorer(annotations: Annotations, results: Results, kind: str, fast: bool = False) -> COCOeval:
+    coco, scorer = _classes(fast)
     numbered = {image_id: number for number, image_id in enumerate(image_order(annotations), start=1)}
     categories = [{**c, "id": label} for label, c in enumerate(annotations.categories)]
     with _silence():
-        ground = COCO()
+        ground = coco()
         ground.dataset = dictionary(categories, (({"id": n}, annotations.objects[i]) for i, n in numbered.items()))
         ground.createIndex()
         # loadRes decides by the first entry's fields whether it scores boxes or keypoints: entries have one of both.
         entries = [{"image_id": numbered[r["image_id"]], "category_id": r["label"], "score": r["score"], kind: r[kind]}
                    for r in results]  # fmt: skip
-        return COCOeval(ground, ground.loadRes(entries) if entries else _empty_results(ground), kind)
+        return scorer(ground, ground.loadRes(entries) if entries else _empty_results(ground), kind)
+
+
+def _classes(fast: bool) -> tuple[Any, Any]:
+    if fast:
+        with contextlib.suppress(ImportError):
+            import faster_coco_eval
+
+            return faster_coco_eval.COCO, faster_coco_eval.COCOeval_faster
+    return COCO, COCOeval
 
 
 def _silence() -> contextlib.redirect_stdout[io.StringIO]:
@@ -109,7 +122,7 @@ def _labels_with_keypoints(annotations: Annotations, sigmas: Sequence[float] | N
 
 def _empty_results(ground: COCO) -> COCO:
     """Return an empty result set, which ``loadRes`` cannot make."""
-    found = COCO()
+    found = type(ground)()
     found.dataset = {"images": ground.dataset["images"], "categories": ground.dataset["categories"], "annotations": []}
     found.createIndex()
     return found
