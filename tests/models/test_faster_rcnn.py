@@ -10,11 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pyrcnn import Detections, InputError, Targets
+from pyrcnn import Detections, InputError, Targets, ops
 from pyrcnn.models import PRESETS, FasterRCNN, FasterRCNNConfig, build
 from pyrcnn.models.faster_rcnn.rpn import ANCHORS, RPN, RPNConfig
 from pyrcnn.models.faster_rcnn.targets import pad_targets
 from pyrcnn.models.presets import changed
+from tests.reference.roi_align import level_of
 
 NAMES = [name for name in PRESETS if name.startswith("faster_rcnn")]
 SMALL = {
@@ -292,3 +293,40 @@ def test_two_images_are_learnt_by_heart() -> None:
     for found, wanted in zip(detections, truth, strict=True):
         assert found.labels[0] == wanted.labels[0]
         assert (found.boxes[0] - wanted.boxes[0]).abs().max() < 8
+
+
+# ---- pooling from a pyramid ------------------------------------------------------------------------------------------
+
+
+def test_roi_pool_reads_the_level_of_each_box() -> None:
+    """RoIPool with a pyramid: each region is that of its own level, by the loops of Lin et al. 2017, eq. 1."""
+    pooled = small(roi={"pool": "max", "width": 32}).roi
+    strides = [round(1 / scale) for scale in pooled.scales]
+    assert strides == [4, 8, 16, 32]
+    features = [torch.randn(2, 16, 512 // s, 640 // s, requires_grad=True) for s in (*strides, 2 * strides[-1])]
+    sides = torch.tensor([5.0, 60.0, 111.0, 113.0, 150.0, 223.0, 225.0, 300.0, 447.0, 449.0, 500.0])
+    boxes = torch.stack([torch.cat([torch.full((2,), 3.0), torch.full((2,), 3.0 + side)]) for side in sides])
+    boxes = torch.stack([boxes, boxes.flip(0)])  # [2, K, 4]
+    regions = pooled.pool(features, boxes, 512, 640)
+    levels = set()
+    for k, box in enumerate(boxes.flatten(0, 1)):
+        level = level_of(box.tolist(), pooled.scales, 224, 4)
+        levels.add(level)
+        rois = torch.cat([torch.tensor([float(k // len(sides))]), box])[None]
+        assert torch.equal(regions[k], ops.roi_pool(features[level], rois, 7, pooled.scales[level])[0])
+    assert levels == {0, 1, 2, 3}
+    regions.sum().backward()
+    assert all(f.grad is not None and bool(f.grad.any()) for f in features[:4])
+
+
+def test_roi_pool_with_a_pyramid_trains_and_detects() -> None:
+    model = small(roi={"pool": "max", "width": 32, "samples": 16})
+    losses = model(example_images((64, 96), (70, 80)), TRUTH)
+    sum(losses.values()).backward()
+    assert model.backbone.fpn.layer_blocks[2][0].weight.grad.any()
+    assert len(model.eval()(example_images((64, 96)))) == 1
+
+
+def test_tensorflows_pooling_refuses_a_pyramid() -> None:
+    with pytest.raises(InputError, match=r"^pool must be align or max with a pyramid \(fpn_channels\), got 'crop'"):
+        small(roi={"pool": "crop", "resolution": 14})

@@ -42,7 +42,8 @@ class RPNConfig:
 class RoIConfig:
     """The RoI head; lengths are in pixels of the network input."""
 
-    # "align": RoIAlign over the levels; "max": RoIPool (Girshick 2015); "crop": TensorFlow's crop and 2×2 maximum
+    # "align": RoIAlign over the levels; "max": RoIPool over the levels (Girshick 2015); "crop": TensorFlow's crop and
+    # 2×2 maximum, without a pyramid
     pool: str = "align"
     resolution: int = 7  # cells per side of a pooled region; "crop": before the maximum
     sampling_ratio: int = 2  # samples per cell and axis; 0: one per feature cell

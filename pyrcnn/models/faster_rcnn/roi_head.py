@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -27,6 +28,32 @@ def crop_and_pool(features: Tensor, boxes: Tensor, height: int, width: int, reso
     normalized = torch.stack([y1 / height, x1 / width, y2 / height, x2 / width], 1)
     image = torch.arange(boxes.shape[0], device=boxes.device)[:, None].expand(-1, boxes.shape[1]).flatten()
     return F.max_pool2d(ops.crop_and_resize(features, normalized, image, resolution), 2)
+
+
+def max_pool_levels(features: Sequence[Tensor], rois: Tensor, resolution: int, scales: Sequence[float]) -> Tensor:
+    """RoIPool of RoIs [K, 5] from a pyramid, each from the level of :func:`level_of`: [K, C, S, S].
+
+    Every level pools all RoIs, so that shapes are fixed and the host does not wait for the device.
+    """
+    pooled = ops.roi_pool(features[0], rois, resolution, scales[0])
+    if len(scales) > 1:
+        levels = level_of(rois[:, 1:], scales)[:, None, None, None]
+        for level in range(1, len(scales)):
+            pooled = torch.where(
+                levels == level, ops.roi_pool(features[level], rois, resolution, scales[level]), pooled
+            )
+    return pooled
+
+
+def level_of(boxes: Tensor, scales: Sequence[float]) -> Tensor:
+    """The index of the level that each box [K, 4] reads (Lin et al. 2017, eq. 1): [K], as ``ops.roi_align_levels``.
+
+    A box with a side of 224 pixels reads level 4, the map of stride 16.
+    """
+    sides = (boxes[:, 2:] - boxes[:, :2]).to(torch.float32)
+    size = sides.prod(1).clamp(min=torch.finfo(torch.float32).tiny).sqrt()
+    level = torch.floor(4 + torch.log2(size / 224) + 1e-6) + math.log2(scales[0])
+    return level.clamp(0, len(scales) - 1).to(torch.int64)
 
 
 class MLPHead(nn.Module):
@@ -93,6 +120,8 @@ class RoIHead(nn.Module):
         super().__init__()
         require(config.pool in POOLS, f"pool must be one of {', '.join(POOLS)}, got {config.pool!r}")
         require(config.head in ("mlp", "conv5"), f"head must be mlp or conv5, got {config.head!r}")
+        alone = config.pool != "crop" or len(strides) == 1
+        require(alone, f"pool must be align or max with a pyramid (fpn_channels), got {config.pool!r}")
         self.config = config
         self.scales = [1 / stride for stride in strides]
         if config.head == "conv5":
@@ -119,7 +148,7 @@ class RoIHead(nn.Module):
         image = torch.arange(boxes.shape[0], device=boxes.device, dtype=boxes.dtype)
         rois = torch.cat([image[:, None, None].expand(-1, boxes.shape[1], 1), boxes], 2).flatten(0, 1)  # [N * K, 5]
         if c.pool == "max":
-            return ops.roi_pool(levels[0], rois, c.resolution, self.scales[0])
+            return max_pool_levels(levels, rois, c.resolution, self.scales)
         return ops.roi_align_levels(levels, rois, c.resolution, self.scales, c.sampling_ratio, c.aligned)
 
     def forward(self, features: Sequence[Tensor], boxes: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
