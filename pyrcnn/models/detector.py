@@ -59,6 +59,8 @@ class Detector(nn.Module, ABC):
         self.config = config
         self.classes, self.category_ids = default_labels(config.num_classes)
         self.inference_only = False
+        # False where augmentation sets the sizes of training images, so that a Faster R-CNN only pads them
+        self.resizes_in_training = True
 
     @property
     def device(self) -> torch.device:

@@ -113,6 +113,7 @@ RESIZES: dict[str, tuple[Callable[[int, int, int, int], tuple[int, int]], Callab
     "torchvision": (shorter_side, resize_half_pixel),
     "detectron2": (shorter_side_rounded, resize_as_pillow),
     "paper": (shorter_side_rounded, None),
+    "none": (lambda height, width, shorter, longer: (height, width), None),
 }
 
 

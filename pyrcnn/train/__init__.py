@@ -55,8 +55,13 @@ def fit(model: nn.Module, train_data: Any, val_data: Any = None, config: TrainCo
         require(good, f"{name} must be a data set, as from data.coco, got {type(given).__name__}")
     require(isinstance(config, TrainConfig), f"config must be a TrainConfig, got {type(config).__name__}")
     require(len(train_data) > 0, f"train_data must hold at least one image, got {len(train_data)}")
-    train_data, val_data = labels.join(unwrap(model), train_data, val_data)
-    return Run(model, train_data, val_data, config, quiet).go()
+    own = unwrap(model)
+    train_data, val_data = labels.join(own, train_data, val_data)
+    own.resizes_in_training = not any(getattr(t, "sets_size", False) for t in config.augment)  # type: ignore[assignment]
+    try:
+        return Run(model, train_data, val_data, config, quiet).go()
+    finally:
+        own.resizes_in_training = True  # type: ignore[assignment]
 
 
 __all__ = ["RECIPES", "Result", "TrainConfig", "fit", "recipes"]

@@ -104,7 +104,8 @@ class FasterRCNN(Detector):
         c = self.config
         if c.resize == "square":
             return fit_square(images, c.max_size, c.normalization, dtype)
-        return fit_sides(images, c.min_size, c.max_size, c.resize, c.normalization, c.size_divisor, dtype)
+        resize = c.resize if self.resizes_in_training or not self.training else "none"
+        return fit_sides(images, c.min_size, c.max_size, resize, c.normalization, c.size_divisor, dtype)
 
     def predict_padded(self, pixels: Tensor, sizes: Tensor) -> PaddedDetections:
         """Detections of fixed shapes, in pixels of the network input.
