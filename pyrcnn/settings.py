@@ -55,7 +55,8 @@ def _put(config: Any, changes: dict[str, Any], path: list[str], value: Any, key:
     kind = "float" if _types(config)[name] == "float" else type(present).__name__
     if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    fits = present is None or value is None or type(value).__name__ == kind
+    kinds = {kind, *_types(config)[name].split(" | ")}  # annotated as bool | str, it may be either
+    fits = present is None or value is None or type(value).__name__ in kinds
     require(fits, f"--set {key}: must be {kind}, as {present!r}, got {value!r}")
     changes[name] = value
 

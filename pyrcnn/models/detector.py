@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, require
+from ..memory import upload
 from ..structures import Detections, Targets
 from .labels import default_labels
 from .layers import Float32Layer
 from .outputs import PaddedDetections, PaddedPoses, trim
 from .preprocess import count_images, load_images
+from .training import Term, Truth, mean_losses, pad_truth
 
 T = TypeVar("T", bound="Detector")
 
@@ -107,18 +109,41 @@ class Detector(nn.Module, ABC):
         return self.batch_loss(*self.preprocess(images), targets)
 
     @abstractmethod
-    def resize_and_batch(self, images: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-        """Images [3, H, W] on the network's device → what :meth:`preprocess` returns."""
+    def padded_size(self, images: Sequence[Tensor]) -> tuple[int, int]:
+        """Height and width of the smallest network input that holds these images [3, H, W]."""
+
+    @abstractmethod
+    def resize_and_batch(
+        self, images: list[Tensor], dtype: torch.dtype, size: tuple[int, int] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Images [3, H, W] on the network's device → what :meth:`preprocess` returns.
+
+        ``size`` (height, width) of the network input is at least :meth:`padded_size`, the default. Processes that share
+        a batch pad their images to the same size.
+        """
 
     @abstractmethod
     def predict_padded(self, pixels: Tensor, sizes: Tensor) -> PaddedDetections | PaddedPoses:
         """Detections of fixed shapes in the pixels of the network input."""
 
-    @abstractmethod
     def batch_loss(
         self, pixels: Tensor, sizes: Tensor, scales: Tensor, targets: Sequence[Targets]
     ) -> dict[str, Tensor]:
         """:meth:`loss` of what :meth:`preprocess` returned."""
+        truth = self.pad_targets(targets)
+        return mean_losses(self.loss_terms(pixels, sizes, scales, Truth(*(upload(t, pixels.device) for t in truth))))
+
+    def pad_targets(self, targets: Sequence[Targets], seeds: Tensor | None = None, multiple: int = 1) -> Truth:
+        """The ground truth that :meth:`loss_terms` takes, on the host: :func:`~pyrcnn.models.training.pad_truth`."""
+        return pad_truth(targets, self.config.num_classes, getattr(self.config, "joints", 0), seeds, multiple)
+
+    @abstractmethod
+    def loss_terms(self, pixels: Tensor, sizes: Tensor, scales: Tensor, truth: Truth) -> dict[str, Term]:
+        """The losses as sums and counts, of fixed shapes and without host synchronization.
+
+        ``pixels`` [N, 3, H, W], ``sizes`` [N, 2] and ``scales`` [N, 2] are from :meth:`preprocess`; ``truth`` is from
+        :meth:`pad_targets`, on the device of the pixels.
+        """
 
     @abstractmethod
     def class_outputs(self) -> dict[str, tuple[int, int]]:

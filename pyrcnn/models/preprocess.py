@@ -15,6 +15,7 @@ from .. import ops
 from ..errors import require
 from ..images import load_image as load_image  # callers import both from here
 from ..images import load_images as load_images
+from ..memory import upload
 
 
 def count_images(images: Any) -> int:
@@ -54,7 +55,7 @@ def fit_square(
     pixels = ops.preprocess(
         images, (size, size), n.mean, n.std, sizes, n.shift, n.white, legacy=True, bgr=n.bgr, dtype=dtype
     )
-    return pixels, torch.tensor(sizes, device=pixels.device), torch.tensor(scales, device=pixels.device)
+    return pixels, upload(torch.tensor(sizes), pixels.device), upload(torch.tensor(scales), pixels.device)
 
 
 def shorter_side(height: int, width: int, shorter: int, longer: int) -> tuple[int, int]:
@@ -117,6 +118,21 @@ RESIZES: dict[str, tuple[Callable[[int, int, int, int], tuple[int, int]], Callab
 }
 
 
+def resized_sides(images: Sequence[Tensor], shorter: int, longer: int, resize: str) -> list[tuple[int, int]]:
+    """The height and width that each image [3, H, W] is resized to, by a name of ``RESIZES``."""
+    require(resize in RESIZES, f"resize must be one of {list(RESIZES)}, got {resize!r}")
+    return [RESIZES[resize][0](image.shape[-2], image.shape[-1], shorter, longer) for image in images]
+
+
+def padded_sides(
+    images: Sequence[Tensor], shorter: int, longer: int, resize: str, multiple: int = 32
+) -> tuple[int, int]:
+    """The smallest height and width, multiples of ``multiple``, that hold all resized images."""
+    sizes = resized_sides(images, shorter, longer, resize)
+    height, width = (-(-max(side) // multiple) * multiple for side in zip(*sizes, strict=True))
+    return height, width
+
+
 def fit_sides(
     images: Sequence[Tensor],
     shorter: int,
@@ -125,25 +141,25 @@ def fit_sides(
     convention: str,
     multiple: int = 32,
     dtype: torch.dtype = torch.float32,
+    size: tuple[int, int] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Resize each image by its shorter side, normalise it, and pad all with zeros at the bottom and right to one size.
 
-    ``resize`` is a name of ``RESIZES``, ``convention`` one of ``NORMALIZATIONS``; both sides become multiples of
-    ``multiple``. Returns pixels [N, 3, H, W], sizes [N, 2] (h, w) of the images without padding, scales [N, 2] (y, x),
-    new per old.
+    ``resize`` is a name of ``RESIZES``, ``convention`` one of ``NORMALIZATIONS``. Both sides become multiples of
+    ``multiple``, or those of ``size`` (height, width), which must be at least as large. Returns pixels [N, 3, H, W],
+    sizes [N, 2] (h, w) of the images without padding, scales [N, 2] (y, x), new per old.
     """
-    require(resize in RESIZES, f"resize must be one of {list(RESIZES)}, got {resize!r}")
     n = normalization(convention)
-    new_size, resampled = RESIZES[resize]
-    sizes = [new_size(image.shape[-2], image.shape[-1], shorter, longer) for image in images]
+    sizes = resized_sides(images, shorter, longer, resize)
+    resampled = RESIZES[resize][1]
     scales = [(new[0] / i.shape[-2], new[1] / i.shape[-1]) for new, i in zip(sizes, images, strict=True)]
-    height, width = (-(-max(side) // multiple) * multiple for side in zip(*sizes, strict=True))
+    height, width = size or padded_sides(images, shorter, longer, resize, multiple)
     if resampled is not None:
         images = [resampled(image, *new) for image, new in zip(images, sizes, strict=True)]
     pixels = ops.preprocess(
         images, (height, width), n.mean, n.std, sizes, n.shift, n.white, bgr=n.bgr, pad_normalized=True, dtype=dtype
     )
-    return pixels, torch.tensor(sizes, device=pixels.device), torch.tensor(scales, device=pixels.device)
+    return pixels, upload(torch.tensor(sizes), pixels.device), upload(torch.tensor(scales), pixels.device)
 
 
 # ---- normalising (0..255 in RGB → what the network was trained on) ---------------------------------------------------

@@ -8,7 +8,7 @@ from torch import nn
 
 from ..errors import require
 from ..models import unwrap
-from . import labels, recipes
+from . import distributed, labels, recipes
 from .config import TrainConfig
 from .loop import Result, Run
 from .recipes import RECIPES
@@ -26,13 +26,30 @@ def fit(model: nn.Module, train_data: Any, val_data: Any = None, config: TrainCo
 
     The folder ``config.out`` gets ``checkpoint.pt``, ``best.safetensors``, ``last.safetensors`` and ``metrics.jsonl``.
     A run that is resumed from ``checkpoint.pt`` ends with the same weights, bit for bit, as an uninterrupted one.
-    Ctrl-C finishes the step, writes a checkpoint and raises ``KeyboardInterrupt``. A killed run loses at most
-    ``config.checkpoint_minutes``.
+    Ctrl-C finishes the step, or ends the validation, writes a checkpoint and raises ``KeyboardInterrupt``. A killed run
+    loses at most ``config.checkpoint_minutes``.
+
+    Several processes train together if ``torchrun`` starts the program that calls ``fit``, or the command line::
+
+        torchrun --nproc-per-node 4 -m pyrcnn train MODEL --device cuda …
+        torchrun --nnodes 2 --nproc-per-node 8 --rdzv-backend c10d --rdzv-endpoint HOST:29400 --rdzv-id first \
+            --max-restarts 3 train.py
+
+    Each takes a GPU of its machine (gloo connects processes on CPUs) and a part of every batch, of any size. Losses,
+    gradients and weights are those of one process with the same ``batch_size``, up to rounding: losses are divided by
+    the number of objects or samples in the whole batch, and an image draws its training samples from (seed, epoch,
+    image). Dropout is an exception, and so are batch norms that learn statistics: on GPUs they take those of the whole
+    batch (``SyncBatchNorm``), on CPUs those of each process, unless ``config.freeze_norm`` is set. The first process
+    scores, prints and writes; all of them return the result.
+
+    When ``torchrun --max-restarts`` starts the processes again, on as many machines as are left, they continue from the
+    last checkpoint. ``config.out`` must then be a folder that all machines share.
 
     Args:
-        model: a detector that returns a dict of losses from ``model(images, targets)``. It may be wrapped
-            (``torch.compile``, ``DataParallel``, ``AveragedModel``): the inner model is trained, without compilation.
-            The losses come from the wrapper if it is ``DataParallel`` or ``DistributedDataParallel``.
+        model: a detector that returns a dict of losses from ``model(images, targets)``: means over the images, if it is
+            not one of this package. It may be wrapped (``torch.compile``, ``DataParallel``, ``AveragedModel``): the
+            inner model is trained, without compilation. The losses come from the wrapper if it is ``DataParallel``.
+            Of several processes, each gives the detector itself; the first one's weights count.
         train_data: ``train_data[i]`` is (image [3, H, W] uint8, :class:`~pyrcnn.Targets`), as from ``data.coco``. The
             classes of other data sets are known if they, or the data set in their attribute ``dataset``, have
             ``classes`` and ``category_ids``.
@@ -55,11 +72,12 @@ def fit(model: nn.Module, train_data: Any, val_data: Any = None, config: TrainCo
         require(good, f"{name} must be a data set, as from data.coco, got {type(given).__name__}")
     require(isinstance(config, TrainConfig), f"config must be a TrainConfig, got {type(config).__name__}")
     require(len(train_data) > 0, f"train_data must hold at least one image, got {len(train_data)}")
+    world = distributed.join(config.device)
     own = unwrap(model)
     train_data, val_data = labels.join(own, train_data, val_data)
     own.resizes_in_training = not any(getattr(t, "sets_size", False) for t in config.augment)  # type: ignore[assignment]
     try:
-        return Run(model, train_data, val_data, config, quiet).go()
+        return Run(model, train_data, val_data, config, quiet, world).go()
     finally:
         own.resizes_in_training = True  # type: ignore[assignment]
 

@@ -3,39 +3,42 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
+import random
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .. import checkpoints, evaluate
-from ..data import CocoDataset, aspect_groups, batches
-from ..errors import InputError, require
+from ..data import BatchOrder, CocoDataset, aspect_groups
+from ..data.loader import seed_from, seeded_batches
+from ..errors import require
 from ..memory import keep_freed_memory
-from ..models.wrapping import PARALLEL, unwrap
+from ..models.wrapping import unwrap
 from . import state as files
 from .config import TrainConfig
+from .distributed import Norms, World, job
 from .labels import with_flip_pairs
+from .losses import Losses
 from .progress import Log
-from .schedule import Average, make_optimizer, set_rate
+from .schedule import Average, make_optimizer, make_scheduler
+from .speed import channels_last, precision_on
+from .stopping import Signals
 
 
 @dataclass(frozen=True)
 class Result:
-    """What :func:`pyrcnn.train.fit` returns.
+    """What :func:`pyrcnn.train.fit` returns, in each process that trains.
 
     Attributes:
         steps: how many steps were made.
         scores: the last scores on the validation data; empty without it.
-        best: the best AP, or None without validation data.
-        best_file: the weights with the best AP, or None.
+        best: the best score by ``config.best_by``, or None without validation data.
+        best_file: the weights with the best score, or None.
         last_file: the last weights, or None if ``config.out`` is None.
     """
 
@@ -46,75 +49,98 @@ class Result:
     last_file: Path | None
 
 
+class _Interrupted(Exception):
+    """Ends a prediction that a signal has come into."""
+
+
 class Run:
     """The state of one call of :func:`pyrcnn.train.fit`."""
 
-    def __init__(
-        self, model: nn.Module, train_data: Any, val_data: CocoDataset | None, config: TrainConfig, quiet: bool
-    ):
-        # DistributedDataParallel sums gradients when it is called. A compiled model is trained without compilation:
-        # each size of images would be compiled anew.
-        self.given, self.caller, model = model, unwrap(model, keep=PARALLEL), unwrap(model)
-        self.model, self.train_data, self.val_data = model, train_data, val_data
-        self.config, self.quiet = config, quiet
-        self.device = _device(config.device)
-        self.out = files.make_folder(config.out, config.resume, config.overwrite) if config.out else None
+    def __init__(self, model: nn.Module, train_data: Any, val_data: CocoDataset | None, config: TrainConfig,
+                 quiet: bool, world: World):  # fmt: skip
+        self.given, self.model = model, unwrap(model)
+        self.train_data, self.val_data, self.config, self.world = train_data, val_data, config, world
+        self.quiet = quiet or not world.first
+        self.out, self.resumed = world.on_first(files.open_folder, config)
         self.checkpoint = self.out / files.CHECKPOINT if self.out else None
         self.step, self.best, self.scores = 0, None, {}  # type: tuple[int, float | None, dict[str, float]]
-        self.interrupted: int | None = None
+        self.scored = 0  # the step of the last scores
+        self.saved: tuple[int, int] | None = None  # the step and the scored step of the last checkpoint
         self.sums: dict[str, Tensor] = {}
-        if self.device.type == "cpu":
+        if world.device.type == "cpu":
             keep_freed_memory()
-        torch.manual_seed(config.seed)
-        model.to(self.device)
-        if config.channels_last:
-            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = make_optimizer(model, config)
-        self.average = Average(model, config.ema) if config.ema else None
-        self.identity = files.identity(config, model, len(train_data))
-        resumed = self._resume()
+        self._seed(0)
+        self.model.to(world.device)
+        if channels_last(config, world.device):
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._set_modes()
+        self.norms = Norms(self.model, world)
+        self.norms.train()
+        precision = precision_on(config, world.device)
+        self.losses = Losses(model, self.model, config, world, precision)
+        self.optimizer = make_optimizer(self.model, config)
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=precision == "float16")
+        self.average = Average(self.model, config.ema) if config.ema else None
+        self.identity = files.identity(config, self.model, len(train_data))
+        if self.resumed:
+            self._resume()
         groups = aspect_groups(train_data) if config.group_by_aspect and isinstance(train_data, CocoDataset) else None
-        augment = with_flip_pairs(config.augment, train_data)
-        self.batches, per_epoch = batches(
-            train_data, config.batch_size, augment, seed=config.seed, workers=config.workers, groups=groups,
-            start=self.step * config.accumulate,
+        order = BatchOrder(
+            len(train_data), config.batch_size, config.seed, groups, self.step * config.accumulate,
+            part=(world.rank, world.size),
         )  # fmt: skip
-        self.steps_per_epoch = per_epoch / config.accumulate
+        self.batch_size = min(config.batch_size, len(train_data))
+        augment = with_flip_pairs(config.augment, train_data)
+        self.batches = seeded_batches(train_data, order, augment, config.workers)
+        self.steps_per_epoch = order.per_epoch / config.accumulate
         self.steps = config.steps or max(1, round(config.epochs * self.steps_per_epoch))
-        if resumed is not None:
-            files.set_random_state(resumed["random"])
+        every = config.evaluate_every * self.steps_per_epoch or self.steps
+        self.evaluate_every = max(1, round(every))
+        self.scheduler = make_scheduler(self.optimizer, self.step, self.steps, config)
+        self.summary = self._summary(precision)
+
+    def _summary(self, precision: str) -> str:
+        size, world = self.batch_size, self.world
+        lines = [f"{world.device.type}, {precision}, {size} images per batch"]
+        if size < self.config.batch_size:
+            lines.append(f"batch_size {self.config.batch_size} exceeds the {size} images of train_data")
+        if world.size > 1:
+            lines[0] += f" of {world.size} processes"
+            if size % world.size:
+                lines.append("the processes' shares of a batch differ, so that some wait")
+        if self.norms.local:
+            lines.append("batch norms use the images of one process; set freeze_norm, or train on GPUs, to avoid it")
+        elif self.norms.synchronized:
+            lines.append("batch norms use the images of all processes")
+        return "; ".join(lines)
 
     def go(self) -> Result:
         """Train to the end, or until interrupted."""
-        config = self.config
-        every = max(1, round(config.evaluate_every * self.steps_per_epoch)) if config.evaluate_every else self.steps
-        saved = time.monotonic()
-        if self.out and config.overwrite and not config.resume:
+        if self.world.first and self.out and self.config.overwrite and not self.resumed:
             files.remove_run(self.out)
-        self._train_mode()
-        with self._signals(), Log(self.out and self.out / files.LOG, self.steps, self.step, self.quiet) as log:
+        if self.world.first and not self.resumed and job():  # from which a restarted group continues
+            self._save()
+        path = self.out / files.LOG if self.out and self.world.first else None
+        self.saved_at = time.monotonic()
+        with Signals() as self.signals, Log(path, self.steps, self.step, self.quiet, not self.resumed) as log:
+            log.say(self.summary)
+            if self.resumed:  # it may have been interrupted before the scores of its last step
+                self._end_step(log)
             while self.step < self.steps:
                 learning_rate = self._update()
                 log.advance(self.step)
-                last = self.step == self.steps
-                if self.step % config.log_every == 0 or last:
+                if self.step % self.config.log_every == 0 or self.step == self.steps:
                     log.losses(self.step, self.epoch, learning_rate, self._means())
-                if self.val_data is not None and (self.step % every == 0 or last):
-                    log.scores(self.step, self.epoch, *self._evaluate())
-                due = time.monotonic() - saved >= config.checkpoint_minutes * 60
-                if due or last or self.interrupted is not None:
-                    self._save()
-                    saved = time.monotonic()
-                if self.interrupted is not None and not last:
-                    where = f"; {self.checkpoint} continues it with resume=True (--resume)" if self.checkpoint else ""
-                    raise KeyboardInterrupt(f"stopped after step {self.step} of {self.steps}{where}")
+                self._end_step(log)
         if self.average:
             self.average.swap(self.model)
+        self.norms.restore()
         self.given.eval()
         last_file = self.out / files.LAST if self.out else None
         if last_file:
-            checkpoints.save(self.model, last_file)
+            self.world.on_first(checkpoints.save, self.model, last_file)
         best_file = self.out / files.BEST if self.out and self.best is not None else None
+        self.world.wait()
         return Result(self.step, self.scores, self.best, best_file, last_file)
 
     @property
@@ -125,64 +151,128 @@ class Run:
     def _update(self) -> float:
         """Make one step: forward and backward of ``accumulate`` batches, then one update. Return the learning rate."""
         config = self.config
-        learning_rate = set_rate(self.optimizer, self.step, self.steps, config)
-        for _ in range(config.accumulate):
-            images, targets = next(self.batches)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=config.bf16):
-                losses = self.caller([i.to(self.device, non_blocking=True) for i in images],
-                                     [t.to(self.device, non_blocking=True) for t in targets])  # fmt: skip
-            loss = torch.stack([value.float() for value in losses.values()]).sum()
-            (loss / config.accumulate).backward()
-            for name, value in {"loss": loss, **losses}.items():
-                share = value.detach().float() / config.accumulate
-                self.sums[name] = self.sums[name] + share if name in self.sums else share
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm or torch.inf)
-        self.sums["gradient_norm"] = self.sums.get("gradient_norm", 0.0) + norm.detach()
-        self.optimizer.step()
+        learning_rate = float(self.scheduler.get_last_lr()[-1])
+        images = len(self.world.share(self.batch_size))
+        for number in range(config.accumulate):
+            self._seed(self.step * config.accumulate + number)
+            last = number == config.accumulate - 1
+            losses = self.losses.backward(next(self.batches), images, self.scaler, 1 / config.accumulate, last)
+            for name, value in losses.items():
+                self._sum(name, value / config.accumulate)
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm or torch.inf)
+        if self.scaler.is_enabled():  # infinite where float16 overflows; the scaler leaves out that update
+            norm = torch.where(norm.isfinite(), norm, 0.0)
+        self._sum("gradient_norm", norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.scheduler.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        self.sums["steps"] = self.sums.get("steps", torch.zeros(())) + 1
+        self._sum("steps", torch.ones(()))
         if self.average:
             self.average.update(self.model, self.step)
         return learning_rate
 
+    def _sum(self, name: str, value: Tensor) -> None:
+        value = value.detach().float()
+        self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def _seed(self, number: int) -> None:
+        """Seed what draws from the global generators (dropout, a user's data set) by the number of the batch.
+
+        A checkpoint therefore needs no state of generators, and each process draws other numbers.
+        """
+        seed = seed_from(self.config.seed, number, self.world.rank)
+        torch.manual_seed(seed)
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+
     def _means(self) -> dict[str, float]:
         """Return the mean losses since the last call; raise if one is not finite, before a checkpoint is written."""
-        self._check_finite()
-        count = self.sums.pop("steps", torch.ones(()))
-        means = {name: float(value) / float(count) for name, value in self.sums.items()}
+        sums = self._finite_sums()
+        count = sums.pop("steps")
         self.sums = {}
-        return means
+        return {name: value / count for name, value in sums.items()}
 
-    def _check_finite(self) -> None:
-        bad = [f"{name} {float(value)}" for name, value in self.sums.items() if not torch.isfinite(value)]
+    def _finite_sums(self) -> dict[str, float]:
+        if not self.sums:
+            return {}
+        device = self.world.device  # one transfer for all values
+        values = torch.stack([value.to(device, non_blocking=True) for value in self.sums.values()]).tolist()
+        sums = dict(zip(self.sums, values, strict=True))
+        bad = [f"{name} {value}" for name, value in sums.items() if not np.isfinite(value)]
         if bad:
             hint = "use a lower learning_rate or a longer warmup"
             raise FloatingPointError(f"training diverged before step {self.step} ({', '.join(bad)}): {hint}")
+        return sums
 
-    def _evaluate(self) -> tuple[dict[str, float], bool]:
-        """Score the (averaged) weights and save them if they are the best. Return (scores, whether they are)."""
+    def _end_step(self, log: Log) -> None:
+        """Score and write a checkpoint, if it is time; raise ``KeyboardInterrupt`` if a signal has come."""
+        due = time.monotonic() - self.saved_at >= self.config.checkpoint_minutes * 60
+        stop, due = self.world.highest(self.signals.came, due and self.world.first)  # type: ignore[assignment]
+        if self._scores_due and not stop:
+            stop = not self._evaluate(log)
+        complete = self.step == self.steps and not self._scores_due
+        if (due or stop or complete) and self.saved != (self.step, self.scored):
+            self._save()
+        if stop and not complete:
+            where = f"; {self.checkpoint} continues it with resume=True (--resume)" if self.checkpoint else ""
+            raise KeyboardInterrupt(f"stopped after step {self.step} of {self.steps}{where}")
+
+    @property
+    def _scores_due(self) -> bool:
+        now = self.step % self.evaluate_every == 0 or self.step == self.steps
+        return self.val_data is not None and now and self.scored != self.step
+
+    def _evaluate(self, log: Log) -> bool:
+        """Score the (averaged) weights and save them if they are the best. Return False if a signal came meanwhile."""
         assert self.val_data is not None
         if self.average:
             self.average.swap(self.model)
+        self.norms.restore()
         try:
-            results = evaluate.predict(self.model, self.val_data)
-            self.scores = evaluate.coco(results, self.val_data)
-            if evaluate.scores_keypoints(self.val_data) and results and "keypoints" in results[0]:
-                of_keypoints = evaluate.coco(results, self.val_data, keypoints=True)
-                self.scores |= {f"keypoints_{name}": value for name, value in of_keypoints.items()}
-            better = self.best is None or self.scores["AP"] > self.best
-            if better:
-                self.best = self.scores["AP"]
-                if self.out:
-                    checkpoints.save(self.model, self.out / files.BEST)
+            share = self.world.share(len(self.val_data))
+            part = self.val_data if self.world.size == 1 else self.val_data.select(share)
+            results: Any = None
+            with contextlib.suppress(_Interrupted):
+                results = evaluate.predict(self.model, part, progress=self._stop_early)
+            if any(self.world.highest(results is None)):
+                return False
+            found = self.world.gather((results, part.report.unreadable))
+            self.scores, self.best, better = self.world.on_first(self._score, found)
         finally:
             if self.average:
                 self.average.swap(self.model)
-        self._train_mode()
-        return self.scores, better
+            self._set_modes()
+            self.norms.train()
+        self.scored = self.step
+        log.scores(self.step, self.epoch, self.scores, better)
+        return True
 
-    def _train_mode(self) -> None:
+    def _stop_early(self, done: int, total: int) -> None:
+        if self.signals.came:
+            raise _Interrupted
+
+    def _score(self, found: list[tuple[list[dict[str, Any]], set[Any]]]) -> tuple[dict[str, float], float, bool]:
+        """Return the scores of the results of all processes, the best so far and whether it is these."""
+        assert self.val_data is not None
+        results = [result for part, _ in found for result in part]
+        self.val_data.report.unreadable.update(*(unreadable for _, unreadable in found))
+        scores = evaluate.coco(results, self.val_data)
+        if evaluate.scores_keypoints(self.val_data) and results and "keypoints" in results[0]:
+            of_keypoints = evaluate.coco(results, self.val_data, keypoints=True)
+            scores |= {f"keypoints_{name}": value for name, value in of_keypoints.items()}
+        by = self.config.best_by
+        if by == "auto":
+            by = "keypoints_AP" if "keypoints_AP" in scores else "AP"
+        require(by in scores, f"best_by must be 'auto' or one of {', '.join(scores)}, got {by!r}")
+        better = self.best is None or scores[by] > self.best
+        if better and self.out:
+            checkpoints.save(self.model, self.out / files.BEST)
+        return scores, scores[by] if self.best is None else max(self.best, scores[by]), better
+
+    def _set_modes(self) -> None:
         self.given.train()
         if self.config.freeze_norm:
             for module in self.model.get_submodule("backbone").modules():
@@ -190,60 +280,29 @@ class Run:
                     module.eval()
 
     def _save(self) -> None:
-        if self.checkpoint is None:
-            return
-        self._check_finite()
-        files.write(self.checkpoint, {
-            "identity": self.identity, "step": self.step, "best": self.best, "scores": self.scores, "sums": self.sums,
-            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "average": self.average.values if self.average else None, "random": files.random_state(),
-        })  # fmt: skip
+        """Write a checkpoint. All processes look whether the losses are finite; the first one writes."""
+        self._finite_sums()
+        self.saved, self.saved_at = (self.step, self.scored), time.monotonic()
+        if self.checkpoint and self.world.first:
+            files.write(self.checkpoint, {
+                "identity": self.identity, "job": job(), "step": self.step, "scored": self.scored, "best": self.best,
+                "scores": self.scores, "sums": self.sums, "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(),
+                "average": self.average.values if self.average else None,
+            })  # fmt: skip
 
-    def _resume(self) -> dict[str, Any] | None:
-        """Restore model, optimizer and average from the checkpoint and return it; None for a new run."""
-        if self.checkpoint is None:
-            require(
-                not self.config.resume,
-                "resume must be False without out, got True; set out to the folder of the run to continue",
-            )
-            return None
-        if not self.config.resume:
-            return None
-        found = files.read(self.checkpoint, self.identity)
+    def _resume(self) -> None:
+        """Restore everything from the checkpoint, which the first process reads for all."""
+        assert self.checkpoint is not None
+        found = self.world.on_first(files.read, self.checkpoint, self.identity)
         self.model.load_state_dict(found["model"])
         self.optimizer.load_state_dict(found["optimizer"])
+        self.scaler.load_state_dict(found["scaler"])
         if self.average:
             for name, value in self.average.values.items():
                 value.copy_(found["average"][name])
-        self.step, self.best, self.scores = found["step"], found["best"], found["scores"]
-        self.sums = {name: value.to(self.device) for name, value in found["sums"].items()}
-        files.trim_log(self.checkpoint.with_name(files.LOG), self.step)
-        return found
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Let SIGINT and SIGTERM finish the step and write a checkpoint; a second signal stops at once."""
-
-        def note(number: int, frame: FrameType | None) -> None:
-            if self.interrupted is not None:
-                raise KeyboardInterrupt
-            self.interrupted = number
-
-        if threading.current_thread() is not threading.main_thread():  # only the main thread may set signal handlers
-            yield
-            return
-        before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"device must be cpu or cuda, got {name!r}") from None
-    require(device.type != "cuda" or torch.cuda.is_available(), f"device {name} is not available here, use cpu")
-    return device
+        self.step, self.scored, self.best = found["step"], found["scored"], found["best"]
+        self.scores, self.saved = found["scores"], (self.step, self.scored)
+        self.sums = {name: value.to(self.world.device) for name, value in found["sums"].items()}
+        if self.world.first:
+            files.trim_log(self.checkpoint.with_name(files.LOG), self.step, self.scored)

@@ -15,16 +15,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..errors import InputError
 
+_SILENCE = 10.0  # seconds
+
 
 class Log:
     """Shows a progress bar with an estimate on a terminal, plain lines elsewhere, and writes ``metrics.jsonl``."""
 
-    def __init__(self, path: Path | None, steps: int, start: int, quiet: bool = False):
+    def __init__(self, path: Path | None, steps: int, start: int, quiet: bool = False, new: bool = True):
         self.steps, self.start, self.began = steps, start, time.monotonic()
+        self.spoke: float | None = None  # when the last line was printed
         self.console = Console(stderr=True, quiet=quiet)
         self.path = path
         # A new run creates the file, so that of two runs that begin at one time in one folder only one goes on.
-        self.file = _opened(path, new=start == 0) if path else None
+        self.file = _opened(path, new) if path else None
         self.bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
             TextColumn("left"), TimeRemainingColumn(), console=self.console,
@@ -47,18 +50,17 @@ class Log:
                     self.path.unlink()  # the run has not begun: the folder is free for the next
 
     def advance(self, step: int) -> None:
-        """Show that ``step`` steps are done."""
+        """Show that ``step`` steps are done; where there is no bar, after the first step and every ten seconds."""
         self.bar.update(self.task, completed=step)
+        if self.spoke is None or time.monotonic() - self.spoke > _SILENCE:
+            self._estimate(f"step {step}/{self.steps}", step)
 
     def losses(self, step: int, epoch: float, learning_rate: float, losses: Mapping[str, float]) -> None:
         """Log the mean losses since the last call."""
         self._write(step=step, epoch=round(epoch, 3), learning_rate=learning_rate, **losses)
         text = f"step {step}/{self.steps}  epoch {epoch:.1f}  loss {losses['loss']:.3f}"
         self.bar.update(self.task, description=text)
-        if self.bar.disable and step > self.start:
-            seconds = (time.monotonic() - self.began) / (step - self.start)
-            left = time.strftime("%H:%M:%S", time.gmtime(seconds * (self.steps - step)))
-            self._say(f"{text}  {seconds:.2f} s/step  left {left}")
+        self._estimate(text, step)
 
     def scores(self, step: int, epoch: float, scores: Mapping[str, float], best: bool) -> None:
         """Log the validation scores."""
@@ -66,9 +68,18 @@ class Log:
         shown = "  ".join(
             f"{name} {value:.3f}" for name, value in scores.items() if name in ("AP", "AP50", "AR100", "AR")
         )
-        self._say(f"epoch {epoch:.1f}  validation {shown}{'  (best)' if best else ''}")
+        self.say(f"epoch {epoch:.1f}  validation {shown}{'  (best)' if best else ''}")
 
-    def _say(self, line: str) -> None:
+    def _estimate(self, text: str, step: int) -> None:
+        if self.bar.disable and step > self.start:
+            self.spoke = time.monotonic()
+            seconds = (self.spoke - self.began) / (step - self.start)
+            days, rest = divmod(int(seconds * (self.steps - step)), 86400)
+            left = (f"{days} d " if days else "") + time.strftime("%H:%M:%S", time.gmtime(rest))
+            self.say(f"{text}  {seconds:.2f} s/step  left {left}")
+
+    def say(self, line: str) -> None:
+        """Print a line beside the bar."""
         with contextlib.suppress(OSError):  # what is only said does not end the run
             self.console.print(line, highlight=False, markup=False)
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from ..errors import require
 from .config import TrainConfig
@@ -15,8 +16,7 @@ from .config import TrainConfig
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """Return Adam, AdamW or SGD over the trainable parameters, in groups by (in the backbone or not, decayed or not).
 
-    Parameters with one dimension (biases, norms) are not decayed. Each group has its highest learning rate under
-    ``peak``.
+    Parameters with one dimension (biases, norms) are not decayed. Each group has its highest learning rate.
     """
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
@@ -27,11 +27,18 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     for (in_backbone, decayed), parameters in sorted(groups.items(), key=lambda item: item[0]):
         peak = config.learning_rate * (config.backbone_rate if in_backbone else 1.0)
         decay = config.weight_decay if decayed else 0.0
-        settings.append({"params": parameters, "lr": peak, "peak": peak, "weight_decay": decay})
+        settings.append({"params": parameters, "lr": peak, "weight_decay": decay})
+    # one kernel for all parameters, which also keeps a GradScaler from waiting for the device
+    fused = all(p.device.type in ("cpu", "cuda") for group in groups.values() for p in group)
     if config.optimizer == "sgd":
-        return torch.optim.SGD(settings, lr=config.learning_rate, momentum=config.momentum)
+        return torch.optim.SGD(settings, lr=config.learning_rate, momentum=config.momentum, fused=fused)
     adam = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-    return adam(settings, lr=config.learning_rate, eps=config.adam_epsilon)
+    return adam(settings, lr=config.learning_rate, eps=config.adam_epsilon, fused=fused)
+
+
+def make_scheduler(optimizer: torch.optim.Optimizer, step: int, steps: int, config: TrainConfig) -> LambdaLR:
+    """Return what sets the learning rates of all groups, from step number ``step`` of ``steps`` on."""
+    return LambdaLR(optimizer, lambda s: rate(s, steps, config), last_epoch=step - 1)
 
 
 def rate(step: int, steps: int, config: TrainConfig) -> float:
@@ -49,18 +56,12 @@ def rate(step: int, steps: int, config: TrainConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / (steps - warmup))))
 
 
-def set_rate(optimizer: torch.optim.Optimizer, step: int, steps: int, config: TrainConfig) -> float:
-    """Set every group's learning rate for ``step``; return that of the last group (the heads)."""
-    for group in optimizer.param_groups:
-        group["lr"] = group["peak"] * rate(step, steps, config)
-    return optimizer.param_groups[-1]["lr"]
-
-
 class Average:
     """The exponential running average of a model's weights and floating-point buffers (Polyak averaging).
 
     The decay grows to its value over the first steps, as ``(1 + n) / (10 + n)``, so that the initial weights are
-    forgotten soon.
+    forgotten soon. torch's ``AveragedModel`` would copy its counter to the device in each update, and the host would
+    wait for that.
     """
 
     def __init__(self, model: nn.Module, decay: float):

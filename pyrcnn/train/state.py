@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import random
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ..atomic import check_folder, replacing
 from ..errors import InputError, require
 from .config import TrainConfig
+from .distributed import job
 
 # Settings that may differ when a run is resumed, because they do not change its results.
 _FREE = frozenset(
-    {"out", "resume", "overwrite", "device", "workers", "evaluate_every", "checkpoint_minutes", "log_every"}
+    {"out", "resume", "overwrite", "device", "workers", "evaluate_every", "checkpoint_minutes", "log_every", "bf16"}
 )
 
 
@@ -25,58 +25,70 @@ _FREE = frozenset(
 CHECKPOINT, BEST, LAST, LOG = FILES = ("checkpoint.pt", "best.safetensors", "last.safetensors", "metrics.jsonl")
 
 
-def check_folder_of_run(out: str | Path, resume: bool, overwrite: bool) -> None:
+def check_folder_of_run(out: str | Path, resume: bool | str, overwrite: bool) -> None:
     """Raise :class:`pyrcnn.InputError` unless ``out`` is, or can become, the folder of this run.
 
     It must hold the run to ``resume``, otherwise no files of another run, unless ``overwrite`` lets them be removed.
+    Of processes that train together, only the first looks: it may have begun to write.
     """
-    check_folder(out, "out")
-    present = [name for name in FILES if (Path(out) / name).exists()]
-    if resume:
-        checkpoint = Path(out) / CHECKPOINT
-        require(CHECKPOINT in present, f"resume must be False, got True: there is no {checkpoint} to continue")
-    elif present and not overwrite:
-        remedy = "resume=True (--resume) continues its run, " if CHECKPOINT in present else ""
-        found = f"out must be a folder without a run, got {out} with {', '.join(present)}"
-        raise InputError(f"{found}; {remedy}overwrite=True (--overwrite) replaces it")
+    if os.environ.get("RANK", "0") == "0":
+        _resumes(Path(out), resume, overwrite)
 
 
-def make_folder(out: str, resume: bool, overwrite: bool) -> Path:
-    """Create the folder of a run, unless it exists, and return it; see :func:`check_folder_of_run`."""
-    folder = Path(out)
+def open_folder(config: TrainConfig) -> tuple[Path | None, bool]:
+    """Create ``config.out``, unless it exists; return it, and whether the run in it is to be continued.
+
+    A run is also continued if the same ``torchrun`` began it: it restarts its processes when one of them is lost.
+
+    Raises:
+        pyrcnn.InputError: see :func:`check_folder_of_run`.
+    """
+    if config.out is None:
+        require(
+            config.resume is not True,
+            "resume must be False without out, got True; set out to the folder of the run to continue",
+        )
+        return None, False
+    folder = Path(config.out)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise InputError(f"out must be a folder that can be created, got {out} ({reason})") from None
-    check_folder_of_run(folder, resume, overwrite)
-    return folder
+        raise InputError(f"out must be a folder that can be created, got {folder} ({reason})") from None
+    return folder, _resumes(folder, config.resume, config.overwrite)
+
+
+def _resumes(folder: Path, resume: bool | str, overwrite: bool) -> bool:
+    check_folder(folder, "out")
+    present = [name for name in FILES if (folder / name).exists()]
+    checkpoint = folder / CHECKPOINT
+    require(
+        resume is not True or CHECKPOINT in present,
+        f"resume must be False, got True: there is no {checkpoint} to continue",
+    )
+    if CHECKPOINT in present and (resume or _began_in_this_job(checkpoint)):
+        return True
+    if present and not overwrite:
+        remedy = "resume=True (--resume) continues its run, " if CHECKPOINT in present else ""
+        found = f"out must be a folder without a run, got {folder} with {', '.join(present)}"
+        raise InputError(f"{found}; {remedy}overwrite=True (--overwrite) replaces it")
+    return False
+
+
+def _began_in_this_job(checkpoint: Path) -> bool:
+    mine = job()
+    if mine is None:
+        return False
+    try:
+        return torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)["job"] == mine
+    except Exception:  # damaged, or none; whoever reads it says so
+        return False
 
 
 def remove_run(folder: Path) -> None:
     """Remove the files of a run."""
     for name in FILES:
         (folder / name).unlink(missing_ok=True)
-
-
-def random_state() -> dict[str, Any]:
-    """Return the state of every random generator that training may use."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
-    state = {"torch": torch.get_rng_state(), "python": random.getstate(),
-             "numpy": (kind, np.asarray(keys).tolist(), position, has_gauss, gauss)}  # fmt: skip
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
-    return state
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Restore the state of every random generator."""
-    torch.set_rng_state(state["torch"])
-    random.setstate(state["python"])
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
-    if torch.cuda.is_available() and "cuda" in state:
-        torch.cuda.set_rng_state_all(state["cuda"])
 
 
 def identity(config: TrainConfig, model: Any, images: int) -> dict[str, str]:
@@ -111,16 +123,17 @@ def read(path: Path, expected: dict[str, str]) -> dict[str, Any]:
     return state
 
 
-def trim_log(path: Path, step: int) -> None:
-    """Remove the lines after ``step``: the checkpoint does not contain their steps."""
+def trim_log(path: Path, step: int, scored: int) -> None:
+    """Remove the lines after ``step``, and scores after those of step ``scored``: the checkpoint lacks both."""
     if not path.exists():
         return
     kept = []
     for line in path.read_text().splitlines():
         try:
-            if json.loads(line).get("step", 0) <= step:
-                kept.append(line)
+            values = json.loads(line)
         except ValueError:
             continue  # truncated when the process was killed
+        if values.get("step", 0) <= (scored if "val_AP" in values else step):
+            kept.append(line)
     with replacing(path, argument="out") as temporary:
         temporary.write_text("".join(line + "\n" for line in kept))

@@ -178,7 +178,16 @@ def test_each_epoch_sees_every_item_once() -> None:
     assert order.per_epoch == 3
     batches = list(islice(iter(order), 3))
     assert len({index for batch in batches for _, index in batch}) == 6
-    assert len(next(iter(data.BatchOrder(3, 8)))) == 8
+    assert sorted(index for _, index in next(iter(data.BatchOrder(3, 8)))) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_processes_share_each_batch(count: int) -> None:
+    whole = list(islice(iter(data.BatchOrder(9, 4, seed=3)), 5))
+    parts = [list(islice(iter(data.BatchOrder(9, 4, seed=3, part=(k, count))), 5)) for k in range(count)]
+    for batch, *shares in zip(whole, *parts, strict=True):
+        assert sorted(item for share in shares[:4] for item in share) == sorted(batch)
+        assert all(share == batch[:1] for share in shares[4:])  # none is left for them: any image, which does not count
 
 
 def test_cache_and_relabelling(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from pyrcnn import InputError, Targets
 from pyrcnn.models.centernet import targets as t
+from pyrcnn.models.training import mean_losses, pad_truth
 
 from .parity.tf_weights import fixture
 
@@ -130,7 +131,7 @@ def test_losses_and_gradients(
     joints = t.joint_targets(objects, 0, HEIGHT, WIDTH)
     total: dict[str, Tensor] = {}
     for maps in predictions:
-        for name, loss in (t.box_losses(maps, boxes, valid) | t.joint_losses(maps, joints, valid)).items():
+        for name, loss in mean_losses(t.box_losses(maps, boxes, valid) | t.joint_losses(maps, joints, valid)).items():
             total[name] = total.get(name, torch.zeros(())) + loss / 2
     torch.stack(list(total.values())).sum().backward()
     for key, name in NAMES.items():
@@ -156,7 +157,7 @@ def test_crowd_and_outlying_boxes_are_not_learnt() -> None:
     boxes = torch.tensor([[0.0, 0, 40, 40], [8, 8, 24, 24], [300, 300, 340, 340]])
     crowd = torch.tensor([True, False, False])
     targets = [Targets(boxes, torch.tensor([0, 1, 1]), crowd=crowd), Targets(torch.zeros(0, 4), torch.zeros(0).long())]
-    objects = t.pad_targets(targets, torch.ones(2, 2), 4, num_classes=2, joints=0)
+    objects = t.objects_of(pad_truth(targets, 2), torch.ones(2, 2), 4)
     got = t.box_targets(objects, 2, 16, 16)
     assert got.weights.tolist() == [[1, 0], [0, 0]]
     assert (got.heatmap[0] == 1).nonzero().tolist() == [[1, 4, 4]]
@@ -166,6 +167,6 @@ def test_crowd_and_outlying_boxes_are_not_learnt() -> None:
 def test_targets_that_do_not_fit_the_model_are_refused() -> None:
     one = Targets(torch.tensor([[0.0, 0, 4, 4]]), torch.tensor([2]), torch.zeros(1, 5, 3))
     with pytest.raises(InputError, match=r"targets must have labels in 0\.\.1"):
-        t.pad_targets([one], torch.ones(1, 2), 4, num_classes=2, joints=0)
+        pad_truth([one], 2)
     with pytest.raises(InputError, match="targets must have 17 joints, got 5"):
-        t.pad_targets([one], torch.ones(1, 2), 4, num_classes=3, joints=17)
+        pad_truth([one], 3, joints=17)

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from pyrcnn import Detections, InputError, Targets, ops
 from pyrcnn.models import PRESETS, FasterRCNN, FasterRCNNConfig, build
 from pyrcnn.models.faster_rcnn.rpn import ANCHORS, RPN, RPNConfig
-from pyrcnn.models.faster_rcnn.targets import pad_targets
 from pyrcnn.models.presets import changed
 from tests.reference.roi_align import level_of
 
@@ -259,9 +258,9 @@ def test_configurations_survive_json(name: str) -> None:
 def test_the_losses_are_one_graph() -> None:
     model = small().eval()
     pixels, sizes = padded_input()
-    truth = pad_targets(TRUTH, torch.ones(2, 2))
-    compiled = torch.compile(model.padded_loss, fullgraph=True, backend="aot_eager")
-    assert all(loss.isfinite() for loss in compiled(pixels, sizes, truth).values())
+    compiled = torch.compile(model.loss_terms, fullgraph=True, backend="aot_eager")
+    terms = compiled(pixels, sizes, torch.ones(2, 2), model.pad_targets(TRUTH))
+    assert all(term.total.isfinite() for term in terms.values())
 
 
 # ---- learning --------------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from torch import Tensor
 from pyrcnn import Targets
 from pyrcnn.models.faster_rcnn import RoIConfig, RPNConfig
 from pyrcnn.models.faster_rcnn import targets as t
+from pyrcnn.models.training import Truth, mean_losses, pad_truth, random_keys
 
 
 def smooth_l1(x: float, beta: float) -> float:
@@ -30,9 +31,8 @@ def random_boxes(count: int, size: float = 100.0) -> Tensor:
     return torch.cat([corner, corner + 5 + torch.rand(count, 2) * size * 0.3], 1)
 
 
-def truth_of(*counts: int) -> t.PaddedTargets:
-    targets = [Targets(random_boxes(count), torch.randint(0, 4, (count,))) for count in counts]
-    return t.pad_targets(targets, torch.ones(len(counts), 2))
+def truth_of(*counts: int) -> Truth:
+    return pad_truth([Targets(random_boxes(count), torch.randint(0, 4, (count,))) for count in counts], 4)
 
 
 def test_ground_truth_is_scaled_padded_and_crowds_are_left_out() -> None:
@@ -42,10 +42,12 @@ def test_ground_truth_is_scaled_padded_and_crowds_are_left_out() -> None:
         crowd=torch.tensor([False, True]),
     )
     none = Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
-    padded = t.pad_targets([one, none], torch.tensor([[2.0, 10.0], [1.0, 1.0]]))
+    padded = pad_truth([one, none], 4).scaled(torch.tensor([[2.0, 10.0], [1.0, 1.0]]))
     assert padded.boxes.tolist() == [[[10.0, 4.0, 30.0, 8.0]], [[0.0] * 4]]
     assert padded.labels.tolist() == [[3], [0]]
     assert padded.counts.tolist() == [1, 0]
+    assert padded.real.tolist() == [[True], [False]]
+    assert pad_truth([one, none], 4, multiple=16).boxes.shape == (2, 16, 4)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +67,7 @@ def test_a_sample_has_its_share_of_positives(
 ) -> None:
     order = torch.stack([torch.randperm(100) for _ in range(3)])
     positive, negative = order < positives, (order >= positives) & (order < positives + negatives)
-    indices, drawn = t.sample(positive, negative, size, fraction)
+    indices, drawn = t.sample(positive, negative, size, fraction, torch.randint(2**62, (3,)))
     assert indices.shape == drawn.shape == (3, min(size, 100))
     for n in range(3):
         chosen = indices[n][drawn[n]]
@@ -76,9 +78,20 @@ def test_a_sample_has_its_share_of_positives(
 def test_every_candidate_is_drawn_equally_often() -> None:
     positive = torch.zeros(4000, 12, dtype=torch.bool)
     positive[:, :6] = True
-    indices, drawn = t.sample(positive, ~positive, 6, 0.5)
+    indices, drawn = t.sample(positive, ~positive, 6, 0.5, torch.arange(4000) * 7)
     often = torch.bincount(indices[drawn], minlength=12) / 4000  # each of the 12 has chance 3 / 6
     assert (often - 0.5).abs().max() < 0.05
+
+
+def test_random_keys_are_uniform_and_depend_on_the_seed_and_their_number_alone() -> None:
+    seeds = torch.arange(2000) * 2**20 + 5
+    keys = random_keys(seeds, 64)
+    assert torch.equal(keys[17:18, :9], random_keys(seeds[17:18], 9))
+    assert (keys.mean() - 0.5).abs() < 0.005
+    assert (torch.histc(keys, 10, 0, 1) / keys.numel() - 0.1).abs().max() < 0.005
+    rows, columns = torch.corrcoef(keys[:64]), torch.corrcoef(keys.T)
+    assert (rows - torch.eye(64)).abs().max() < 0.7  # of 64 numbers each
+    assert (columns - torch.eye(64)).abs().max() < 0.15  # of 2000
 
 
 def test_rpn_losses_equal_a_plain_loop() -> None:
@@ -88,7 +101,7 @@ def test_rpn_losses_equal_a_plain_loop() -> None:
     anchors = torch.cat([anchors, near, truth.boxes[2] * 1.02])
     sizes = torch.tensor([[100, 100], [100, 100], [80, 90]])
     logits, deltas = torch.randn(3, len(anchors)), torch.randn(3, len(anchors), 4)
-    got = t.rpn_losses(logits, deltas, anchors, truth, sizes, config)
+    got = mean_losses(t.rpn_losses(logits, deltas, anchors, truth, sizes, config))
 
     count, cross_entropy, regression = 0, 0.0, 0.0
     for n in range(3):
@@ -157,7 +170,7 @@ def test_roi_losses_equal_a_plain_loop(agnostic: bool, beta: float) -> None:
     wanted, boxes = torch.randn(2, 4, 4), torch.zeros(2, 4, 4)
     wanted[0, 2] = math.nan  # an unused slot may hold anything
     logits, deltas = torch.randn(2, 4, 4), torch.randn(2, 4, 4 if agnostic else 12, requires_grad=True)
-    got = t.roi_losses(logits, deltas, t.Sample(boxes, classes, wanted), RoIConfig(beta=beta))
+    got = mean_losses(t.roi_losses(logits, deltas, t.Sample(boxes, classes, wanted), RoIConfig(beta=beta)))
     cross_entropy, regression = 0.0, 0.0
     for n in range(2):
         for s in range(4):
@@ -184,4 +197,4 @@ def test_an_image_without_objects_gives_finite_losses() -> None:
     losses = t.roi_losses(
         torch.zeros(1, drawn.classes.shape[1], 4), torch.zeros(1, drawn.classes.shape[1], 12), drawn, RoIConfig()
     )
-    assert all(float(loss) == 0 for loss in losses.values())
+    assert all(float(loss) == 0 for loss in mean_losses(losses).values())

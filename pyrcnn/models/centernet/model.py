@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 
 from ...errors import require
-from ...structures import Targets
 from ..backbones import BACKBONES
 from ..backbones.necks import Deconvolutions, NoNeck, TopDown
 from ..detector import Detector
 from ..layers import float32, freeze_lower
 from ..outputs import PaddedDetections, PaddedPoses
 from ..preprocess import fit_square
+from ..training import Term, Truth
 from .decode import decode
 from .heads import Heads
-from .targets import box_losses, box_targets, joint_losses, joint_targets, pad_targets, valid_cells
+from .targets import box_losses, box_targets, joint_losses, joint_targets, objects_of, valid_cells
 
 STRIDE = 4  # of every CenterNet's output
 
@@ -108,7 +108,13 @@ class CenterNet(Detector):
         """One image."""
         return {"maps": (1, 3, height, width)}
 
-    def resize_and_batch(self, images: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    def padded_size(self, images: Sequence[Tensor]) -> tuple[int, int]:
+        """:meth:`input_size`, whatever the images."""
+        return self.input_size()
+
+    def resize_and_batch(
+        self, images: list[Tensor], dtype: torch.dtype, size: tuple[int, int] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Images [3, H, W] → network input [N, 3, S, S]; see :meth:`preprocess`."""
         return fit_square(images, self.config.input_size, self.config.normalization, dtype)
 
@@ -136,24 +142,23 @@ class CenterNet(Detector):
             rescored=config.keypoint_rescoring,
         )
 
-    def batch_loss(
-        self, pixels: Tensor, sizes: Tensor, scales: Tensor, targets: Sequence[Targets]
-    ) -> dict[str, Tensor]:
-        """:meth:`loss` of what :meth:`preprocess` returned, averaged over the stacks."""
+    def loss_terms(self, pixels: Tensor, sizes: Tensor, scales: Tensor, truth: Truth) -> dict[str, Term]:
+        """The losses, averaged over the stacks; see :meth:`Detector.loss_terms`."""
         self.check_trainable()
         config = self.config
-        objects = pad_targets(targets, scales, STRIDE, config.num_classes, config.joints)
+        objects = objects_of(truth, scales, STRIDE)
         features = self.neck(self.backbone(pixels))
         height, width = features[0].shape[-2:]
         boxes = box_targets(objects, config.num_classes, height, width)
         joints = joint_targets(objects, config.keypoint_class, height, width) if config.joints else None
         valid = valid_cells(sizes, height, width, STRIDE)
-        total: dict[str, Tensor] = {}
+        terms: dict[str, Term] = {}
         for stack in range(len(features)):
             maps = {name: float32(value) for name, value in self.head(features, stack).items()}
             losses = box_losses(maps, boxes, valid)
             if joints is not None:
                 losses |= joint_losses(maps, joints, valid)
-            for name, loss in losses.items():
-                total[name] = total.get(name, loss.new_zeros(())) + loss / len(features)
-        return total
+            for name, (total, count) in losses.items():
+                before = terms[name].total if name in terms else 0.0
+                terms[name] = Term(before + total / len(features), count)
+        return terms

@@ -5,17 +5,15 @@ Coordinates are in cells, the pixels of the output. All functions work on whole 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ...errors import require
+from ...memory import upload
 from ...ops import draw_gaussians
-from ...structures import Targets
-from ..labels import check_truth
+from ..training import Term, Truth
 from .decode import gather_cells
 from .heads import joint_deviations
 
@@ -40,35 +38,10 @@ class Objects(NamedTuple):
     keypoints: Tensor
 
 
-def pad_targets(targets: Sequence[Targets], scales: Tensor, stride: int, num_classes: int, joints: int) -> Objects:
-    """Ground truth in pixels of the images → one batch in cells, without crowd boxes; ``scales`` [N, 2] (y, x).
-
-    Raises :class:`pyrcnn.InputError` for labels outside the classes, boxes that are not finite, and another number of
-    joints.
-    """
-    device, dtype = scales.device, scales.dtype
-    kept = [t if t.crowd is None else _rows(t, ~t.crowd) for t in targets]
-    check_truth(kept, num_classes)
-    most = max([len(t) for t in kept] + [1])
-    boxes = torch.zeros(len(kept), most, 4, device=device, dtype=dtype)
-    labels = torch.zeros(len(kept), most, device=device, dtype=torch.int64)
-    weights = torch.zeros(len(kept), most, device=device, dtype=dtype)
-    keypoints = torch.zeros(len(kept), most, joints, 3, device=device, dtype=dtype)
-    for n, t in enumerate(kept):
-        boxes[n, : len(t)] = t.boxes.to(device, dtype)
-        labels[n, : len(t)] = t.labels.to(device)
-        weights[n, : len(t)] = 1
-        if joints and t.keypoints is not None:
-            require(t.keypoints.shape[1] == joints, f"targets must have {joints} joints, got {t.keypoints.shape[1]}")
-            keypoints[n, : len(t)] = t.keypoints.to(device, dtype)
-    factor = scales.flip(-1) / stride  # [N, 2] as x, y
-    boxes *= factor.repeat(1, 2)[:, None]
-    keypoints[..., :2] *= factor[:, None, None]
-    return Objects(boxes, labels, weights, keypoints)
-
-
-def _rows(t: Targets, keep: Tensor) -> Targets:
-    return Targets(t.boxes[keep], t.labels[keep], None if t.keypoints is None else t.keypoints[keep])
+def objects_of(truth: Truth, scales: Tensor, stride: int) -> Objects:
+    """Ground truth in pixels of the images → in cells; ``scales`` [N, 2] (y, x): network input per image."""
+    scaled = truth.scaled(scales / stride)
+    return Objects(scaled.boxes, scaled.labels, truth.real.to(scaled.boxes.dtype), scaled.keypoints)
 
 
 # ---- heat maps -------------------------------------------------------------------------------------------------------
@@ -95,6 +68,11 @@ def gaussian_sigma(height: Tensor, width: Tensor, min_iou: float = MIN_IOU) -> T
     return (2 * radius.clamp(min=0).floor() + 1) / 6
 
 
+def constant(values: tuple, device: torch.device) -> Tensor:
+    """``values`` in float32 on ``device``, without a wait of the host."""
+    return upload(torch.tensor(values, dtype=torch.float32), device)
+
+
 def valid_cells(sizes: Tensor, height: int, width: int, stride: int) -> Tensor:
     """1 where a cell touches the unpadded image, else 0: [N, 1, H, W]; ``sizes`` [N, 2] (h, w) in input pixels."""
     limit = (sizes / stride).ceil()
@@ -112,7 +90,8 @@ def focal_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _inside(cells: Tensor, height: int, width: int) -> Tensor:
-    return ((cells >= 0) & (cells < cells.new_tensor([width, height]))).all(-1)
+    x, y = cells.unbind(-1)
+    return (x >= 0) & (x < width) & (y >= 0) & (y < height)
 
 
 # ---- boxes -----------------------------------------------------------------------------------------------------------
@@ -144,15 +123,15 @@ def box_targets(objects: Objects, num_classes: int, height: int, width: int) -> 
     return BoxTargets(heatmap, cells.long(), extent.flip(-1), (centre - cells).flip(-1), weights)
 
 
-def box_losses(maps: dict[str, Tensor], targets: BoxTargets, valid: Tensor) -> dict[str, Tensor]:
+def box_losses(maps: dict[str, Tensor], targets: BoxTargets, valid: Tensor) -> dict[str, Term]:
     """The three losses of one stack, weighted, per object: ``heatmap``, ``size``, ``offset``."""
-    count = targets.weights.count_nonzero().clamp(min=1)
+    count = targets.weights.count_nonzero()
     xs, ys = targets.cells.unbind(-1)
     losses = {"heatmap": (focal_loss(maps["heatmap"], targets.heatmap) * valid).sum()}
     for name, wanted in (("size", targets.size), ("offset", targets.offset)):
         error = F.l1_loss(gather_cells(maps[name], ys, xs), wanted, reduction="none").sum(-1)
         losses[name] = (error * targets.weights).sum()
-    return {name: loss * WEIGHTS[name] / count for name, loss in losses.items()}
+    return {name: Term(loss * WEIGHTS[name], count) for name, loss in losses.items()}
 
 
 # ---- joints ----------------------------------------------------------------------------------------------------------
@@ -179,9 +158,8 @@ class JointTargets(NamedTuple):
 
 def neighbours(radius: int, device: torch.device) -> Tensor:
     """The cells within ``radius`` of the origin: [P, 2] (x, y), 29 for radius 3."""
-    line = torch.arange(-radius, radius + 1, device=device, dtype=torch.float32)
-    ys, xs = torch.meshgrid(line, line, indexing="ij")
-    return torch.stack([xs, ys], -1)[xs**2 + ys**2 <= radius**2]
+    line = range(-radius, radius + 1)
+    return constant(tuple((x, y) for y in line for x in line if x**2 + y**2 <= radius**2), device)
 
 
 def joint_targets(objects: Objects, person: int, height: int, width: int, radius: int = NEIGHBOURS) -> JointTargets:
@@ -191,7 +169,7 @@ def joint_targets(objects: Objects, person: int, height: int, width: int, radius
     weights = ((visibility > 0) & (objects.labels == person)[..., None]) * objects.weights[..., None]  # [N, G, J]
     low, high = objects.boxes[..., :2], objects.boxes[..., 2:]
     sigma = gaussian_sigma(high[..., 1] - low[..., 1], high[..., 0] - low[..., 0])[..., None]
-    sigma = sigma * sigma.new_tensor(joint_deviations(joints))
+    sigma = sigma * constant(joint_deviations(joints), sigma.device)
 
     cells = points.floor()
     channels = torch.arange(joints, device=cells.device).expand(count, most, joints)
@@ -233,10 +211,10 @@ def _outside_unlabelled(boxes: Tensor, weights: Tensor, height: int, width: int)
     return (hidden == 0).to(boxes.dtype)
 
 
-def joint_losses(maps: dict[str, Tensor], targets: JointTargets, valid: Tensor) -> dict[str, Tensor]:
+def joint_losses(maps: dict[str, Tensor], targets: JointTargets, valid: Tensor) -> dict[str, Term]:
     """The three keypoint losses of one stack, weighted: ``keypoint_heatmap``, ``…_regression``, ``…_offset``."""
     focal = focal_loss(maps["keypoint_heatmap"], targets.heatmap) * (targets.valid * valid)
-    losses = {"keypoint_heatmap": focal.sum() / targets.labelled.clamp(min=1)}
+    losses = {"keypoint_heatmap": Term(focal.sum() * WEIGHTS["keypoint_heatmap"], targets.labelled)}
     for name, cells, wanted, weights in (
         ("keypoint_regression", targets.regression_cells, targets.regression, targets.regression_weights),
         ("keypoint_offset", targets.offset_cells, targets.offset, targets.offset_weights),
@@ -245,5 +223,5 @@ def joint_losses(maps: dict[str, Tensor], targets: JointTargets, valid: Tensor) 
         index = cells.flatten(2)[:, :, None].expand(-1, -1, 2, -1)
         found = pairs.gather(3, index).transpose(2, 3).reshape(wanted.shape)
         error = F.l1_loss(found, wanted, reduction="none").sum(-1)
-        losses[name] = (error * weights).sum() / weights.sum().clamp(min=1)
-    return {name: loss * WEIGHTS[name] for name, loss in losses.items()}
+        losses[name] = Term((error * weights).sum() * WEIGHTS[name], weights.sum())
+    return losses

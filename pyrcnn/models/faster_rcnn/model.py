@@ -9,19 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import require
-from ...structures import Targets
 from ..backbones import BACKBONES
 from ..backbones.pyramid import Plain, Pyramid, freeze_norms
 from ..backbones.resnet import ResNetStyle, stage
 from ..detector import Detector
-from ..labels import check_truth
 from ..layers import freeze_lower
 from ..outputs import PaddedDetections
-from ..preprocess import fit_sides, fit_square
+from ..preprocess import fit_sides, fit_square, padded_sides
+from ..training import Term, Truth
 from .config import FasterRCNNConfig
 from .roi_head import RoIHead
 from .rpn import RPN
-from .targets import PaddedTargets, pad_targets, roi_losses, sample_proposals
+from .targets import roi_losses, sample_proposals
 
 
 def make_backbone(config: FasterRCNNConfig) -> tuple[Any, nn.Module | None]:
@@ -99,13 +98,25 @@ class FasterRCNN(Detector):
             "regions": regions,
         }
 
-    def resize_and_batch(self, images: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    @property
+    def _resize(self) -> str:
+        return self.config.resize if self.resizes_in_training or not self.training else "none"
+
+    def padded_size(self, images: Sequence[Tensor]) -> tuple[int, int]:
+        """Height and width of the network input for these images [3, H, W]."""
+        c = self.config
+        if c.resize == "square":
+            return c.max_size, c.max_size
+        return padded_sides(images, c.min_size, c.max_size, self._resize, c.size_divisor)
+
+    def resize_and_batch(
+        self, images: list[Tensor], dtype: torch.dtype, size: tuple[int, int] | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Images [3, H, W] → network input; see :meth:`preprocess`."""
         c = self.config
         if c.resize == "square":
             return fit_square(images, c.max_size, c.normalization, dtype)
-        resize = c.resize if self.resizes_in_training or not self.training else "none"
-        return fit_sides(images, c.min_size, c.max_size, resize, c.normalization, c.size_divisor, dtype)
+        return fit_sides(images, c.min_size, c.max_size, self._resize, c.normalization, c.size_divisor, dtype, size)
 
     def predict_padded(self, pixels: Tensor, sizes: Tensor) -> PaddedDetections:
         """Detections of fixed shapes, in pixels of the network input.
@@ -123,16 +134,10 @@ class FasterRCNN(Detector):
         """What the region proposal network finds: boxes [N, K, 4], scores [N, K], counts [N]."""
         return self.rpn.propose(self.backbone(pixels), sizes, *pixels.shape[-2:])
 
-    def batch_loss(
-        self, pixels: Tensor, sizes: Tensor, scales: Tensor, targets: Sequence[Targets]
-    ) -> dict[str, Tensor]:
-        """:meth:`loss` of what :meth:`preprocess` returned."""
-        check_truth(targets, self.config.num_classes)
-        return self.padded_loss(pixels, sizes, pad_targets(targets, scales))
-
-    def padded_loss(self, pixels: Tensor, sizes: Tensor, truth: PaddedTargets) -> dict[str, Tensor]:
-        """:meth:`loss` of fixed shapes, without host synchronisation; ``truth`` in pixels of the network input."""
+    def loss_terms(self, pixels: Tensor, sizes: Tensor, scales: Tensor, truth: Truth) -> dict[str, Term]:
+        """The losses of both stages; see :meth:`Detector.loss_terms`."""
         self.check_trainable()
+        truth = truth.scaled(scales)
         height, width = pixels.shape[-2:]
         features = self.backbone(pixels)
         rpn, proposals, counts = self.rpn.loss(features, sizes, height, width, truth)

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from ...errors import require
 from ...ops import clip_boxes_to_image, decode_boxes, generate_proposals, grid_anchors
 from ..layers import Float32Conv2d, float32
+from ..training import Term, Truth
 from .anchors import ANCHORS
 from .config import RPNConfig
 from .suppression import suppress_then_clip
-from .targets import PaddedTargets, rpn_losses
+from .targets import rpn_losses
 
 
 class RPNHead(nn.Module):
@@ -137,8 +138,8 @@ class RPN(nn.Module):
         )
 
     def loss(
-        self, features: Sequence[Tensor], sizes: Tensor, height: int, width: int, targets: PaddedTargets
-    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        self, features: Sequence[Tensor], sizes: Tensor, height: int, width: int, targets: Truth
+    ) -> tuple[dict[str, Term], Tensor, Tensor]:
         """Losses, and the proposals [N, K, 4] and counts [N] that the RoI head learns from (without gradient)."""
         logits, deltas = self.predict(features)
         anchors = self.anchors(features, height, width)

@@ -6,7 +6,6 @@ padded to G boxes per image. A sample has S slots per image; unused ones are mar
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,19 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...ops import encode_boxes, match_boxes
-from ...structures import Targets
 from ..layers import rows
+from ..training import Term, Truth, random_keys
 from .config import RoIConfig, RPNConfig
 
 IGNORED = -1  # neither object nor background
-
-
-class PaddedTargets(NamedTuple):
-    """Ground truth of a batch: ``boxes`` [N, G, 4] in network pixels, ``labels`` [N, G], ``counts`` [N]; zeros pad."""
-
-    boxes: Tensor
-    labels: Tensor
-    counts: Tensor
 
 
 class Sample(NamedTuple):
@@ -41,33 +32,17 @@ class Sample(NamedTuple):
     deltas: Tensor
 
 
-def pad_targets(targets: Sequence[Targets], scales: Tensor) -> PaddedTargets:
-    """Ground truth in pixels of the images → one batch in pixels of the network input. Crowd boxes are left out.
-
-    ``scales`` [N, 2] (y, x): pixels of the network input per pixel of the image.
-    """
-    kept = [(t.boxes, t.labels) if t.crowd is None else (t.boxes[~t.crowd], t.labels[~t.crowd]) for t in targets]
-    counts = [len(boxes) for boxes, _ in kept]
-    device, most = scales.device, max([*counts, 1])
-    boxes = torch.zeros(len(kept), most, 4, device=device)
-    labels = torch.zeros(len(kept), most, dtype=torch.int64, device=device)
-    for n, (image_boxes, image_labels) in enumerate(kept):
-        boxes[n, : counts[n]] = image_boxes.to(boxes)
-        labels[n, : counts[n]] = image_labels.to(labels)
-    boxes *= scales.flip(-1).repeat(1, 2)[:, None]
-    return PaddedTargets(boxes, labels, torch.tensor(counts, device=device))
-
-
-def sample(positive: Tensor, negative: Tensor, size: int, fraction: float) -> tuple[Tensor, Tensor]:
+def sample(positive: Tensor, negative: Tensor, size: int, fraction: float, seeds: Tensor) -> tuple[Tensor, Tensor]:
     """Draw ``size`` of K candidates per image: at most a ``fraction`` of positives, negatives for the rest.
 
     ``positive`` and ``negative`` are [N, K] bool. Returns ``indices`` [N, S] int64 and ``drawn`` [N, S] bool (False:
     unused slot) with S = min(size, K), positives first. All candidates of a kind are equally likely: the best of random
-    keys are taken, because a permutation would not have a fixed shape.
+    keys are taken, because a permutation would not have a fixed shape. An image's sample depends on its seed in
+    ``seeds`` [N], not on the other images: processes that share a batch draw what one process would.
     """
     most = min(int(size * fraction), positive.shape[1])
     size = min(size, positive.shape[1])
-    keys = torch.rand(positive.shape, device=positive.device)
+    keys = random_keys(seeds, positive.shape[1])
     best, where = torch.where(positive, keys, -1.0).topk(most, dim=1)  # [N, most], -1 where positives run out
     chosen = torch.zeros_like(positive).scatter(1, where, best >= 0)
     keys = torch.where(chosen, 2.0 + keys, torch.where(negative, keys, -1.0))
@@ -81,9 +56,7 @@ def inside_image(boxes: Tensor, sizes: Tensor) -> Tensor:
     return ((boxes[:, :2] >= 0) & (boxes[:, 2:] <= limits)).all(-1)
 
 
-def match(
-    boxes: Tensor, targets: PaddedTargets, high: float, low: float, allow_low_quality: bool
-) -> tuple[Tensor, Tensor]:
+def match(boxes: Tensor, targets: Truth, high: float, low: float, allow_low_quality: bool) -> tuple[Tensor, Tensor]:
     """Per box [K, 4] or [N, K, 4], the index of the ground truth it overlaps most and its state.
 
     A state is 1 (object), 0 (background) or -1 (neither).
@@ -95,8 +68,8 @@ def match(
 
 
 def rpn_losses(
-    objectness: Tensor, deltas: Tensor, anchors: Tensor, targets: PaddedTargets, sizes: Tensor, config: RPNConfig
-) -> dict[str, Tensor]:
+    objectness: Tensor, deltas: Tensor, anchors: Tensor, targets: Truth, sizes: Tensor, config: RPNConfig
+) -> dict[str, Term]:
     """Losses of the proposal network from ``objectness`` [N, K] logits, ``deltas`` [N, K, 4] and ``anchors`` [K, 4].
 
     An anchor is an object if its IoU is at least ``config.foreground`` or the highest with some ground-truth box. It is
@@ -105,26 +78,27 @@ def rpn_losses(
     matched, state = match(anchors, targets, config.foreground, config.background, allow_low_quality=True)
     if config.drop_outside:
         state = torch.where(inside_image(anchors, sizes), state, IGNORED)
-    indices, drawn = sample(state == 1, state == 0, config.samples, config.positives)
+    indices, drawn = sample(state == 1, state == 0, config.samples, config.positives, targets.seeds)
     is_object = drawn & (state.gather(1, indices) == 1)
     wanted = encode_boxes(rows(targets.boxes, matched.gather(1, indices)), anchors[indices], config.weights)
-    count = drawn.sum().clamp(min=1)
+    count = drawn.sum()
     logits = objectness.gather(1, indices).float()
     cross_entropy = F.binary_cross_entropy_with_logits(logits, is_object.float(), reduction="none")
+    box = masked_smooth_l1(rows(deltas, indices).float(), wanted, is_object, config.beta)
     return {
-        "loss_objectness": torch.where(drawn, cross_entropy, 0.0).sum() / count,
-        "loss_rpn_box_reg": config.box_weight
-        * masked_smooth_l1(rows(deltas, indices).float(), wanted, is_object, config.beta)
-        / count,
+        "loss_objectness": Term(torch.where(drawn, cross_entropy, 0.0).sum(), count),
+        "loss_rpn_box_reg": Term(config.box_weight * box, count),
     }
 
 
-def sample_proposals(proposals: Tensor, counts: Tensor, targets: PaddedTargets, config: RoIConfig) -> Sample:
+def sample_proposals(proposals: Tensor, counts: Tensor, targets: Truth, config: RoIConfig) -> Sample:
     """Draw ``config.samples`` of the first ``counts`` [N] proposals [N, K, 4] and the ground truth."""
     candidates = torch.cat([proposals, targets.boxes], 1)  # [N, P + G, 4]
-    exists = torch.cat([_first(proposals, counts), _first(targets.boxes, targets.counts)], 1)
+    among_counts = torch.arange(proposals.shape[1], device=proposals.device) < counts[:, None]
+    exists = torch.cat([among_counts, targets.real], 1)
     matched, state = match(candidates, targets, config.foreground, config.background, allow_low_quality=False)
-    indices, drawn = sample(exists & (state == 1), exists & (state == 0), config.samples, config.positives)
+    positive, negative = exists & (state == 1), exists & (state == 0)
+    indices, drawn = sample(positive, negative, config.samples, config.positives, targets.seeds + 1)
     matched = matched.gather(1, indices)
     is_object = state.gather(1, indices) == 1
     classes = torch.where(is_object, targets.labels.gather(1, matched) + 1, 0)
@@ -133,10 +107,10 @@ def sample_proposals(proposals: Tensor, counts: Tensor, targets: PaddedTargets, 
     return Sample(boxes, torch.where(drawn, classes, IGNORED), deltas)
 
 
-def roi_losses(logits: Tensor, deltas: Tensor, drawn: Sample, config: RoIConfig) -> dict[str, Tensor]:
+def roi_losses(logits: Tensor, deltas: Tensor, drawn: Sample, config: RoIConfig) -> dict[str, Term]:
     """Losses of the RoI head from ``logits`` [N, S, C + 1] and ``deltas`` [N, S, 4C] (or [N, S, 4])."""
     classes = drawn.classes
-    count = (classes >= 0).sum().clamp(min=1)
+    count = (classes >= 0).sum()
     cross_entropy = F.cross_entropy(
         logits.float().flatten(0, 1), classes.flatten(), ignore_index=IGNORED, reduction="sum"
     )
@@ -145,7 +119,7 @@ def roi_losses(logits: Tensor, deltas: Tensor, drawn: Sample, config: RoIConfig)
         own = (classes - 1).clamp(min=0)[..., None, None].expand(-1, -1, 1, 4)
         deltas = per_class.gather(2, own)[:, :, 0]
     box = masked_smooth_l1(deltas.float(), drawn.deltas, classes > 0, config.beta)
-    return {"loss_classifier": cross_entropy / count, "loss_box_reg": config.box_weight * box / count}
+    return {"loss_classifier": Term(cross_entropy, count), "loss_box_reg": Term(config.box_weight * box, count)}
 
 
 def masked_smooth_l1(values: Tensor, wanted: Tensor, mask: Tensor, beta: float) -> Tensor:
@@ -155,8 +129,3 @@ def masked_smooth_l1(values: Tensor, wanted: Tensor, mask: Tensor, beta: float) 
     if beta == 0:
         return F.l1_loss(values, wanted, reduction="sum")
     return F.smooth_l1_loss(values, wanted, beta=beta, reduction="sum")
-
-
-def _first(boxes: Tensor, counts: Tensor) -> Tensor:
-    """Which of ``boxes`` [N, K, 4] are among the first ``counts`` [N]: [N, K] bool."""
-    return torch.arange(boxes.shape[1], device=boxes.device) < counts[:, None]

@@ -33,10 +33,10 @@ _SETTINGS: dict[str, TrainConfig] = {
     # COCO from an ImageNet backbone, as in the papers and torchvision: SGD with 0.02 for 16 images.
     "coco_faster_rcnn": TrainConfig(
         epochs=26, batch_size=16, optimizer="sgd", learning_rate=0.02, weight_decay=1e-4, schedule="steps",
-        milestones=(0.62, 0.85), warmup=0.003, bf16=True, workers=8, evaluate_every=2, checkpoint_minutes=15,
+        milestones=(0.62, 0.85), warmup=0.003, workers=8, evaluate_every=2, checkpoint_minutes=15,
     ),
     "coco_centernet": TrainConfig(
-        epochs=140, batch_size=32, learning_rate=1e-3, weight_decay=0.0, schedule="cosine", warmup=0.02, bf16=True,
+        epochs=140, batch_size=32, learning_rate=1e-3, weight_decay=0.0, schedule="cosine", warmup=0.02,
         augment=(HorizontalFlip(), ScaleJitter(0.6, 1.3), ColorJitter()), workers=8, evaluate_every=5,
         checkpoint_minutes=15,
     ),

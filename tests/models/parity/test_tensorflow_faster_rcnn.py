@@ -15,7 +15,7 @@ from pyrcnn.models.faster_rcnn import FasterRCNNConfig
 from pyrcnn.models.faster_rcnn.roi_head import RoIHead, crop_and_pool
 from pyrcnn.models.faster_rcnn.rpn import RPN
 from pyrcnn.models.faster_rcnn.suppression import suppress_then_clip
-from pyrcnn.models.faster_rcnn.targets import PaddedTargets, masked_smooth_l1
+from pyrcnn.models.faster_rcnn.targets import masked_smooth_l1
 from pyrcnn.ops import decode_boxes, encode_boxes, match_boxes
 
 FILE = np.load(Path(__file__).parents[2] / "fixtures" / "ops_frcnn.npz")
@@ -64,10 +64,8 @@ def test_proposals() -> None:
 
 
 def test_assignment_of_anchors() -> None:
-    truth = PaddedTargets(boxes("assign_gt")[None], array("assign_gt_classes").argmax(1)[None], torch.tensor([4]))
-    indices, states, ious = match_boxes(
-        boxes("anchors_c4_640"), truth.boxes, 0.7, 0.3, allow_low_quality=True, counts=truth.counts
-    )
+    truth, counts = boxes("assign_gt")[None], torch.tensor([4])
+    indices, states, ious = match_boxes(boxes("anchors_c4_640"), truth, 0.7, 0.3, allow_low_quality=True, counts=counts)
     matched = array("assign_first_match")  # -1 background, -2 ignored
     assert torch.equal(indices[0][matched >= 0], matched[matched >= 0].long())
     assert (states[0][matched >= 0] == 1).all()
