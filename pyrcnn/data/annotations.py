@@ -6,63 +6,39 @@ the report.
 
 from __future__ import annotations
 
-import math
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
+import msgspec
 import numpy as np
+import torch
 
 from ..errors import require
 from ..models.labels import listed
+from .columns import MOST_KEYPOINTS, Annotation, Columns, Unusable, flat_keypoints
+from .index import Object, ObjectsById, ObjectTable, ranges
+from .json_files import Event, Other, Start, events, events_of
 from .report import Report
-from .segmentation import extent
-from .values import FARTHEST, SMALLEST, Id, find, flag, identity, in_order, number, numbers, shown
+from .values import FARTHEST, Id, find, identity, in_order, numbers, shown
 
-MOST_KEYPOINTS = 1000  # of an object
 LISTS = ("images", "annotations", "categories")
+_OF_CATEGORY = ("id", "name", "keypoints")
+_OF_IMAGE = ("id", "file_name", "height", "width")  # what is kept of an image's entry
 
 
-class Unusable(Exception):
-    """An entry whose meaning is not certain; the message says why."""
+class _Image(msgspec.Struct, gc=False):
+    """An image whose values have the usual types, as msgspec reads it."""
 
+    id: int
+    file_name: str
+    height: int | float | None = None
+    width: int | float | None = None
 
-class Object(NamedTuple):
-    """One checked annotation. Its box is as in the file: it may reach outside the image."""
-
-    name: str  # what the report calls it
-    box: list[float]  # x, y, width, height
-    label: int
-    area: float  # in pixels
-    crowd: bool
-    keypoints: np.ndarray | None  # [J of the category, 3] float64; None if none is labelled
-
-
-@dataclass(frozen=True)
-class Objects:
-    """The objects of one image as arrays, which take less memory than a list of :class:`Object`."""
-
-    boxes: np.ndarray  # [G, 4] float64 x, y, width, height
-    labels: np.ndarray  # [G] int64
-    areas: np.ndarray  # [G] float64
-    crowd: np.ndarray  # [G] bool
-    keypoints: tuple[np.ndarray | None, ...]
-
-    @classmethod
-    def of(cls, objects: Sequence[Object]) -> Objects:
-        """Return the arrays of a list of objects."""
-        return cls(
-            np.array([o.box for o in objects], dtype=np.float64).reshape(-1, 4),
-            np.array([o.label for o in objects], dtype=np.int64),
-            np.array([o.area for o in objects], dtype=np.float64),
-            np.array([o.crowd for o in objects], dtype=bool),
-            tuple(o.keypoints for o in objects),
-        )
-
-    def __iter__(self) -> Iterator[Object]:
-        columns = (self.boxes.tolist(), self.labels.tolist(), self.areas.tolist(), self.crowd.tolist(), self.keypoints)
-        return (Object("", *values) for values in zip(*columns, strict=True))
+    def get(self, key: str) -> Any:
+        """Return a field, as a dictionary does."""
+        return getattr(self, key)
 
 
 class Annotations:
@@ -71,14 +47,14 @@ class Annotations:
     Attributes:
         categories: the usable categories in the order of their ids, each with ``id``, ``name`` (unless the file has
             none) and ``keypoints`` (the names; only where there are keypoints).
-        images: id → the image's entry as given.
+        images: id → the image's entry; ``get`` returns its fields.
         objects: image id → its objects; labels are positions in ``categories``.
         labels: category id → label.
         keypoint_counts: keypoints per object of each category.
         report: what was wrong, and what was done about it.
     """
 
-    def __init__(self, categories: list[dict[str, Any]], images: dict[Id, dict[str, Any]],
+    def __init__(self, categories: list[dict[str, Any]], images: dict[Id, Any],
                  objects: Mapping[Id, Iterable[Object]], report: Report):  # fmt: skip
         self.categories, self.images, self.objects, self.report = categories, images, objects, report
         self.labels: dict[Id, int] = {category["id"]: label for label, category in enumerate(categories)}
@@ -86,129 +62,227 @@ class Annotations:
 
 
 class AnnotationFile(Annotations):
-    """The checked content of an annotation file, as JSON gives it.
+    """The checked content of an annotation file.
 
-    Raises :class:`pyrcnn.InputError`, which begins with ``name``, if it is none or no category or image is usable.
+    Args:
+        source: the path of a JSON file, which is read in blocks, or its content as JSON gives it.
+        report: gets the problems.
+        name: the argument with which messages begin.
+        keep: keep all fields of images and annotations, for conversions.
+
+    Attributes:
+        table: the objects, grouped by image in the order of ``images``.
+        extras: if ``keep``, the other fields of each object.
+        others: if ``keep``, the other fields of the categories by their ids, and of the file (``info`` …).
+
+    Raises :class:`pyrcnn.InputError` if it is no annotation file or no category or image is usable.
     """
 
-    def __init__(self, source: Any, report: Report, name: str = "annotations"):
-        good = isinstance(source, Mapping) and all(isinstance(source.get(k), list) for k in LISTS)
-        require(good, f"{name} must hold the lists images, annotations and categories (COCO's format), "
-                      f"got {report.source}")  # fmt: skip
-        require(bool(source["images"]), f"{name} must list at least one image, got none in {report.source}")
-        categories = _categories(source["categories"], report)
+    table: ObjectTable
+
+    def __init__(self, source: Any, report: Report, name: str = "annotations", keep: bool = False):
+        if isinstance(source, os.PathLike):
+            kinds = {"images": None if keep else _Image, "annotations": None if keep else Annotation,
+                     "categories": None}  # fmt: skip
+            found = _Content(events(source, name, kinds), keep)
+        else:
+            found = _Content(events_of(source, LISTS) if isinstance(source, Mapping) else (), keep)
+        require(found.present >= {*LISTS}, f"{name} must hold the lists images, annotations and categories (COCO's "
+                                           f"format), got {report.source}")  # fmt: skip
+        require(bool(found.images), f"{name} must list at least one image, got none in {report.source}")
+        categories = _categories(found.categories, report)
         require(
             bool(categories),
             f"{name} must name at least one category, got none in {report.source}: {report.brief()}",
         )
-        images = _by_id(source["images"], "image", "file_name", report)
+        images = _by_id(found.images, "image", "file_name", report)
         require(
             bool(images),
             f"{name} must list at least one usable image, got none in {report.source}: {report.brief()}",
         )
-        self.found: dict[Id, list[Object]] = {image_id: [] for image_id in images}
-        super().__init__(categories, images, self.found, report)
-        self._count_keypoints(source["annotations"])
-        for position, annotation in enumerate(source["annotations"]):
-            self._add(annotation, position)
-        if not source["annotations"]:
+        super().__init__(categories, images, {}, report)
+        self._columns = found.annotations
+        more = {identity(c.get("id")): c for c in found.categories if isinstance(c, dict)} if keep else {}
+        self.others = {c["id"]: {k: v for k, v in more.get(c["id"], {}).items() if k not in _OF_CATEGORY}
+                       for c in categories}, found.others  # fmt: skip
+        self._count_keypoints()
+        self._join()
+        self.objects = ObjectsById(self.table, {image_id: i for i, image_id in enumerate(images)})
+        if not found.annotations.count:
             report.add("annotations", "the list is empty, so no image has a box", "noted")
 
-    def _count_keypoints(self, annotations: list[Any]) -> None:
+    def _count_keypoints(self) -> None:
         """Number the keypoints of categories that do not name them: there are as many as most objects have."""
         counts = self.keypoint_counts
         seen: list[Counter[int]] = [Counter() for _ in counts]
-        for annotation in annotations:
-            given = annotation.get("keypoints") if isinstance(annotation, dict) else None
-            if isinstance(given, list) and given:
-                label = self._label(annotation)
-                length = len(given) if isinstance(given[0], list) else len(given) / 3
-                if label is not None and not counts[label] and length == int(length) <= MOST_KEYPOINTS:
-                    seen[label][int(length)] += 1
+        for (category, length), times in self._columns.lengths.items():
+            label = self._label(category)
+            if label is not None and not counts[label]:
+                seen[label][length] += times
         for label, lengths in enumerate(seen):
             if lengths:
                 counts[label] = lengths.most_common(1)[0][0]
                 self.categories[label]["keypoints"] = [f"keypoint {i}" for i in range(1, counts[label] + 1)]
 
-    def _add(self, annotation: Any, position: int) -> None:
-        if not isinstance(annotation, dict):
-            self.report.add(f"annotation number {position}", "it is not an object", "annotation skipped")
-            return
-        given_id = identity(annotation.get("id"))
-        name = f"annotation number {position}" if given_id is None else f"annotation {str(given_id)[:60]}"
-        image_id = find(annotation.get("image_id"), self.images)
+    def _label(self, category: Any) -> int | None:
+        return self.labels.get(find(category, self.labels))  # type: ignore[arg-type]
+
+    def _join(self) -> None:
+        """Find the image and the category of each annotation, report those that have none, and group the others."""
+        columns = self._columns
+        positions, image_codes, category_codes, ids, crowd, areas, boxes = columns.arrays()
+        places = {image_id: i for i, image_id in enumerate(self.images)}
+        images = _table(places.get(find(key, places)) for key in columns.images)[image_codes]  # type: ignore[arg-type]
+        labels = _table(self._label(key) for key in columns.categories)[category_codes]
+        good = (images >= 0) & (labels >= 0)
+        self._names = [*self.images]  # of images, by position
+        problems = self._odd_problems()
+        keys = [*columns.images], [*columns.categories]
+        for row in np.flatnonzero(~good).tolist():
+            name = columns.name(row, int(positions[row]), int(ids[row]))
+            given = keys[0][image_codes[row]], keys[1][category_codes[row]]
+            problems.append((int(positions[row]), *self._lost(name, *given)))
+        row_problems = list(self._row_problems(good, labels))
+        for row, what, action in row_problems:
+            name = columns.name(row, int(positions[row]), int(ids[row])) + self._of(int(images[row]))
+            problems.append((int(positions[row]), name, what, action))
+        for _, name, what, action in sorted(problems, key=lambda problem: problem[0]):
+            self.report.add(name, what, action)
+        lost = {row for row, _, action in row_problems if action == "keypoints ignored"}
+        rows = np.flatnonzero(good)
+        order = rows[np.argsort(images[rows], kind="stable")]
+        counts = np.bincount(images[rows], minlength=len(self.images))
+        posed = _poses(columns, order, len(good), lost)
+        if len(order) < len(good) or (np.diff(order) != 1).any():
+            positions, ids, crowd, areas = positions[order], ids[order], crowd[order], areas[order]
+            labels, boxes, images = labels[order], boxes[order], images[order]
+        columns_ = (torch.from_numpy(column) for column in (boxes, labels, areas, crowd))
+        self.table = ObjectTable(*columns_, _starts(counts), *posed)  # type: ignore[call-arg]
+        self._where = order.astype(np.int32), positions, ids, images
+        self.extras = None if columns.extras is None else [columns.extras[row] for row in order.tolist()]
+
+    def _odd_problems(self) -> list[tuple[int, str, str, str]]:
+        problems = []
+        for odd in self._columns.odd:
+            name = f"annotation number {odd.position}"
+            if odd.given_id is not None:
+                name = f"annotation {str(odd.given_id)[:60]}"
+            if odd.is_object:
+                found = self._lost(name, odd.image, odd.category, odd.fault)
+            else:
+                found = name, str(odd.fault), "annotation skipped"
+            problems.append((odd.position, *found))
+        return problems
+
+    def _lost(self, name: str, image: Any, category: Any, fault: str | None = None) -> tuple[str, str, str]:
+        """Return where, what and action of an annotation that is not used."""
+        image_id = find(image, self.images)
         if image_id is None:
-            what = f"image {shown(annotation.get('image_id'))} is not in the file"
-            self.report.add(name, what, "annotation skipped")
-            return
-        file_name = self.images[image_id].get("file_name")
-        name += f" of {file_name[-100:]}" if isinstance(file_name, str) else f" of image {str(image_id)[:60]}"
-        try:
-            label = self._label(annotation)
-            if label is None:
-                raise Unusable(f"category {shown(annotation.get('category_id'))} does not exist")
-            crowd = flag(annotation.get("iscrowd"))
-            if crowd is None:
-                raise Unusable(f"iscrowd must be 0 or 1, got {shown(annotation['iscrowd'])}")
-            box = box_of(annotation)
-            if not (box[2] >= SMALLEST and box[3] >= SMALLEST):
-                raise Unusable(f"box {shown(annotation.get('bbox'))} has no area")
-        except Unusable as fault:
-            self.report.add(name, str(fault), "annotation skipped")
-            return
-        area, keypoints = self._area(annotation, box, name), self._keypoints(annotation, label, name)
-        self.found[image_id].append(Object(name, box, label, area, crowd, keypoints))
+            return name, f"image {shown(image)} is not in the file", "annotation skipped"
+        name += _of(image_id, self.images[image_id])
+        if self._label(category) is None:
+            return name, f"category {shown(category)} does not exist", "annotation skipped"
+        return name, str(fault), "annotation skipped"
 
-    def _label(self, annotation: dict[str, Any]) -> int | None:
-        return self.labels.get(find(annotation.get("category_id"), self.labels))  # type: ignore[arg-type]
+    def _row_problems(self, good: np.ndarray, labels: np.ndarray) -> Iterator[tuple[int, str, str]]:
+        """Yield (row, what, action) of annotations that are used without some of their fields."""
+        columns, counts = self._columns, np.array(self.keypoint_counts)
+        for row, notes in columns.notes.items():
+            if good[row]:
+                yield from ((row, *note) for note in notes)
+        rows, lengths = np.array(columns.posed, dtype=np.int64), np.array(columns.pose_lengths, dtype=np.int64)
+        wanted = counts[labels[rows]] if len(rows) else lengths
+        for p in np.flatnonzero(good[rows] & ((lengths != wanted) | (wanted == 0))).tolist():
+            what = f"keypoints must be {wanted[p]} times x, y, visibility, got {3 * lengths[p]} values"
+            yield int(rows[p]), what, "keypoints ignored"
+        for row, (length, text) in columns.pose_bad.items():
+            if good[row]:
+                count = int(counts[labels[row]])
+                if length == 3 * count and not text:
+                    what = f"keypoints lie farther than {FARTHEST:.0f} pixels"
+                else:
+                    got = text if length is None or length == 3 * count else f"{length} values"
+                    what = f"keypoints must be {count} times x, y, visibility, got {got}"
+                yield row, what, "keypoints ignored"
 
-    def _area(self, annotation: dict[str, Any], box: Sequence[float], name: str) -> float:
-        given = annotation.get("area")
-        area = number(given)
-        if area is not None and 0 < area <= FARTHEST**2:
-            return area
-        if given is not None:
-            what = f"area must be a positive number, got {shown(given)}"
-            self.report.add(name, what, "area of its segmentation or box used")
-        drawn = extent(annotation.get("segmentation"))
-        return drawn[0] if drawn and drawn[0] > 0 else box[2] * box[3]
+    def _of(self, image: int) -> str:
+        image_id = self._names[image]
+        return _of(image_id, self.images[image_id])
 
-    def _keypoints(self, annotation: dict[str, Any], label: int, name: str) -> np.ndarray | None:
-        """Return keypoints [J, 3]; None if none is labelled."""
-        given, count = annotation.get("keypoints"), self.keypoint_counts[label]
-        if given is None or given == []:
-            return None
-        try:
-            values = keypoints_of(given, count)
-        except Unusable as fault:
-            self.report.add(name, str(fault), "keypoints ignored")
-            return None
-        values[values[:, 2] <= 0] = 0
-        return values if values.any() else None
+    def name_of(self, row: int) -> str:
+        """Return what the report calls the object in a row of ``table``."""
+        order, positions, ids, images = self._where
+        return self._columns.name(int(order[row]), int(positions[row]), int(ids[row])) + self._of(int(images[row]))
 
 
-def box_of(entry: Mapping[str, Any]) -> list[float]:
-    """Return x, y, width and height of an annotation or a detection, from its segmentation if it has no ``bbox``.
+class _Content:
+    """The entries of the three lists."""
 
-    Raises :class:`Unusable` unless they are four finite numbers in the range of pixels.
-    """
-    given = entry.get("bbox")
-    if given is None and (drawn := extent(entry.get("segmentation"))):
-        return drawn[1]
-    values: list[Any] = [number(v) for v in given] if isinstance(given, list | tuple | np.ndarray) else []
-    if len(values) != 4 or None in values:
-        raise Unusable(f"bbox must be [x, y, width, height], got {shown(given)}")
-    if not all(map(math.isfinite, values)):
-        raise Unusable(f"box {shown(given)} is not finite")
-    if max(map(abs, values)) > FARTHEST:
-        raise Unusable(f"box {shown(given)} lies farther than {FARTHEST:.0f} pixels")
-    return values
+    def __init__(self, read: Iterable[Event], keep: bool):
+        self.images: list[Any] = []
+        self.categories: list[Any] = []
+        self.annotations = Columns(keep)
+        self.others: dict[str, Any] = {}  # the values of other keys
+        self.present: set[str] = set()  # the keys that are lists
+        for event in read:
+            if isinstance(event, Other):
+                self.present.discard(event.key)
+                if keep:
+                    self.others[event.key] = event.value
+            elif isinstance(event, Start):
+                self.present.add(event.key)
+                if event.key == "annotations":
+                    self.annotations = Columns(keep)
+                else:
+                    setattr(self, event.key, [])
+            elif event.key == "annotations":
+                if event.entries is None:
+                    self.annotations.add_typed(event.typed or (), event.text)
+                else:
+                    self.annotations.add(event.entries)
+            elif event.key == "categories":
+                self.categories += event.entries or ()
+            elif event.entries is None:
+                self.images += event.typed or ()
+            else:
+                self.images += event.entries if keep else map(_reduced, event.entries)
+
+
+def _reduced(entry: Any) -> Any:
+    return {key: entry.get(key) for key in _OF_IMAGE} if isinstance(entry, dict) else entry
+
+
+def _of(image_id: Id, image: Any) -> str:
+    file_name = image.get("file_name")
+    return f" of {file_name[-100:]}" if isinstance(file_name, str) else f" of image {str(image_id)[:60]}"
+
+
+def _table(values: Iterable[int | None]) -> np.ndarray:
+    return np.array([-1 if value is None else value for value in values], dtype=np.int32)
+
+
+def _starts(counts: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
+
+
+def _poses(columns: Columns, order: np.ndarray, rows: int, lost: set[int]) -> tuple[torch.Tensor, ...]:
+    """Return ``posed``, ``pose_starts`` and ``poses`` of :class:`ObjectTable`."""
+    of_row, values = np.array(columns.posed, dtype=np.int64), np.array(columns.poses, dtype=np.float64)
+    starts = np.append(np.array(columns.pose_starts, dtype=np.int64), len(values)) // 3
+    place = np.full(rows, -1, dtype=np.int64)
+    place[order] = np.arange(len(order))
+    used = (np.diff(starts) > 0) & ~np.isin(of_row, [*lost]) if len(of_row) else np.zeros(0, dtype=bool)
+    used &= place[of_row] >= 0
+    chosen = np.flatnonzero(used)
+    chosen = chosen[np.argsort(place[of_row[chosen]])]
+    lengths = np.diff(starts)[chosen]
+    return (torch.from_numpy(place[of_row[chosen]]), _starts(lengths),
+            torch.from_numpy(values.reshape(-1, 3)[ranges(starts[:-1][chosen], lengths)]))  # fmt: skip
 
 
 def keypoints_of(given: Any, count: int) -> np.ndarray:
     """Return keypoints [count, 3] float64 from COCO's list, flat or of triples; :class:`Unusable` for anything else."""
-    if isinstance(given, list | tuple) and given and all(isinstance(v, list | tuple) and len(v) == 3 for v in given):
-        given = [v for triple in given for v in triple]
+    given = flat_keypoints(given)
     values = numbers(given, 3 * count)
     if values is None or not count:
         got = f"{len(given)} values" if isinstance(given, list) and len(given) != 3 * count else shown(given)
@@ -254,21 +328,24 @@ def _categories(entries: list[Any], report: Report) -> list[dict[str, Any]]:
     return [_category(i, found[i], report) for i in in_order(found)]
 
 
-def _by_id(entries: list[Any], kind: str, name: str, report: Report) -> dict[Id, dict[str, Any]]:
+def _by_id(entries: list[Any], kind: str, name: str, report: Report) -> dict[Id, Any]:
     """Return entries by their ids. An id that entries of several names have tells nothing: all of them are skipped."""
-    found: dict[Id, list[dict[str, Any]]] = {}
+    found: dict[Id, Any] = {}
+    same: dict[Id, list[Any]] = {}  # the entries of ids that come again
     for entry in entries:
-        entry_id = identity(entry.get("id")) if isinstance(entry, dict) else None
+        entry_id = identity(entry.get("id")) if isinstance(entry, dict | _Image) else None
         if entry_id is None:
             report.add(f"{kind} entry {shown(entry)}", "its id must be an integer or a text", f"{kind} skipped")
+        elif entry_id in found:
+            same.setdefault(entry_id, [found[entry_id]]).append(entry)
         else:
-            found.setdefault(entry_id, []).append(entry)
-    for entry_id, same in list(found.items()):
-        names = list(dict.fromkeys(shown(entry.get(name)) for entry in same))
+            found[entry_id] = entry
+    for entry_id in same:
+        names = list(dict.fromkeys(shown(entry.get(name)) for entry in same[entry_id]))
         if len(names) > 1:
             report.add(f"{kind} {shown(entry_id)}", f"the id is that of {listed(names)}", f"{kind} skipped")
             del found[entry_id]
-    return {entry_id: same[0] for entry_id, same in found.items()}
+    return found
 
 
 def _category(category_id: Id, entry: dict[str, Any], report: Report) -> dict[str, Any]:

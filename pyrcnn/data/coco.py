@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,9 @@ from ..images import ImageError, read
 from ..models.labels import listed, match_classes
 from ..structures import Targets
 from .annotations import AnnotationFile, Annotations, dictionary, keypoint_names
-from .records import THREADS, Probe, Record, RecordReader, with_own_ids
+from .index import Index, ObjectsById
+from .records import THREADS, Probe, RecordReader
 from .report import Report
-from .values import read_json
 
 _log = logging.getLogger("pyrcnn.data")
 
@@ -36,13 +36,13 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
         category_ids: the id of each label in the annotation file.
         keypoint_names: the names of the J keypoints; empty if there are none.
         report: what was wrong with files and annotations, and what was done about it.
-        records: one :class:`~pyrcnn.data.records.Record` per image.
+        records: one :class:`~pyrcnn.data.index.Record` per image, made on demand.
         pixels: the decoded images if they are cached, else None.
     """
 
-    def __init__(self, records: Sequence[Record], categories: Sequence[dict[str, Any]], report: Report,
+    def __init__(self, records: Index, categories: Sequence[dict[str, Any]], report: Report,
                  cache: bool = False, pixels: list[Tensor] | None = None):  # fmt: skip
-        self.records = list(records)
+        self.records = records
         self.categories = list(categories)
         self.classes: list[str] = [c.get("name", str(c["id"])) for c in categories]
         self.category_ids: list[int | str] = [c["id"] for c in categories]
@@ -75,21 +75,20 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
 
     def targets(self, index: int) -> Targets:
         """Return the ground truth of image ``index``."""
-        record = self.records[index]
+        boxes, labels, crowd, found = self.records.targets(self.records.position(index))
         keypoints = None
         if self.keypoint_names:
-            shape = (len(record.boxes), len(self.keypoint_names), 3)
-            labelled = any(values is not None for values in record.keypoints)
+            shape = (len(boxes), len(self.keypoint_names), 3)
+            labelled = any(values is not None for values in found)
             keypoints = torch.zeros(shape) if labelled else torch.zeros(()).expand(shape)  # visibility 0: not labelled
-            for row, values in zip(keypoints, record.keypoints, strict=True):
+            for row, values in zip(keypoints, found, strict=True):
                 if values is not None:
                     row[: len(values)] = torch.from_numpy(values)
-        return Targets(torch.from_numpy(record.boxes), torch.from_numpy(record.labels), keypoints,
-                       torch.from_numpy(record.crowd))  # fmt: skip
+        return Targets(boxes.clone(), labels, keypoints, crowd.clone())
 
     def _read(self, index: int) -> Tensor:
-        record = self.records[index]
-        return read(record.path, record.oriented).contiguous()
+        i = self.records.position(index)
+        return read(self.records.path(i), bool(self.records.oriented[i])).contiguous()
 
     def _cache(self) -> None:
         def attempt(index: int) -> Tensor | ImageError:
@@ -103,7 +102,7 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
         for index, pixels in enumerate(found):
             if isinstance(pixels, ImageError):
                 self.skip(index, pixels)
-        self.records = [r for r, pixels in zip(self.records, found, strict=True) if isinstance(pixels, Tensor)]
+        self.records = self.records.select([i for i, pixels in enumerate(found) if isinstance(pixels, Tensor)])
         self.pixels = [pixels for pixels in found if isinstance(pixels, Tensor)]
 
     def skip(self, index: int, error: ImageError) -> None:
@@ -143,11 +142,7 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
                 categories[label] = {**category, "id": category_ids[label]}
         for category, name in zip(categories, classes or (), strict=classes is not None):
             category["name"] = name
-        records = [
-            replace(r, labels=table[r.labels], objects=replace(r.objects, labels=table[r.objects.labels]))
-            for r in self.records
-        ]
-        return self._changed(records, categories, self.pixels)
+        return self._changed(self.records.relabel(table), categories, self.pixels)
 
     def counterparts(self, category_ids: Sequence[Any], classes: Sequence[str] | None = None) -> list[int | None]:
         """Return the position of each category in ``category_ids``, found by its name if there are ``classes``."""
@@ -158,7 +153,7 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
 
     def used_labels(self) -> list[int]:
         """Return the labels that have objects."""
-        return sorted({label for record in self.records for label in record.objects.labels.tolist()})
+        return self.records.objects.used_labels()
 
     def without_counterpart(self, found: Sequence[int | None]) -> list[str]:
         """Return the categories, as ``name (id)``, that have objects but None in ``found``, which has one per label."""
@@ -167,14 +162,14 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
     def select(self, indices: Sequence[int]) -> CocoDataset:
         """Return a data set of the images at ``indices``, with the same classes. Repeated ones get own ids."""
         pixels = None if self.pixels is None else [self.pixels[i] for i in indices]
-        return self._changed(with_own_ids([self.records[i] for i in indices]), self.categories, pixels)
+        return self._changed(self.records.select(indices), self.categories, pixels)
 
     def without_keypoints(self) -> CocoDataset:
         """Return a data set of the same images and boxes."""
         categories = [{key: value for key, value in c.items() if key != "keypoints"} for c in self.categories]
         return self._changed(self.records, categories, self.pixels)
 
-    def _changed(self, records: Sequence[Record], categories: Sequence[dict[str, Any]],
+    def _changed(self, records: Index, categories: Sequence[dict[str, Any]],
                  pixels: list[Tensor] | None) -> CocoDataset:  # fmt: skip
         other = copy.copy(self)  # of the same class, which may be a user's
         CocoDataset.__init__(other, records, categories, self.report, pixels=pixels)
@@ -191,10 +186,12 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
 
     def annotations(self) -> Annotations:
         """Return the annotations of the usable images, for scoring."""
-        records = [r for r in self.records if r.image_id not in self.report.unreadable]
-        images = {r.image_id: {"id": r.image_id, "file_name": r.path.name, "height": r.size[0], "width": r.size[1]}
-                  for r in records}  # fmt: skip
-        return Annotations(self.categories, images, {r.image_id: r.objects for r in records}, self.report)
+        index = self.records
+        usable = {image_id: i for i, image_id in enumerate(index.all_ids()) if image_id not in self.report.unreadable}
+        sizes = index.sizes.tolist()
+        images = {image_id: {"id": image_id, "file_name": index.path(i).name, "height": sizes[i][0],
+                             "width": sizes[i][1]} for image_id, i in usable.items()}  # fmt: skip
+        return Annotations(self.categories, images, ObjectsById(index.objects, usable), self.report)
 
 
 def coco(
@@ -230,15 +227,15 @@ def source(images_dir: str | Path, annotations_json: str | Path, *, check: bool 
     """Return the content of the file; see :func:`coco`."""
     folder, file = Path(images_dir), Path(annotations_json)
     require(folder.is_dir(), f"images_dir must be a folder, got {folder}")
-    return Source(read_json(file, "annotations_json"), folder, Report(str(file)), "annotations_json", check)
+    return Source(file, folder, Report(str(file)), "annotations_json", check)
 
 
 @dataclass
 class Source:
-    """The files of a data set, read and not yet checked.
+    """The files of a data set, not yet checked.
 
     Attributes:
-        content: COCO's annotation dictionary.
+        content: COCO's annotation dictionary, or the path of its JSON file.
         folder: the folder of the images.
         report: what was wrong so far.
         argument: the name that messages begin with.
@@ -255,10 +252,15 @@ class Source:
 
     def dataset(self, cache: bool = False) -> CocoDataset:
         """Return the data set, and log its report. Raises :class:`pyrcnn.InputError` if no image is usable."""
-        annotations = AnnotationFile(self.content, self.report, self.argument)
-        records = RecordReader(annotations).records(self.folder, self.check, self.probed)
-        require(bool(records), f"{self.argument} must leave at least one usable image, got none in "
-                               f"{self.report.source}: {self.report.brief()}")  # fmt: skip
+        annotations, index = self.load()
         if self.report:
             _log.warning("%s", self.report)
-        return CocoDataset(records, annotations.categories, self.report, cache)
+        return CocoDataset(index, annotations.categories, self.report, cache)
+
+    def load(self, keep: bool = False) -> tuple[AnnotationFile, Index]:
+        """Return the checked annotations and the usable images; ``keep``: see :class:`AnnotationFile`."""
+        annotations = AnnotationFile(self.content, self.report, self.argument, keep)
+        index = RecordReader(annotations).index(self.folder, self.check, self.probed)
+        require(bool(index), f"{self.argument} must leave at least one usable image, got none in "
+                             f"{self.report.source}: {self.report.brief()}")  # fmt: skip
+        return annotations, index

@@ -167,7 +167,8 @@ def seed_from(*numbers: int) -> int:
 
 def aspect_groups(dataset: Any) -> list[int]:
     """Return 1 for each image of a :class:`~pyrcnn.data.CocoDataset` that is at least as wide as tall, else 0."""
-    return [int(record.size[1] >= record.size[0]) for record in dataset.records]
+    heights, widths = dataset.records.sizes.unbind(1)
+    return (widths >= heights).int().tolist()
 
 
 def _collate(items: Sequence[tuple[Tensor, Targets, int, _Faults]]) -> tuple[SeededBatch, _Faults]:

@@ -1,11 +1,12 @@
-"""Joins checked annotations with the image files: one record per image."""
+"""Joins checked annotations with the image files."""
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,101 +14,106 @@ import numpy as np
 
 from ..images import ImageError
 from ..images import check as check_image
-from .annotations import AnnotationFile, Object, Objects
-from .values import Id, number, shown
+from .annotations import AnnotationFile
+from .index import Index
+from .values import number, shown
 
 THREADS = 8  # that check and decode images: Pillow releases the interpreter lock
 Probe = tuple[tuple[int, int], bool] | ImageError  # (height, width) as stored, and whether its orientation swaps them
+_ROWS = 1 << 16  # boxes that are clipped at a time
+_RUN = 64  # images that a thread checks at a time
+_Problem = tuple[str, str, str]  # where, what, action
+_PLAIN = re.compile(r"(\w[\w. +-]*/)*\w[\w. +-]*", re.ASCII)  # names that lead nowhere else
 _OVERHANG = 1.0  # pixels; boxes that reach less far outside the image (rounding) are clipped without a report
 
 
-@dataclass(frozen=True)
-class Record:
-    """One image: its file and its ground truth, boxes ``x1 y1 x2 y2`` in pixels."""
-
-    path: Path
-    image_id: Id
-    size: tuple[int, int]  # height, width, as read
-    oriented: bool  # apply the file's EXIF orientation
-    boxes: np.ndarray  # [G, 4] float32, clipped to the image
-    labels: np.ndarray  # [G] int64, index into the data set's classes
-    crowd: np.ndarray  # [G] bool
-    keypoints: tuple[np.ndarray | None, ...]  # G times [up to J, 3] float64; None if none is labelled
-    objects: Objects  # as in the file, for scoring
-
-
 class RecordReader:
-    """Turns annotations into one record per readable image and reports every fault."""
+    """Joins annotations with the readable images and reports every fault."""
 
     def __init__(self, annotations: AnnotationFile):
         self.annotations, self.report = annotations, annotations.report
 
-    def records(self, folder: Path, check: bool, probed: Mapping[str, Probe] | None = None) -> list[Record]:
-        """Return one record per readable image in ``folder``; ``probed`` is what :func:`probe` found before."""
-        images = {i: image for i, image in self.annotations.images.items() if self._is_inside(image, folder)}
-        names = [image["file_name"] for image in images.values()]
+    def index(self, folder: Path, check: bool, probed: Mapping[str, Probe] | None = None) -> Index:
+        """Return the readable images in ``folder``; ``probed`` is what :func:`probe` found before."""
+        root = os.path.abspath(folder)
+        images = list(self.annotations.images.items())
+        inside = [self._is_inside(image, root) for _, image in images]
+        names = [image.get("file_name") for (_, image), good in zip(images, inside, strict=True) if good]
         probed = probe(folder, names, check) if probed is None else probed
-        records = []
-        for image_id, image in images.items():
-            found = probed[image["file_name"]]
-            mine = self.annotations.found[image_id]
-            if isinstance(found, ImageError):
-                also = f" with its {len(mine)} annotations" if mine else ""
-                self.report.add(f"image {folder / image['file_name']}", found.reason, f"image skipped{also}")
-                continue
-            size, oriented = self._size(image, *found)
-            records.append(self._record(folder / image["file_name"], image_id, size, oriented, mine))
-        return records
+        table = self.annotations.table
+        sizes, oriented, said = np.zeros((len(images), 2), dtype=np.int32), np.zeros(len(images), dtype=bool), {}
+        for position, ((_, image), good) in enumerate(zip(images, inside, strict=True)):
+            if good:
+                found = probed[image.get("file_name")]
+                if isinstance(found, ImageError):
+                    start, end = table.bounds(position)
+                    also = f" with its {end - start} annotations" if end > start else ""
+                    where = f"image {os.path.join(folder, image.get('file_name'))}"
+                    said[position] = [(where, found.reason, f"image skipped{also}")]
+                else:
+                    sizes[position], oriented[position], problem = self._size(image, *found)
+                    if problem:
+                        said[position] = [problem]
+        clipped, learnt = self._clip(sizes, said)
+        for position in sorted(said):
+            for problem in said[position]:
+                self.report.add(*problem)
+        usable = np.flatnonzero(sizes[:, 0])
+        paths = [os.path.join(folder, images[i][1].get("file_name")) for i in usable.tolist()]
+        if len(usable) < len(images):
+            rows = table.rows_of(usable)
+            table, clipped, learnt = table.select(usable), clipped[rows], learnt[rows]
+        return Index.of(paths, [images[i][0] for i in usable.tolist()], sizes[usable], oriented[usable], table,
+                        clipped, learnt)  # fmt: skip
 
-    def _is_inside(self, image: dict[str, Any], folder: Path) -> bool:
+    def _is_inside(self, image: Any, root: str) -> bool:
         """Whether the entry names a file below the folder; the report says what is wrong otherwise."""
         name = image.get("file_name")
-        fault = fault_of_name(name, folder)
+        fault = fault_of_name(name, root)
         if fault:
             self.report.add(f"image {shown(name)}", fault, "image skipped")
         return not fault
 
-    def _size(self, image: dict[str, Any], size: tuple[int, int], transposed: bool) -> tuple[tuple[int, int], bool]:
-        """Return the (height, width) that the boxes refer to, and whether to apply the EXIF orientation.
+    def _size(self, image: Any, size: tuple[int, int],
+              transposed: bool) -> tuple[tuple[int, int], bool, _Problem | None]:  # fmt: skip
+        """Return the (height, width) that the boxes refer to, whether to apply the EXIF orientation, and a problem.
 
         Boxes may have been drawn on the image as stored or as oriented; the size in the annotation file tells which.
         """
         stated = _stated_size(image)
         turned = upright((size, transposed))
         if stated == size and stated != turned:
-            return size, False
+            return size, False, None
         if None not in stated and stated != turned:
             what = f"the file is {turned[1]}x{turned[0]} pixels, the annotation file says {stated[1]}x{stated[0]}"
-            self.report.add(f"image {image['file_name']}", what, "the file's size is used")
-        return turned, True
+            return turned, True, (f"image {image.get('file_name')}", what, "the file's size is used")
+        return turned, True, None
 
-    def _record(self, path: Path, image_id: Id, size: tuple[int, int], oriented: bool,
-                objects: list[Object]) -> Record:  # fmt: skip
-        clipped = [(box, found) for found in objects if (box := self._clipped(found, size)) is not None]
-        return Record(
-            path, image_id, size, oriented,
-            np.array([box for box, _ in clipped], dtype=np.float32).reshape(-1, 4),
-            np.array([found.label for _, found in clipped], dtype=np.int64),
-            np.array([found.crowd for _, found in clipped], dtype=bool),
-            tuple(found.keypoints for _, found in clipped),
-            Objects.of(objects),
-        )  # fmt: skip
+    def _clip(self, sizes: np.ndarray, said: dict[int, list[_Problem]]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the parts x1, y1, x2, y2 [N, 4] of boxes inside their images, and whether there is any to learn from.
 
-    def _clipped(self, found: Object, size: tuple[int, int]) -> list[float] | None:
-        """Return the part x1, y1, x2, y2 of a box inside the image; None if there is none to train on."""
-        x, y, w, h = found.box
-        height, width = size
-        box = [max(x, 0.0), max(y, 0.0), min(x + w, float(width)), min(y + h, float(height))]
-        x1, y1, x2, y2 = np.array(box, dtype=np.float32)  # in which sides of a millionth of a pixel vanish
-        given = "[" + ", ".join(f"{v:g}" for v in found.box) + "]"
-        if not (x2 > x1 and y2 > y1):
-            what = f"box {given} lies outside the {width}x{height} image"
-            self.report.add(found.name, what, "scored, but not trained on")
-            return None
-        if max(-x, -y, x + w - width, y + h - height) > _OVERHANG:
-            what = f"box {given} reaches outside the {width}x{height} image"
-            self.report.add(found.name, what, "box clipped")
-        return box
+        Objects of images without a size are not looked at; ``said`` gets the problems of each image.
+        """
+        table = self.annotations.table
+        images = np.repeat(np.arange(len(sizes), dtype=np.int32), np.diff(table.starts.numpy()))
+        clipped, learnt = np.zeros((len(images), 4), dtype=np.float32), np.zeros(len(images), dtype=bool)
+        for start in range(0, len(images), _ROWS):
+            rows = slice(start, start + _ROWS)
+            boxes, limit = table.boxes[rows].numpy(), sizes[images[rows], ::-1]
+            low, high = boxes[:, :2], boxes[:, :2] + boxes[:, 2:]
+            clipped[rows, :2] = low.clip(min=0)
+            clipped[rows, 2:] = np.minimum(high, limit)
+            # In float32, sides of a millionth of a pixel vanish.
+            learnt[rows] = (clipped[rows, 2:] > clipped[rows, :2]).all(axis=1)
+            over = np.maximum(-low, high - limit).max(axis=1)
+            for i in np.flatnonzero((~learnt[rows] | (over > _OVERHANG)) & (limit[:, 0] > 0)).tolist():
+                image, row = int(images[start + i]), start + i
+                given = "[" + ", ".join(f"{v:g}" for v in boxes[i]) + "]"
+                size = f"{limit[i, 0]}x{limit[i, 1]}"
+                fault = (f"box {given} reaches outside the {size} image", "box clipped") if learnt[row] else (
+                    f"box {given} lies outside the {size} image", "scored, but not trained on")  # fmt: skip
+                said.setdefault(image, []).append((self.annotations.name_of(row), *fault))
+        return clipped, learnt
 
 
 def probe(folder: Path, names: Iterable[str], whole: bool) -> dict[str, Probe]:
@@ -115,13 +121,15 @@ def probe(folder: Path, names: Iterable[str], whole: bool) -> dict[str, Probe]:
 
     def attempt(name: str) -> Probe:
         try:
-            return check_image(folder / name, whole)
+            return check_image(os.path.join(folder, name), whole)
         except ImageError as error:
             return error
 
     names = list(dict.fromkeys(names))
+    runs = [names[i : i + _RUN] for i in range(0, len(names), _RUN)]
     with ThreadPoolExecutor(THREADS) as pool:
-        return dict(zip(names, pool.map(attempt, names), strict=True))
+        found = pool.map(lambda run: [attempt(name) for name in run], runs)
+        return dict(zip(names, itertools.chain.from_iterable(found), strict=True))
 
 
 def upright(found: tuple[tuple[int, int], bool]) -> tuple[int, int]:
@@ -130,29 +138,23 @@ def upright(found: tuple[tuple[int, int], bool]) -> tuple[int, int]:
     return size[::-1] if transposed else size
 
 
-def with_own_ids(records: Sequence[Record]) -> list[Record]:
-    """Return the records, numbered from 1 if two of them have the same image id."""
-    if len({record.image_id for record in records}) == len(records):
-        return list(records)
-    return [replace(record, image_id=number) for number, record in enumerate(records, start=1)]
-
-
-def fault_of_name(name: Any, folder: Path) -> str | None:
-    """Return what is wrong with a ``file_name``, None if it names a file below ``folder``, the images'."""
+def fault_of_name(name: Any, root: str) -> str | None:
+    """Return what is wrong with a ``file_name``, None if it names a file below ``root``, an absolute path."""
     if not isinstance(name, str) or not name.strip():
         return "it has no file_name"
+    if _PLAIN.fullmatch(name):
+        return None
     try:
         os.fsencode(name)
     except UnicodeError:
         return "the file_name is not a text that a file can have"
     if "\0" in name:
         return "the file_name is not a text that a file can have"
-    root = os.path.abspath(folder)
     inside = os.path.abspath(os.path.join(root, name)).startswith(os.path.join(root, ""))  # links are followed later
     return None if inside else "the file_name leads out of the folder of the images"
 
 
-def _stated_size(image: dict[str, Any]) -> tuple[int | None, int | None]:
+def _stated_size(image: Any) -> tuple[int | None, int | None]:
     """Return the height and width that the annotation file states; None for what is no size."""
     sides = [number(image.get(key)) for key in ("height", "width")]
     height, width = (int(side) if side is not None and 0 < side < 1e9 else None for side in sides)

@@ -7,7 +7,8 @@ from typing import Any
 
 from ..errors import InputError, require
 from ..models.labels import Names, listed, match_classes
-from .annotations import Annotations, Unusable, box_of, keypoints_of
+from .annotations import Annotations, keypoints_of
+from .columns import Unusable, box_of
 from .report import Report
 from .values import Id, find, identity, number, shown
 

@@ -33,7 +33,7 @@ _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict, _SHORT.maxstring, _SHORT.maxlon
 def read_json(path: str | os.PathLike[str], name: str) -> Any:
     """Return the content of a JSON file; :class:`pyrcnn.InputError`, which begins with ``name``, if it is none."""
     file = Path(path)
-    require(file.is_file(), f"{name} must be a readable file, got {file}, which is {_what(file)}")
+    check_file(file, name)
     try:
         return json.loads(file.read_bytes())
     except OSError as error:
@@ -42,6 +42,11 @@ def read_json(path: str | os.PathLike[str], name: str) -> Any:
         raise InputError(f"{name} must be valid JSON, got {file}, which is nested too deeply") from None
     except ValueError as error:
         raise InputError(f"{name} must be valid JSON, got {file} ({str(error)[:200]})") from None
+
+
+def check_file(file: Path, name: str) -> None:
+    """Raise :class:`pyrcnn.InputError`, which begins with ``name``, unless ``file`` is a regular file."""
+    require(file.is_file(), f"{name} must be a readable file, got {file}, which is {_what(file)}")
 
 
 def _what(file: Path) -> str:

@@ -14,7 +14,7 @@ from ..errors import require
 from ..models.labels import listed, match_classes
 from ..structures import Targets
 from .coco import CocoDataset
-from .records import with_own_ids
+from .index import join
 from .report import Report
 
 
@@ -50,14 +50,12 @@ def _joined(parts: Sequence[CocoDataset]) -> CocoDataset:
         + " beside ".join(f"{len(names)} ({listed(names, 3)})" for names in skeletons),
     )
     same = [part.relabel(first.category_ids, first.classes) for part in parts]
-    records = with_own_ids([record for part in same for record in part.records])
+    records = join([part.records for part in same])
     categories = [next((c for c in beside if "keypoints" in c), beside[0])
                   for beside in zip(*(part.categories for part in same), strict=True)]  # fmt: skip
-    problems = [problem for part in parts for problem in part.report.problems]
     pixels = [part.pixels for part in parts]
     whole: list[Tensor] | None = None if None in pixels else [p for some in pixels for p in some]  # type: ignore[union-attr]
-    sources = ", ".join(dict.fromkeys(part.report.source for part in parts))
-    return CocoDataset(records, categories, Report(sources, problems), pixels=whole)
+    return CocoDataset(records, categories, Report.joined([part.report for part in parts]), pixels=whole)
 
 
 def with_labels(dataset: Any) -> Any:

@@ -29,6 +29,7 @@ from .exif import TRANSPOSED, UPRIGHT, orientation
 from .files import ImageError, errors_of, files_in, opened, suffixes
 from .grey import is_deep, to_8_bits
 from .header import suffices
+from .jpeg import plain_size
 
 __all__ = ["ImageError", "check", "files_in", "load_image", "load_images", "read", "suffixes"]
 
@@ -50,6 +51,9 @@ def check(path: str | os.PathLike[str], whole: bool = True) -> tuple[tuple[int, 
     Only the header is read. A file that looks truncated, or whose header does not say enough, is also decoded, a JPEG
     file at an eighth of its size; without ``whole``, truncation is not looked for. Raises :class:`ImageError`.
     """
+    plain = plain_size(path)
+    if plain is not None:
+        return plain, False
     with opened(path) as (image, file):
         size = _stored_size(image)
         turn = orientation(image)

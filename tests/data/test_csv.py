@@ -28,7 +28,10 @@ def csv_file(folder: Path, text: str, **options: Any) -> data.CocoDataset:
      ("a.png,3,5,20,30,cat", {}), ("/content/data/a.png,3,5,20,30,cat", {}), ("C:\\data\\a.png,3,5,20,30,cat", {}),
      ("ImageID,LabelName,XMin,XMax,YMin,YMax\na,cat,0.046875,0.3125,0.10416666666666667,0.625", {"normalized": True}),
      ("TRAIN,gs://bucket/a.png,cat,0.046875,0.10416666666666667,,,0.3125,0.625,,", {}),
-     ("image,xmin,ymin,xmax,ymax,label\na.png,3,5,20,30,cat", {"encoding": "utf-8-sig"})],
+     ("image,xmin,ymin,xmax,ymax,label\na.png,3,5,20,30,cat", {"encoding": "utf-8-sig"}),
+     ("a.png,3,5,20,30,cat", {"encoding": "utf-8-sig"}),
+     ("VALIDATION,b.png,dog,0,0,,,1,1,,\nTRAINING,a.png,cat,0.046875,0.10416666666666667,,,0.3125,0.625,,",
+      {"split": "train"})],
 )  # fmt: skip
 def test_csv_columns(tmp_path: Path, text: str, options: dict[str, Any]) -> None:
     dataset = csv_file(tmp_path, text, **options)

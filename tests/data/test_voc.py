@@ -119,8 +119,10 @@ def test_the_image_is_that_of_the_stem_before_the_stated_one(tmp_path: Path) -> 
     voc_file(tmp_path, "b", voc_object(), more="<filename>B 1.png</filename>", stem="B 1")
     voc_file(tmp_path, "c", voc_object(), more="<filename>../../c.png</filename>", stem="z")
     voc_file(tmp_path, "d", voc_object(), more="<size><width>0</width><height/></size>")
+    voc_file(tmp_path, "e", voc_object(), more="<filename>e.png</filename>")
+    Image.new("RGB", (64, 48)).save(tmp_path / "JPEGImages/e.jpg")
     dataset = data.voc(tmp_path)
-    assert [r.path.name for r in dataset.records] == ["a.png", "B 1.png", "d.png"]
+    assert [r.path.name for r in dataset.records] == ["a.png", "B 1.png", "d.png", "e.png"]
     assert [p.what for p in dataset.report.problems] == ["the file_name leads out of the folder of the images"]
 
 

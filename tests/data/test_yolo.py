@@ -38,7 +38,7 @@ def test_yolo_rows(tmp_path: Path, row: str, box: list[float], label: int) -> No
 
 @pytest.mark.parametrize(
     ("row", "what"),
-    [("2 0.5 0.5 0.1 0.1", "category 2.0 does not exist"), ("-1 0.5 0.5 0.1 0.1", "does not exist"),
+    [("2 0.5 0.5 0.1 0.1", "category 2 does not exist"), ("-1 0.5 0.5 0.1 0.1", "does not exist"),
      ("0.5 0.5 0.5 0.1 0.1", "does not exist"), ("0 0.5 0.5 0.1", "got 4"), ("0 0.5 0.5 0.1 0.1 0.9", "got 6"),
      ("0", "got 1"), ("cat 0.5 0.5 0.1 0.1", "must be numbers"), ("0,0.5,0.5,0.1,0.1", "must be numbers"),
      ("0 nan 0.5 0.1 0.1", "must be numbers"), ("0 1e999 0.5 0.1 0.1", "must be numbers"),
@@ -74,6 +74,9 @@ def test_yolo_places(tmp_path: Path) -> None:
         dataset = data.yolo(yolo_files(tmp_path / "d", train=place))
         assert sorted(r.path.name for r in dataset.records) == ["a.png", "b.png"], place
         assert all(len(dataset.targets(i)) == 1 for i in range(2)), place
+    (tmp_path / "d/lists").mkdir()
+    (tmp_path / "d/lists/train.txt").write_text("images/train/a.png\n")  # relative to the root, as CVAT writes them
+    assert len(data.yolo(yolo_files(tmp_path / "d", train="lists/train.txt"))) == 1
     assert "none.png: the file is missing" in str(data.yolo(yolo_files(tmp_path / "d", train="list.txt")).report)
     assert len(data.yolo(yolo_files(tmp_path / "d", path="images", train="train"))) == 1
     assert len(data.open(tmp_path / "d:train")) == len(data.open(file, prefer=["val", "train"])) == 1

@@ -6,9 +6,10 @@ import struct
 from pathlib import Path
 
 import pytest
-from PIL import ImageFile, features
+from PIL import Image, ImageFile, features
 
 from pyrcnn import images
+from pyrcnn.images.jpeg import plain_size
 
 from . import made
 
@@ -67,3 +68,34 @@ def test_a_file_with_data_behind_its_end_is_whole(tmp_path: Path) -> None:
 def test_recorded_sizes_are_those_of_the_pixels_of_icons(tmp_path: Path) -> None:
     (tmp_path / "a.ico").write_bytes(made.encode("ICO", sizes=[(16, 16), (20, 12)]))
     assert images.check(tmp_path / "a.ico")[0] == images.read(tmp_path / "a.ico").shape[1:]
+
+
+@pytest.mark.parametrize("name", sorted(made.one_of_each()))
+def test_the_short_way_says_what_pillow_says(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(made.one_of_each()[name])
+    size = plain_size(tmp_path / name)
+    assert size is not None or name not in ("progressive.jpg", "grey.jpg")
+    with Image.open(tmp_path / name) as image:
+        assert size in (None, image.size[::-1])
+        assert size is None or (image.format == "JPEG" and not image.getexif())
+
+
+def test_the_short_way_leaves_what_is_not_ordinary_to_pillow(tmp_path: Path) -> None:
+    whole = made.encode("JPEG")
+    (tmp_path / "a.jpg").write_bytes(whole)
+    assert plain_size(tmp_path / "a.jpg") == (20, 30)
+    frame, table = whole.index(b"\xff\xc0"), whole.index(b"\xff\xdb")
+    hostile = {
+        "cut": whole[:-40], "no frame": whole[:frame] + whole[frame + 19 :], "two": whole[:frame] + whole[frame:] * 2,
+        "height": whole[: frame + 5] + b"\0\0" + whole[frame + 7 :], "no table": b"\xff\xd8" + whole[frame:],
+        "length": whole[: table + 2] + b"\0\0" + whole[table + 4 :],
+        "bits": whole[: frame + 4] + b"\x0c" + whole[frame + 5 :],
+        "wide": whole[: frame + 5] + b"\xff\xff\xff\xff" + whole[frame + 9 :],
+        "app1": whole[:2] + b"\xff\xe1\0\x08Exif\0\0" + whole[2:],
+        "mpf": whole[:2] + b"\xff\xe2\0\x06MPF\0" + whole[2:],
+        "junk": whole[:2] + b"\0" + whole[2:], "png": made.encode("PNG"), "empty": b"",
+    }  # fmt: skip
+    for name, content in hostile.items():
+        (tmp_path / name).write_bytes(content)
+        assert plain_size(tmp_path / name) is None or name == "two", name
+    assert plain_size(tmp_path / "none") is plain_size(tmp_path) is plain_size("/dev/zero") is plain_size("a\0") is None
