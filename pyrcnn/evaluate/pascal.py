@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +11,8 @@ import numpy as np
 
 from .. import inference
 from ..data import CocoDataset
-from ..data.annotations import Annotations, Object, Objects
+from ..data.annotations import Annotations
+from ..data.index import Objects
 from ..errors import require
 from .inputs import Inputs, gather
 from .prediction import Results
@@ -127,9 +128,8 @@ def unique_names(annotations: Annotations) -> list[str]:
             for name, c in zip(names, annotations.categories, strict=True)]  # fmt: skip
 
 
-def _arrays(found: Iterable[Object]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _arrays(objects: Objects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return boxes [G, 4] x1 y1 x2 y2, labels [G] and which of the objects are difficult [G]."""
-    objects = found if isinstance(found, Objects) else Objects.of(list(found))
     return objects.boxes + np.pad(objects.boxes[:, :2], ((0, 0), (2, 0))), objects.labels, objects.crowd
 
 
