@@ -18,7 +18,7 @@ import torch
 from ..errors import require
 from ..models.labels import listed
 from .columns import MOST_KEYPOINTS, Annotation, Columns, Unusable, flat_keypoints
-from .index import Object, ObjectsById, ObjectTable, ranges
+from .index import Object, Objects, ObjectsById, ObjectTable, ranges
 from .json_files import Event, Other, Start, events, events_of
 from .report import Report
 from .values import FARTHEST, Id, find, identity, in_order, numbers, shown
@@ -55,7 +55,7 @@ class Annotations:
     """
 
     def __init__(self, categories: list[dict[str, Any]], images: dict[Id, Any],
-                 objects: Mapping[Id, Iterable[Object]], report: Report):  # fmt: skip
+                 objects: Mapping[Id, Objects], report: Report):  # fmt: skip
         self.categories, self.images, self.objects, self.report = categories, images, objects, report
         self.labels: dict[Id, int] = {category["id"]: label for label, category in enumerate(categories)}
         self.keypoint_counts = [len(category.get("keypoints", ())) for category in categories]
