@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -110,12 +113,25 @@ def kind_of(path: Path) -> tuple[str, Path]:
 
 
 def _images_of(file: Path) -> Path:
-    """Return the folder of the images of a COCO file: the likely one that has some."""
+    """Return the folder of the images of a COCO file: the likely one with the first image, or with any."""
     split = file.stem.rpartition("_")[2]
     around = (file.parent, file.parent.parent)
     places = [*(folder / split for folder in around), *(folder / "images" / split for folder in around),
               *(folder / "images" for folder in around), file.parent]  # fmt: skip
-    for place in places:
-        if place.is_dir() and next(image_names(place), None) is not None:
-            return place
+    places = [place for place in places if place.is_dir()]
+    name = _first_name(file)
+    if name is not None and (found := next((p for p in places if (p / name).is_file()), None)):
+        return found
+    if found := next((p for p in places if next(image_names(p), None) is not None), None):
+        return found
     raise InputError(f"images must be the folder of the images of {file}, got none, and there is none beside it")
+
+
+def _first_name(file: Path) -> str | None:
+    """Return the first ``file_name`` in a COCO file, if it stands near the beginning of the file."""
+    with contextlib.suppress(OSError, ValueError), file.open("rb") as stream:
+        found = re.search(rb'"file_name"\s*:\s*("(?:[^"\\]|\\.)*")', stream.read(1 << 20))
+        name = json.loads(found[1]) if found else ""
+        if name and "\0" not in name and not name.startswith("/"):
+            return name
+    return None
