@@ -11,6 +11,8 @@ from typer.core import TyperGroup
 
 from . import __version__
 from .commands import interrupts, terminal
+from .commands.data import app as data_commands
+from .commands.options import Json, Overwrite
 from .errors import InputError
 
 
@@ -39,13 +41,14 @@ app = typer.Typer(
     help="Faster R-CNN and CenterNet: detect, evaluate, train.",
 )
 
+app.add_typer(data_commands.app, name="data")
+
 Images = Annotated[list[Path] | None, typer.Argument(help="Images, or folders of images. Default: a bundled image.")]
 Model = Annotated[str | None, typer.Option("--model", help="A name that `pyrcnn models` lists.")]
 Weights = Annotated[
     str, typer.Option("--weights", help="Weights file, or 'zoo' to download the published weights.", metavar="FILE")
 ]
 Device = Annotated[str, typer.Option("--device", help="cpu or cuda.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value on standard output, nothing else.")]
 Dtype = Annotated[str | None, typer.Option("--dtype", help="Of the network: float32, bfloat16, float16 or auto.")]
 Data = Annotated[
     str | None,
@@ -54,7 +57,6 @@ Data = Annotated[
 Settings = Annotated[list[str] | None, typer.Option("--set", help="key=value, a setting of the model or the training.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, max=1024, help="Threads to compute with.")]
 Engine = Annotated[str | None, typer.Option("--engine", help="What runs the networks; see deploy.optimize.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist; never those that are read.")]
 Plain = Annotated[bool, typer.Option("--plain", help="Run the model as built, without deploy.optimize.")]
 BUNDLED = "bundled"
 
@@ -157,10 +159,10 @@ def evaluate(
 ) -> None:
     """Print the average precision of a model or results file, and write a report about it."""
     from .commands import evaluate as command
-    from .commands import sources
+    from .commands.data.given import Given
 
     asked = command.Options(metric, keypoints, report, overwrite, plain, engine, json)
-    command.run(sources.Given(data, images, annotations), detections, model, weights, device, threads, asked)
+    command.run(Given(data, images, annotations), detections, model, weights, device, threads, asked)
 
 
 @app.command()
@@ -195,11 +197,11 @@ def train(
     cache: Annotated[bool, typer.Option("--cache", help="Keep the decoded images in memory.")] = False,
 ) -> None:
     """Train a model on a data set: --data, or --images and --annotations."""
-    from .commands import sources
     from .commands import train as command
+    from .commands.data.given import Given
 
-    learn_from = sources.Given(data, images, annotations)
-    score_on = sources.Given(val_data, val_images or images, val_annotations, "val-")
+    learn_from = Given(data, images, annotations)
+    score_on = Given(val_data, val_images or images, val_annotations, "val-")
     command.run(
         model, learn_from, score_on, recipe, settings or [], weights, backbone, out, resume, overwrite,
         device, cache, augment,

@@ -12,7 +12,7 @@ from ..evaluate import analysis, page, pascal, speed
 from ..evaluate.inputs import Inputs, gather
 from . import terminal
 from .common import open_model, use_threads
-from .sources import Given
+from .data.given import Given
 
 METRICS = ("coco", "voc2007", "voc2012")
 _COLUMNS = ("AP", "AP50", "AP75", "AR")  # of a class, on the terminal

@@ -17,7 +17,7 @@ from ..errors import require
 from ..train import state
 from . import terminal
 from .common import check_device
-from .sources import Given
+from .data.given import Given
 from .starting import Start
 
 

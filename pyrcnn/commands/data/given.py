@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import data
-from ..data.formats import sources
-from ..errors import require
+from ... import data
+from ...data.formats import sources
+from ...errors import require
 
 
 @dataclass(frozen=True)
