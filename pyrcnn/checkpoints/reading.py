@@ -90,6 +90,12 @@ def _kind(config: models.Config) -> str:
     return f"{models.FAMILIES[type(config)].__name__} with the backbone {config.backbone}{keypoints}"
 
 
+def _changes(what: str, config: models.Config, other: models.Config) -> tuple[str, ...]:
+    """A note on the fields in which ``other`` is not ``config``; the number of classes does not count."""
+    names = [f"{name}={new!r} (not {old!r})" for name, old, new in differing(config, other) if name != "num_classes"]
+    return (f"{what}: {listed(names)}",) if names else ()
+
+
 class _Source:
     """A source, opened once: its ``name`` in messages, and what it holds."""
 
@@ -141,10 +147,8 @@ class _Source:
             preset = models.PRESETS[name]
             holds = f"source: {self.name} holds a {_kind(of_file)}"
             require(_kind(of_file) == _kind(preset), f"{holds}, which is no {name}: leave the name out, or correct it")
-            fields = differing(preset, of_file)
-            self.notes += (f"the file brings its own configuration: {listed(fields)}",) if fields else ()
-        fields = differing(of_file, models.changed(of_file, **changes))
-        self.notes += (f"changed from the file's configuration: {listed(fields)}",) if fields else ()
+            self.notes += _changes("the file brings its own configuration", preset, of_file)
+        self.notes += _changes("changed from the file's configuration", of_file, models.changed(of_file, **changes))
 
     @property
     def _unknown(self) -> str:

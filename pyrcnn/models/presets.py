@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -187,16 +188,11 @@ def from_config(config: Config) -> nn.Module:
     return FAMILIES[type(config)](config)
 
 
-def differing(config: Any, other: Any, prefix: str = "") -> list[str]:
-    """The fields in which ``other`` is not ``config``, as ``name=value`` of ``other`` and the value of ``config``.
-
-    The number of classes does not count.
-    """
-    found: list[str] = []
+def differing(config: Any, other: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each field in which two configurations of one class differ: its dotted name, and both values."""
     for field in fields(config):
         mine, theirs = getattr(config, field.name), getattr(other, field.name)
-        if is_dataclass(mine) and not isinstance(mine, type):
-            found += differing(mine, theirs, f"{prefix}{field.name}.")
-        elif mine != theirs and field.name != "num_classes":
-            found.append(f"{prefix}{field.name}={theirs!r} (not {mine!r})")
-    return found
+        if is_dataclass(mine) and type(mine) is type(theirs):
+            yield from differing(mine, theirs, f"{prefix}{field.name}.")
+        elif mine != theirs:
+            yield prefix + field.name, mine, theirs

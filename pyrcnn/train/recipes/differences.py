@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import Any
 
 from torch import nn
 
 from ...models import PRESETS
-from ...models.presets import changed
+from ...models.presets import changed, differing
 from ..config import TrainConfig
 from .base import Recipe
 
@@ -64,23 +64,13 @@ def _of_model(recipe: Recipe, model: nn.Module) -> Iterator[str]:
     if not same:
         yield f"the model is a {type(model).__name__}, published with {' or '.join(recipe.presets)}"
         return
-    apart = min((list(_apart(config, published)) for published in same), key=len)
+    apart = min((list(differing(config, published)) for published in same), key=len)
     if len(apart) > 6:  # another model altogether
         shown = ", ".join(f"{name} {_short(own)}" for name, own, _ in apart[:3])
         yield f"the model is another one ({shown}, …), published with {' or '.join(recipe.presets)}"
         return
     for name, own, published in apart:
         yield f"the model's {name} is {_short(own)}, published with {_short(published)}"
-
-
-def _apart(own: Any, published: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Yield each field that differs: its dotted name and both values."""
-    for field in fields(published):
-        ours, theirs = getattr(own, field.name), getattr(published, field.name)
-        if is_dataclass(theirs) and type(ours) is type(theirs):
-            yield from _apart(ours, theirs, f"{prefix}{field.name}.")
-        elif ours != theirs:
-            yield prefix + field.name, ours, theirs
 
 
 def _short(value: Any) -> str:
