@@ -15,6 +15,7 @@ from xml.sax.saxutils import escape
 import yaml
 
 from ...errors import InputError, require
+from ...models.labels import VOC
 from ..formats import voc
 from ..formats.yolo import labels_of
 from ..index import Object
@@ -85,10 +86,15 @@ class Writer:
         if keypoints and found.keypoints is not None:
             self.lost["keypoints of objects"] += 1
 
-    def count_ids(self, first: int) -> None:
-        """Count ids of categories that the format does not hold, which numbers classes from ``first`` on."""
-        ids = [c["id"] for c in self.content.categories]
-        self.lost["ids of categories"] += sum(i != n for n, i in enumerate(ids, start=first))
+    def count_ids(self, names: Sequence[str], first: int = 1) -> None:
+        """Count ids of categories that the format does not hold, which numbers ``names`` from ``first`` on."""
+        numbers = {name: number for number, name in enumerate(names, start=first)}
+        found = zip(self.content.categories, self.classes, strict=True)
+        self.lost["ids of categories"] += sum(c["id"] != numbers.get(name, c["id"]) for c, name in found)
+
+    def used_names(self) -> list[str]:
+        """Return the names of the classes that have objects, sorted."""
+        return sorted({self.classes[label] for label in self.used})
 
     def count_unused(self) -> None:
         """Count classes without objects, where the format lists only those of the objects."""
@@ -179,7 +185,8 @@ class _Voc(Writer):
 
     def finish(self) -> Iterator[File]:
         self.count_unused()
-        self.count_ids(1)
+        names = self.used_names()
+        self.count_ids(VOC if {*names} <= {*VOC} else names)
         yield File(self.ends()[0], "".join(f"{stem}\n" for stem in self.stems))
 
 
@@ -240,7 +247,7 @@ class _Yolo(Writer):
         return values
 
     def finish(self) -> Iterator[File]:
-        self.count_ids(0)
+        self.count_ids(self.classes, first=0)
         settings: dict[str, Any] = {"train": f"images/{self.split}", "names": dict(enumerate(self.classes))}
         if self.split != "train":
             settings = {self.split: settings.pop("train")} | settings
@@ -277,7 +284,7 @@ class _Csv(Writer):
 
     def finish(self) -> Iterator[File]:
         self.count_unused()
-        self.count_ids(1)
+        self.count_ids(self.used_names())
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["image", "xmin", "ymin", "xmax", "ymax", "class", "iscrowd", "area", "width", "height"])
