@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -61,7 +62,7 @@ def gather(model_or_detections: Any, dataset: Any, **options: Any) -> Inputs:
         if any(isinstance(found, Detections) for found in results):
             results = _as_results(results, check_dataset(dataset))
     if isinstance(dataset, str | os.PathLike):
-        return Inputs(read_annotations(read_json(dataset, "annotations"), os.fspath(dataset)), results, source)
+        return Inputs(read_annotations(Path(dataset), os.fspath(dataset)), results, source)
     dataset = check_dataset(dataset)
     return Inputs(dataset.annotations(), results, source, dataset, model)
 
@@ -76,7 +77,7 @@ def _as_results(detections: Sequence[Any], dataset: CocoDataset) -> Results:
 
 
 def read_annotations(content: Any, source: str = "annotations") -> Annotations:
-    """Return the checked content of an annotation file; a report of its faults is logged as a warning."""
+    """Return a checked annotation file, given as path or as its content; its faults are logged as a warning."""
     report = Report(source)
     annotations = AnnotationFile(content, report)
     log_problems(report)
