@@ -167,7 +167,12 @@ def evaluate(
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="A name that `pyrcnn models` lists, or a .safetensors file of ours.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A name that `pyrcnn models` lists, or a .safetensors file of ours; with --resume, a run's folder."
+        ),
+    ],
     data: Data = None,
     val_data: Annotated[
         str | None, typer.Option("--val-data", help="Data set to score on, as --data.", metavar="SOURCE")
@@ -191,7 +196,10 @@ def train(
     ] = None,
     backbone: Annotated[Path | None, typer.Option("--backbone", help="ImageNet classifier to start from.")] = None,
     out: Annotated[Path, typer.Option("--out", help="Folder of the run.")] = Path("runs/train"),
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue a run: `train --resume DIR`, or the one in --out.")
+    ] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Write only a picture of the first batches.")] = False,
     overwrite: Overwrite = False,
     device: Device = "cpu",
     cache: Annotated[bool, typer.Option("--cache", help="Keep the decoded images in memory.")] = False,
@@ -204,7 +212,7 @@ def train(
     score_on = Given(val_data, val_images or images, val_annotations, "val-")
     command.run(
         model, learn_from, score_on, recipe, settings or [], weights, backbone, out, resume, overwrite,
-        device, cache, augment,
+        device, cache, augment, preview,
     )  # fmt: skip
 
 

@@ -43,6 +43,13 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let training draw no curves, which takes longer than the small models' steps; tests of them replace this."""
+    if "pyrcnn.train.curves" in sys.modules:
+        monkeypatch.setattr(sys.modules["pyrcnn.train.curves"], "draw", lambda log, picture: None)
+
+
 @pytest.fixture
 def generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
@@ -10,12 +11,15 @@ from ..errors import require
 from ..models import unwrap
 from . import distributed, labels, recipes
 from .config import TrainConfig
+from .events import EvaluationEvent, Hooks, StepEvent
 from .loop import Result, Run
 from .recipes import RECIPES
 
 
 def fit(model: nn.Module, train_data: Any, val_data: Any = None, config: TrainConfig = TrainConfig(),
-        *, quiet: bool = False) -> Result:  # fmt: skip
+        *, quiet: bool = False, on_step: Callable[[StepEvent], Any] | None = None,
+        on_evaluation: Callable[[EvaluationEvent], Any] | None = None,
+        about: Mapping[str, Any] | None = None) -> Result:  # fmt: skip
     """Train ``model``, score it on ``val_data`` during training, and return the :class:`Result`.
 
     The model ends in eval mode with its last weights, or with their running average if ``config.ema`` is set.
@@ -24,10 +28,20 @@ def fit(model: nn.Module, train_data: Any, val_data: Any = None, config: TrainCo
     classes that it had already keep their labels, so that their weights stay theirs in whatever order the data set
     lists them. A model with more classes keeps its own. A detector without keypoints ignores those of the data.
 
-    The folder ``config.out`` gets ``checkpoint.pt``, ``best.safetensors``, ``last.safetensors`` and ``metrics.jsonl``.
+    The folder ``config.out`` gets
+
+    - ``best.safetensors``, ``last.safetensors``: the weights, for :func:`pyrcnn.load_model`;
+    - ``metrics.jsonl``, ``metrics.csv``: losses, learning rate, scores, AP of each class;
+    - ``curves.png``: the same as curves, drawn anew after each evaluation;
+    - ``first_batches.jpg``: the first images as the model gets them, with their targets;
+    - ``config.json``: settings, versions, machine, data sets, the model's configuration;
+    - ``checkpoint.pt``: what resuming needs;
+    - ``tensorboard/``: the metrics for TensorBoard, if that is installed.
+
     A run that is resumed from ``checkpoint.pt`` ends with the same weights, bit for bit, as an uninterrupted one.
     Ctrl-C finishes the step, or ends the validation, writes a checkpoint and raises ``KeyboardInterrupt``. A killed run
-    loses at most ``config.checkpoint_minutes``.
+    loses at most ``config.checkpoint_minutes``. A run may be resumed with more ``epochs``; its schedule then has the
+    new length.
 
     Several processes train together if ``torchrun`` starts the program that calls ``fit``, or the command line::
 
@@ -57,6 +71,10 @@ def fit(model: nn.Module, train_data: Any, val_data: Any = None, config: TrainCo
             train without scores.
         config: the settings.
         quiet: print neither progress nor scores.
+        on_step: called each ``config.log_every`` steps with a :class:`StepEvent`: step, learning rate, mean losses.
+        on_evaluation: called after each evaluation with an :class:`EvaluationEvent`: scores, and whether they are the
+            best. An exception of a callback ends the run. Of several processes, the first one calls both.
+        about: more entries for ``config.json``, such as what the model started from.
 
     Raises:
         pyrcnn.InputError: before the first step, if model, data and settings do not fit together.
@@ -77,9 +95,12 @@ def fit(model: nn.Module, train_data: Any, val_data: Any = None, config: TrainCo
     train_data, val_data = labels.join(own, train_data, val_data)
     own.resizes_in_training = not any(getattr(t, "sets_size", False) for t in config.augment)  # type: ignore[assignment]
     try:
-        return Run(model, train_data, val_data, config, quiet, world).go()
+        run = Run(model, train_data, val_data, config, quiet, world)
+        if world.first:
+            run.hooks = Hooks(on_step, on_evaluation, about or {})
+        return run.go()
     finally:
         own.resizes_in_training = True  # type: ignore[assignment]
 
 
-__all__ = ["RECIPES", "Result", "TrainConfig", "fit", "recipes"]
+__all__ = ["RECIPES", "EvaluationEvent", "Result", "StepEvent", "TrainConfig", "fit", "recipes"]

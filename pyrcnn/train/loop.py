@@ -6,6 +6,7 @@ import contextlib
 import random
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from ..models.wrapping import unwrap
 from . import state as files
 from .config import TrainConfig
 from .distributed import Norms, World, job
+from .events import Hooks, RunLog
 from .labels import with_flip_pairs
 from .losses import Losses
-from .progress import Log
 from .schedule import Average, make_optimizer, make_scheduler
+from .scoring import score
 from .speed import channels_last, precision_on
 from .stopping import Signals
 
@@ -36,7 +38,7 @@ class Result:
 
     Attributes:
         steps: how many steps were made.
-        scores: the last scores on the validation data; empty without it.
+        scores: the last scores on the validation data, with ``AP/NAME`` for each class; empty without such data.
         best: the best score by ``config.best_by``, or None without validation data.
         best_file: the weights with the best score, or None.
         last_file: the last weights, or None if ``config.out`` is None.
@@ -55,6 +57,8 @@ class _Interrupted(Exception):
 
 class Run:
     """The state of one call of :func:`pyrcnn.train.fit`."""
+
+    hooks = Hooks()
 
     def __init__(self, model: nn.Module, train_data: Any, val_data: CocoDataset | None, config: TrainConfig,
                  quiet: bool, world: World):  # fmt: skip
@@ -122,7 +126,8 @@ class Run:
             self._save()
         path = self.out / files.LOG if self.out and self.world.first else None
         self.saved_at = time.monotonic()
-        with Signals() as self.signals, Log(path, self.steps, self.step, self.quiet, not self.resumed) as log:
+        begun = (path, self.steps, self.step, self.quiet, not self.resumed)
+        with Signals() as self.signals, RunLog(self, *begun) as log:
             log.say(self.summary)
             if self.resumed:  # it may have been interrupted before the scores of its last step
                 self._end_step(log)
@@ -207,7 +212,7 @@ class Run:
             raise FloatingPointError(f"training diverged before step {self.step} ({', '.join(bad)}): {hint}")
         return sums
 
-    def _end_step(self, log: Log) -> None:
+    def _end_step(self, log: RunLog) -> None:
         """Score and write a checkpoint, if it is time; raise ``KeyboardInterrupt`` if a signal has come."""
         due = time.monotonic() - self.saved_at >= self.config.checkpoint_minutes * 60
         stop, due = self.world.highest(self.signals.came, due and self.world.first)  # type: ignore[assignment]
@@ -225,7 +230,7 @@ class Run:
         now = self.step % self.evaluate_every == 0 or self.step == self.steps
         return self.val_data is not None and now and self.scored != self.step
 
-    def _evaluate(self, log: Log) -> bool:
+    def _evaluate(self, log: RunLog) -> bool:
         """Score the (averaged) weights and save them if they are the best. Return False if a signal came meanwhile."""
         assert self.val_data is not None
         if self.average:
@@ -236,7 +241,7 @@ class Run:
             part = self.val_data if self.world.size == 1 else self.val_data.select(share)
             results: Any = None
             with contextlib.suppress(_Interrupted):
-                results = evaluate.predict(self.model, part, progress=self._stop_early)
+                results = evaluate.predict(self.model, part, progress=partial(self._validating, log))
             if any(self.world.highest(results is None)):
                 return False
             found = self.world.gather((results, part.report.unreadable))
@@ -250,7 +255,8 @@ class Run:
         log.scores(self.step, self.epoch, self.scores, better)
         return True
 
-    def _stop_early(self, done: int, total: int) -> None:
+    def _validating(self, log: RunLog, done: int, total: int) -> None:
+        log.validating(done, total)
         if self.signals.came:
             raise _Interrupted
 
@@ -259,10 +265,7 @@ class Run:
         assert self.val_data is not None
         results = [result for part, _ in found for result in part]
         self.val_data.report.unreadable.update(*(unreadable for _, unreadable in found))
-        scores = evaluate.coco(results, self.val_data)
-        if evaluate.scores_keypoints(self.val_data) and results and "keypoints" in results[0]:
-            of_keypoints = evaluate.coco(results, self.val_data, keypoints=True)
-            scores |= {f"keypoints_{name}": value for name, value in of_keypoints.items()}
+        scores = score(results, self.val_data)
         by = self.config.best_by
         if by == "auto":
             by = "keypoints_AP" if "keypoints_AP" in scores else "AP"

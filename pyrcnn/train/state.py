@@ -18,11 +18,13 @@ from .distributed import job
 # Settings that may differ when a run is resumed, because they do not change its results.
 _FREE = frozenset(
     {"out", "resume", "overwrite", "device", "workers", "evaluate_every", "checkpoint_minutes", "log_every", "bf16"}
-)
+) | {"epochs", "steps"}  # or because a run that is continued may be made longer: its schedule gets the new length
 
 
-# What a run writes.
-CHECKPOINT, BEST, LAST, LOG = FILES = ("checkpoint.pt", "best.safetensors", "last.safetensors", "metrics.jsonl")
+# What a run writes: what it needs, and what tells about it (see run_folder, curves and contact_sheet).
+CHECKPOINT, BEST, LAST, LOG = ("checkpoint.pt", "best.safetensors", "last.safetensors", "metrics.jsonl")
+CONFIG, TABLE, CURVES, SHEET = ABOUT = ("config.json", "metrics.csv", "curves.png", "first_batches.jpg")
+FILES = (CHECKPOINT, BEST, LAST, LOG, *ABOUT)
 
 
 def check_folder_of_run(out: str | Path, resume: bool | str, overwrite: bool) -> None:

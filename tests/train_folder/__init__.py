@@ -1,0 +1,1 @@
+"""Tests of what a training run leaves in its folder, and of continuing it from there."""
