@@ -16,7 +16,7 @@ from ..atomic import check_outputs
 from ..data import parse_transforms
 from ..data.formats.sources import TRAIN, VALIDATION
 from ..errors import InputError, require
-from ..train import contact_sheet, run_folder, state
+from ..train import alternating, contact_sheet, run_folder, state
 from ..train.events import TENSORBOARD
 from ..train.scoring import of_classes
 from . import terminal
@@ -39,15 +39,16 @@ def run(name: str, train_on: Given, validate_on: Given, recipe: str, changes: Se
     require(recipe in catalog, f"--recipe must be one of {', '.join(catalog)}, got {recipe!r}")
     chosen = catalog[recipe]
     check_device(device)
-    config = replace(chosen.config, out=str(out), resume=resume, overwrite=overwrite, device=device)
+    given: dict[str, Any] = {"out": str(out), "resume": resume, "overwrite": overwrite, "device": device}
     if augment is not None:
-        config = replace(config, augment=parse_transforms(augment))
+        given["augment"] = parse_transforms(augment)
+    config = replace(chosen.config, **given)
     read = [*train_on.files(), *validate_on.files(), *start.inputs]
     if preview:
         check_outputs([out / PREVIEW], "out", overwrite=overwrite, inputs=read)
     else:
         check_outputs([out / file for file in state.FILES], "out", overwrite=True, inputs=read)
-        state.check_folder_of_run(out, resume, overwrite)
+        (alternating.check_folder if chosen.stages else state.check_folder_of_run)(out, resume, overwrite)
     of_model, of_run = settings.parse(changes, start.config(), config)
     train_data = train_on.open(TRAIN, cache)
     val_data = validate_on.open(VALIDATION, cache) if validate_on else None
@@ -60,8 +61,17 @@ def run(name: str, train_on: Given, validate_on: Given, recipe: str, changes: Se
     if start.name in chosen.presets:
         of_model = settings.merge(chosen.model, of_model)
     model = start.model(train_data.classes, of_model, config.freeze_norm)
-    apart = training.recipes.differences(chosen, config, model, len(train_data))
-    terminal.note(*(f"recipe {recipe}: {line}" for line in apart))
+    stages = [replace(stage, **given, **of_run) for stage in chosen.stages]
+    apart = [
+        line
+        for published, own in zip(chosen.stages or [chosen.config], stages or [config], strict=True)
+        for line in training.recipes.differences(replace(chosen, config=published), own, model, len(train_data))
+    ]
+    terminal.note(*(f"recipe {recipe}: {line}" for line in dict.fromkeys(apart)))
+    if stages:
+        result = training.fit_alternating(model, train_data, val_data, stages)
+        _summarize(out / f"step{len(stages)}", result, stages[-1])
+        return
     about = {
         "recipe": recipe,
         "start": {"model": name, "weights": weights or "random",

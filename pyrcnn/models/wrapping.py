@@ -3,10 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+
+class Objective(nn.Module):
+    """A wrapper whose losses take the place of the model's own: ``losses(images, targets)`` when it is called so."""
+
+    def __init__(self, model: nn.Module, losses: Callable[[Any, Any], dict[str, Tensor]]):
+        super().__init__()
+        self.module, self.losses = model, losses
+
+    def forward(self, images: Any, targets: Any = None) -> Any:
+        """The losses; without ``targets``, what the model returns."""
+        return self.module(images) if targets is None else self.losses(images, targets)
+
+
+# Wrappers whose call gives the losses; those of others come from the model inside.
+PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel, Objective)
 INNER = ("module", "_orig_mod")  # where DataParallel, DistributedDataParallel, AveragedModel; torch.compile keep it
 
 

@@ -10,6 +10,7 @@ from torch import nn
 from ..errors import require
 from ..models import unwrap
 from . import distributed, labels, recipes
+from .alternating import fit_alternating
 from .config import TrainConfig
 from .events import EvaluationEvent, Hooks, StepEvent
 from .loop import Result, Run
@@ -103,4 +104,13 @@ def fit(model: nn.Module, train_data: Any, val_data: Any = None, config: TrainCo
         own.resizes_in_training = True  # type: ignore[assignment]
 
 
-__all__ = ["RECIPES", "EvaluationEvent", "Result", "StepEvent", "TrainConfig", "fit", "recipes"]
+__all__ = [
+    "RECIPES",
+    "EvaluationEvent",
+    "Result",
+    "StepEvent",
+    "TrainConfig",
+    "fit",
+    "fit_alternating",
+    "recipes",
+]

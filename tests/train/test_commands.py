@@ -86,3 +86,32 @@ def test_changes_of_a_recipe_give_way_to_those_of_the_user() -> None:
         "max_size": 1024, "roi": {"samples": 8, "pool": "max"}, "min_size": 5,
     }  # fmt: skip
     assert changes["roi"]["samples"] == 64
+
+
+def test_alternating_training_by_its_recipe(monkeypatch, capsys, tmp_path: Path) -> None:
+    dataset(tmp_path)
+    source = ("--images", tmp_path / "images", "--annotations", tmp_path / "annotations.json")
+    sets = (
+        "min_size=64",
+        "max_size=96",
+        "roi.width=8",
+        "rpn.after_nms=(20,10)",
+        "steps=1",
+        "workers=0",
+        "batch_size=2",
+    )
+    options = [v for s in sets for v in ("--set", s)]
+    command = ("train", "faster_rcnn_mobilenet_v2_fpn", *source, "--recipe", "paper_vgg16_alternating", *options,
+               "--weights", "random", "--out", tmp_path / "run")  # fmt: skip
+    assert run(monkeypatch, *command) == 0
+    printed = capsys.readouterr()
+    assert printed.out.splitlines() == [str(tmp_path / "run/step4/last.safetensors")]
+    lines = printed.err.splitlines()
+    assert any(line.startswith("recipe paper_vgg16_alternating: the model is another one (backbone ") for line in lines)
+    assert "recipe paper_vgg16_alternating: steps is 1, published with 80000" in lines
+    assert "recipe paper_vgg16_alternating: steps is 1, published with 40000" in lines
+    assert [line for line in lines if line.startswith("step ") and " of 4: " in line] == [
+        "step 1 of 4: backbone and rpn", "step 2 of 4: backbone and roi", "step 3 of 4: rpn", "step 4 of 4: roi",
+    ]  # fmt: skip
+    assert run(monkeypatch, *command) == 2
+    assert "alternating.json; resume=True (--resume) continues its run" in capsys.readouterr().err

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ...errors import require
+from ...memory import upload
+from ...structures import Targets
 from ..backbones import BACKBONES
 from ..backbones.pyramid import Plain, Pyramid, freeze_norms
 from ..backbones.resnet import ResNetStyle, stage
@@ -16,7 +18,7 @@ from ..detector import Detector
 from ..layers import freeze_lower
 from ..outputs import PaddedDetections
 from ..preprocess import fit_sides, fit_square, padded_sides
-from ..training import Term, Truth
+from ..training import Term, Truth, mean_losses
 from .config import FasterRCNNConfig
 from .roi_head import RoIHead
 from .rpn import RPN
@@ -145,3 +147,40 @@ class FasterRCNN(Detector):
             sample = sample_proposals(proposals, counts, truth, self.config.roi)
         logits, deltas = self.roi(features, sample.boxes, height, width)
         return rpn | roi_losses(logits, deltas, sample, self.config.roi)
+
+    # ---- one stage alone, for alternating training (Ren et al. 2015, section 3.2) ------------------------------------
+
+    def proposal_loss(self, images: Sequence[Any], targets: Sequence[Targets]) -> dict[str, Tensor]:
+        """The losses of the proposal network alone; the arguments are those of :meth:`loss`."""
+        self.check_trainable()
+        pixels, sizes, scales = self.preprocess(images)
+        height, width = pixels.shape[-2:]
+        truth = self._truth(targets, scales)
+        return mean_losses(self.rpn.loss(self.backbone(pixels), sizes, height, width, truth)[0])
+
+    def detection_loss(
+        self, images: Sequence[Any], targets: Sequence[Targets], proposals: Sequence[Tensor]
+    ) -> dict[str, Tensor]:
+        """The losses of the RoI head for given ``proposals``, per image [P, 4] in its own pixels (Fast R-CNN)."""
+        self.check_trainable()
+        pixels, _, scales = self.preprocess(images)
+        height, width = pixels.shape[-2:]
+        truth = self._truth(targets, scales)
+        given = self._truth([Targets(p, torch.zeros(len(p), dtype=torch.int64)) for p in proposals], scales)
+        with torch.no_grad():
+            sample = sample_proposals(given.boxes, given.counts, truth, self.config.roi)
+        logits, deltas = self.roi(self.backbone(pixels), sample.boxes, height, width)
+        return mean_losses(roi_losses(logits, deltas, sample, self.config.roi))
+
+    def _truth(self, targets: Sequence[Targets], scales: Tensor) -> Truth:
+        return Truth(*(upload(t, scales.device) for t in self.pad_targets(targets))).scaled(scales)
+
+    @torch.no_grad()
+    def training_proposals(self, images: Sequence[Any]) -> list[Tensor]:
+        """Per image, the proposals [P, 4] in its own pixels, as many as the RoI head learns from in training."""
+        pixels, sizes, scales = self.preprocess(images)
+        height, width = pixels.shape[-2:]
+        maps = self.rpn.predict(self.backbone(pixels))
+        boxes, _, counts = self.rpn.select(*maps, sizes, height, width, training=True)
+        boxes = boxes / scales.flip(-1).repeat(1, 2)[:, None].to(boxes)
+        return [image[:count] for image, count in zip(boxes, counts.tolist(), strict=True)]
