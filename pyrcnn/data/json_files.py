@@ -24,6 +24,7 @@ BLOCK = 1 << 20  # bytes that are read at a time
 _MARGIN = 64  # characters behind a value that must be there, so that a number is not cut off
 _ATTEMPTS = 4  # at the ends of how many entries a block is cut, before its entries are read one by one
 _BETWEEN = re.compile(r"\}[ \t\n\r]*,[ \t\n\r]*\{")
+_POSITION = re.compile(r"(?<=position )\d+|(?<=\d-)\d+")
 _SPACE = re.compile(r"[ \t\n\r]*")
 _scan = json.JSONDecoder().raw_decode
 
@@ -98,15 +99,16 @@ class _Text:
 
     def __init__(self, stream: Any):
         self.stream, self.text, self.at, self.ended = stream, "", 0, False
-        self.before, self.lines, self.column = 0, 0, 0  # characters, line ends, and characters of the last line
+        self.bytes = 0  # that were read
+        self.before, self.lines, self.column = 0, 0, 0  # characters and line ends before, and the last line's length
         self.decoder: codecs.IncrementalDecoder | None = None
         self.more()
 
-    def more(self, size: int = BLOCK) -> bool:
+    def more(self, size: int | None = None) -> bool:
         """Read on, and forget what lies before ``at``. False at the end of the file."""
         if self.ended:
             return False
-        content = self.stream.read(size)
+        content = self.stream.read(size or BLOCK)
         self.ended = not content
         if self.decoder is None:
             self.decoder = codecs.getincrementaldecoder(json.detect_encoding(content))("surrogatepass")
@@ -115,7 +117,13 @@ class _Text:
         lines = past.count("\n")
         self.lines += lines
         self.column = len(past) - past.rindex("\n") - 1 if lines else self.column + len(past)
-        self.text, self.at = self.text[self.at :] + self.decoder.decode(content, final=self.ended), 0
+        self.bytes += len(content)
+        try:
+            decoded = self.decoder.decode(content, final=self.ended)
+        except UnicodeDecodeError as error:  # its positions are those in the bytes that were left, and these
+            before = self.bytes - len(error.object)
+            raise ValueError(_POSITION.sub(lambda found: str(int(found[0]) + before), str(error))) from None
+        self.text, self.at = self.text[self.at :] + decoded, 0
         return not self.ended or bool(self.text)
 
     def place(self, error: json.JSONDecodeError) -> str:
