@@ -46,8 +46,8 @@ def _seed() -> None:
 @pytest.fixture(autouse=True)
 def _without_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let training draw no curves, which takes longer than the small models' steps; tests of them replace this."""
-    if "pyrcnn.train.curves" in sys.modules:
-        monkeypatch.setattr(sys.modules["pyrcnn.train.curves"], "draw", lambda log, picture: None)
+    if "pyrcnn.train.run_folder.curves" in sys.modules:
+        monkeypatch.setattr(sys.modules["pyrcnn.train.run_folder.curves"], "draw", lambda log, picture: None)
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from ..atomic import check_outputs
 from ..data import parse_transforms
 from ..data.formats.sources import TRAIN, VALIDATION
 from ..errors import InputError, require
-from ..train import alternating, contact_sheet, run_folder, state
+from ..train import alternating, run_folder, state
 from ..train.events import TENSORBOARD
+from ..train.run_folder import contact_sheet
 from ..train.scoring import of_classes
 from . import terminal
 from .common import check_device

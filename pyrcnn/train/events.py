@@ -12,8 +12,9 @@ from typing import Any
 
 from ..errors import InputError
 from ..texts import printable
-from . import contact_sheet, curves, run_folder, state
+from . import run_folder, state
 from .progress import Log
+from .run_folder import contact_sheet, curves
 from .scoring import of_classes
 
 _log = logging.getLogger("pyrcnn.train")

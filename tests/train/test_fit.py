@@ -61,7 +61,12 @@ def test_a_run_leaves_its_files_and_learns(tmp_path: Path) -> None:
     config = replace(QUICK, out=str(tmp_path / "run"), epochs=20)
     fit(tmp_path, config)
     present = sorted(p.name for p in (tmp_path / "run").iterdir())
-    assert set(present) - set(files.ABOUT) == {"best.safetensors", "checkpoint.pt", "last.safetensors", "metrics.jsonl"}
+    assert set(present) - {*files.ABOUT, "tensorboard"} == {
+        "best.safetensors",
+        "checkpoint.pt",
+        "last.safetensors",
+        "metrics.jsonl",
+    }
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
     assert losses[-1] < 0.7 * losses[0]

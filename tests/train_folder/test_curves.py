@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyrcnn.train import curves, events
+from pyrcnn.train import events
+from pyrcnn.train.run_folder import curves
 from tests.detector import dataset
 
 from .test_files import fit

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from pyrcnn import InputError, __version__, checkpoints, data, environment, train
-from pyrcnn.train import TrainConfig, contact_sheet, run_folder, state
+from pyrcnn.train import TrainConfig, run_folder, state
+from pyrcnn.train.run_folder import contact_sheet
 from tests.detector import TinyDetector, dataset
 
 QUICK = TrainConfig(epochs=4, batch_size=2, learning_rate=0.01, log_every=2, checkpoint_minutes=60)

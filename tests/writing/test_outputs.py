@@ -19,6 +19,7 @@ from pyrcnn import InputError, checkpoints, models, train
 from pyrcnn.commands import common, detect
 from pyrcnn.commands.outputs import Copies, unique_names
 from pyrcnn.train import TrainConfig, state
+from pyrcnn.train.distributed import World
 from pyrcnn.train.loop import Run
 from tests.conftest import python
 from tests.detector import TinyDetector, dataset
@@ -254,12 +255,17 @@ def test_a_folder_with_a_run_is_not_trained_into(name: str, tmp_path: Path) -> N
     after = contents(out)
     assert after["notes.txt"] == b"mine"
     assert b"another run's" not in after.values()
-    assert set(after) - set(state.ABOUT) == {"checkpoint.pt", "last.safetensors", "metrics.jsonl", "notes.txt"}
+    assert set(after) - {*state.ABOUT, "tensorboard"} == {
+        "checkpoint.pt",
+        "last.safetensors",
+        "metrics.jsonl",
+        "notes.txt",
+    }
 
 
 def test_a_run_that_another_has_overtaken_stops(tmp_path: Path) -> None:
     data, out = dataset(tmp_path), tmp_path / "run"
-    late = Run(TinyDetector(), data, None, replace(QUICK, out=str(out)), True)
+    late = Run(TinyDetector(), data, None, replace(QUICK, out=str(out)), True, World(torch.device("cpu")))
     train.fit(TinyDetector(), data, None, replace(QUICK, out=str(out)), quiet=True)
     before = contents(out)
     with pytest.raises(InputError, match="another run began there"):
@@ -309,7 +315,7 @@ def test_a_full_disk_in_training_keeps_the_last_checkpoint(monkeypatch: pytest.M
     monkeypatch.setattr(os, "fsync", fill)
     with pytest.raises(InputError, match=r"out: .*checkpoint\.pt cannot be written: No space left on device"):
         train.fit(TinyDetector(), data, None, config, quiet=True)
-    assert set(contents(out)) - set(state.ABOUT) == {"checkpoint.pt", "metrics.jsonl"}
+    assert set(contents(out)) - {*state.ABOUT, "tensorboard"} == {"checkpoint.pt", "metrics.jsonl"}
     assert torch.load(out / "checkpoint.pt")["step"] == 2
     monkeypatch.setattr(os, "fsync", flush)
     result = train.fit(TinyDetector(), data, None, replace(config, resume=True), quiet=True)
@@ -358,7 +364,7 @@ def test_ctrl_c_reaches_the_workers_too_and_the_step_is_finished(tmp_path: Path)
     out, error = process.communicate(timeout=60)
     assert out.startswith("stopped after step"), error
     assert "Traceback" not in error
-    assert set(contents(tmp_path / "run")) - set(state.ABOUT) == {"checkpoint.pt", "metrics.jsonl"}
+    assert set(contents(tmp_path / "run")) - {*state.ABOUT, "tensorboard"} == {"checkpoint.pt", "metrics.jsonl"}
 
 
 def test_a_log_that_cannot_be_written_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

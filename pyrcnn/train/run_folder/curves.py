@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..atomic import replacing
-from ..texts import printable
-from .scoring import CLASS
+from ...atomic import replacing
+from ...texts import printable
+from ..scoring import CLASS
 
 _MOST_CLASSES = 10  # with a curve of their own
 _VALIDATION = "val_"

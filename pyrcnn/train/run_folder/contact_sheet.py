@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .. import draw
-from ..atomic import replacing
-from ..data import CocoDataset, aspect_groups, batches
-from ..data.wrappers import labels_of
-from ..structures import Targets
-from .config import TrainConfig
-from .labels import with_flip_pairs
+from ... import draw
+from ...atomic import replacing
+from ...data import CocoDataset, aspect_groups, batches
+from ...data.wrappers import labels_of
+from ...structures import Targets
+from ..config import TrainConfig
+from ..labels import with_flip_pairs
 
 MOST = 24  # images
 _COLUMNS, _CELL = 4, 320  # images in a row; pixels of the side of one
@@ -30,7 +30,7 @@ _CROWD = (150, 150, 150)
 def write(train_data: Any, config: TrainConfig, file: Path) -> None:
     """Write the images of the first batches as JPEG, augmented as in training, with boxes, classes and keypoints.
 
-    Crowds are grey. The random generators of the process stay as they are.
+    Crowds are grey, and so are the proposals of alternating training. The random generators of the process stay as they are.
     """
     _, classes = labels_of(train_data)
     with _generators_kept():
@@ -65,7 +65,7 @@ def _cell(image: Tensor, targets: Targets, classes: Sequence[str]) -> Image.Imag
     marks = []
     for box, label, grey, points in zip((targets.boxes * scale).tolist(), targets.labels.tolist(), crowd,
                                         keypoints.tolist(), strict=True):  # fmt: skip
-        name = classes[label] if label < len(classes) else str(label)
+        name = classes[label] if 0 <= label < len(classes) else "" if label < 0 else str(label)
         marks.append(draw.Mark(box, name, _CROWD if grey else draw.colour(label), points))
     return draw.marked(small, marks)
 

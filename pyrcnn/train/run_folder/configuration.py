@@ -14,15 +14,15 @@ from typing import Any
 
 from torch import nn
 
-from .. import environment
-from ..atomic import replacing
-from ..data import parse_transforms
-from ..data.wrappers import labels_of
-from ..errors import InputError, require
-from ..models import saved
-from ..models.presets import from_config
-from .config import TrainConfig
-from .state import CONFIG
+from ... import environment
+from ...atomic import replacing
+from ...data import parse_transforms
+from ...data.wrappers import labels_of
+from ...errors import InputError, require
+from ...models import saved
+from ...models.presets import from_config
+from ..config import TrainConfig
+from ..state import CONFIG
 
 _FORMAT = 1
 
