@@ -30,7 +30,7 @@ _CROWD = (150, 150, 150)
 def write(train_data: Any, config: TrainConfig, file: Path) -> None:
     """Write the images of the first batches as JPEG, augmented as in training, with boxes, classes and keypoints.
 
-    Crowds are grey, and so are the proposals of alternating training. The random generators of the process stay as they are.
+    Crowds are grey, and so are the proposals of alternating training. The process's random generators stay as they are.
     """
     _, classes = labels_of(train_data)
     with _generators_kept():
