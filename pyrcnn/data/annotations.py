@@ -36,9 +36,10 @@ class _Image(msgspec.Struct, gc=False):
     height: int | float | None = None
     width: int | float | None = None
 
-    def get(self, key: str) -> Any:
-        """Return a field, as a dictionary does."""
-        return getattr(self, key)
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a field, ``default`` if there is none, as a dictionary does."""
+        value = getattr(self, key, None)
+        return default if value is None else value
 
 
 class Annotations:
@@ -249,7 +250,7 @@ class _Content:
 
 
 def _reduced(entry: Any) -> Any:
-    return {key: entry.get(key) for key in _OF_IMAGE} if isinstance(entry, dict) else entry
+    return {key: entry[key] for key in _OF_IMAGE if key in entry} if isinstance(entry, dict) else entry
 
 
 def _of(image_id: Id, image: Any) -> str:
