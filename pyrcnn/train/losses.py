@@ -20,7 +20,7 @@ from .config import TrainConfig
 from .distributed import World
 
 OBJECTS = 16  # the number of objects per image is padded to a multiple of it: a compiler sees few shapes
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class LossCall(nn.Module):
@@ -31,11 +31,11 @@ class LossCall(nn.Module):
 
     def __init__(self, model: nn.Module, device: torch.device, precision: str):
         super().__init__()
-        self.model, self.device_type, self.dtype = model, device.type, _DTYPES[precision]
+        self.model, self.device_type, self.dtype = model, device.type, _DTYPES.get(precision)
 
     def forward(self, *inputs: Any) -> dict[str, Term]:
         """What :meth:`Losses.inputs` returned → the losses as sums and counts."""
-        with torch.autocast(self.device_type, self.dtype, enabled=self.dtype != torch.float32):
+        with torch.autocast(self.device_type, self.dtype) if self.dtype else contextlib.nullcontext():
             if isinstance(self.model, Detector):
                 return self.model.loss_terms(*inputs)
             images, targets = inputs
