@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from . import __version__
 from .commands import interrupts, terminal
 from .commands.data import app as data_commands
 from .commands.options import Json, Overwrite
-from .errors import InputError
+from .errors import InputError, require
 
 
 class Interrupted(Exception):
@@ -102,11 +103,15 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """Faster R-CNN and CenterNet: detect, evaluate, train."""
+    alone = os.environ.get("WORLD_SIZE", "1") == "1" or "MASTER_ADDR" not in os.environ
+    name = context.invoked_subcommand
+    require(alone or name == "train", f"torchrun must start pyrcnn train, got {name}: start it without torchrun")
 
 
 @app.command()

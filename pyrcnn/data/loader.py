@@ -103,16 +103,21 @@ def _serve(worker: int) -> None:
     """Let a worker live exactly as long as the process that it works for.
 
     A terminal sends Ctrl-C to every process, and batch systems SIGTERM: a worker works on until its parent has
-    finished. The kernel kills it when the parent ends, however that ends.
+    finished. Without the kernel's help, torch's workers would look every five seconds whether their parent lives.
     """
     for number in _STOPS:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
-    with contextlib.suppress(OSError, AttributeError):  # not on Linux: torch looks every five seconds
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal_at_end_of_parent(signal.SIGKILL)
     parent = multiprocessing.parent_process()
     if parent is not None and not parent.is_alive():  # it ended before the call
         os._exit(1)
+
+
+def signal_at_end_of_parent(number: int) -> None:
+    """Let the kernel send a signal to this process when its parent ends, however that ends. Linux only."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def _started(loader: DataLoader[Any]) -> Iterator[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import signal
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..data.loader import signal_at_end_of_parent
 from ..errors import InputError, require
 
 T = TypeVar("T")
@@ -109,6 +111,8 @@ def join(device: str) -> World:
     if size == 1:
         return World(place)
     gpu = place.type == "cuda"
+    if job():  # without torchrun, nobody would start a lost process again: write a checkpoint and end
+        signal_at_end_of_parent(signal.SIGTERM)
     if not dist.is_initialized():
         dist.init_process_group("nccl" if gpu else "gloo", timeout=TIME_LIMIT, device_id=place if gpu else None)
         atexit.register(_leave)

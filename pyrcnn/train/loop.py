@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -262,18 +263,26 @@ class Run:
 
     def _score(self, found: list[tuple[list[dict[str, Any]], set[Any]]]) -> tuple[dict[str, float], float, bool]:
         """Return the scores of the results of all processes, the best so far and whether it is these."""
+        scores = self._scores(found)
+        score = self.best_score(scores, self.config.best_by)
+        better = self.best is None or score > self.best
+        if better and self.out:
+            checkpoints.save(self.model, self.out / files.BEST)
+        return scores, score if self.best is None else max(self.best, score), better
+
+    def _scores(self, found: list[tuple[list[dict[str, Any]], set[Any]]]) -> dict[str, float]:
         assert self.val_data is not None
         results = [result for part, _ in found for result in part]
         self.val_data.report.unreadable.update(*(unreadable for _, unreadable in found))
-        scores = score(results, self.val_data)
-        by = self.config.best_by
+        return score(results, self.val_data)
+
+    @staticmethod
+    def best_score(scores: Mapping[str, float], by: str) -> float:
+        """Return the score that decides which weights are the best; ``by`` is ``TrainConfig.best_by``."""
         if by == "auto":
             by = "keypoints_AP" if "keypoints_AP" in scores else "AP"
         require(by in scores, f"best_by must be 'auto' or one of {', '.join(scores)}, got {by!r}")
-        better = self.best is None or scores[by] > self.best
-        if better and self.out:
-            checkpoints.save(self.model, self.out / files.BEST)
-        return scores, scores[by] if self.best is None else max(self.best, scores[by]), better
+        return scores[by]
 
     def _set_modes(self) -> None:
         self.given.train()

@@ -130,6 +130,7 @@ def torchrun(case: dict[str, Any], *options: str) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-m", "torch.distributed.run", *options, str(program), json.dumps([case])], cwd=folder,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
     )  # fmt: skip
 
 
@@ -139,7 +140,7 @@ def finish(processes: list[subprocess.Popen], seconds: float = 120) -> list[str]
         printed = [process.communicate(timeout=seconds)[1] for process in processes]
     finally:
         for process in processes:
-            process.kill()
+            process.kill()  # torchrun's processes end with it
     assert [process.returncode for process in processes] == [0] * len(processes), "\n".join(printed)
     return printed
 

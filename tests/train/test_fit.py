@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from pyrcnn import InputError, data, train
-from pyrcnn.train import TrainConfig
+from pyrcnn.train import TrainConfig, schedule
 from pyrcnn.train import state as files
+from pyrcnn.train.loop import Run
 from tests.conftest import python
 from tests.detector import TinyDetector, dataset
 
@@ -178,3 +179,68 @@ def test_training_off_the_main_thread(tmp_path: Path) -> None:
     worker.start()
     worker.join()
     assert done
+
+
+def test_the_best_weights_are_those_of_keypoints_where_there_are_any(tmp_path: Path, monkeypatch) -> None:
+    scores = iter([(0.9, 0.1), (0.1, 0.9), (0.5, 0.5)] * 3)
+
+    def scored(self: Run, found: object) -> dict[str, float]:
+        box, keypoint = next(scores)
+        return {"AP": box, "AP50": box, "AR100": box, "keypoints_AP": keypoint}
+
+    monkeypatch.setattr(Run, "_scores", scored)
+    d = dataset(tmp_path)
+    for by, best in (("auto", 0.9), ("AP50", 0.9), ("AR1", None)):
+        config = replace(QUICK, out=None, epochs=3, evaluate_every=1, best_by=by)
+        if best is None:
+            with pytest.raises(InputError, match=r"best_by must be 'auto' or one of AP, AP50, .*, got 'AR1'"):
+                train.fit(TinyDetector(), d, d, config, quiet=True)
+        else:
+            assert train.fit(TinyDetector(), d, d, config, quiet=True).best == best
+    assert Run.best_score({"AP": 0.1}, "auto") == 0.1
+    assert Run.best_score({"AP": 0.1, "keypoints_AP": 0.3}, "auto") == 0.3
+
+
+def test_a_batch_larger_than_the_data_set_is_told(tmp_path: Path, capsys) -> None:
+    d = dataset(tmp_path)
+    result = train.fit(TinyDetector(), d, None, replace(QUICK, out=None, epochs=2, batch_size=20, augment=()))
+    said = " ".join(capsys.readouterr().err.split())
+    assert "6 images per batch; batch_size 20 exceeds the 6 images of train_data" in said
+    assert result.steps == 2
+    assert "step 1/2" in said  # the first step's time is told at once
+
+
+def test_bf16_is_deprecated(tmp_path: Path) -> None:
+    with pytest.warns(DeprecationWarning, match="use precision='bfloat16'"):
+        config = TrainConfig(bf16=True)
+    assert (config.precision, config.bf16) == ("bfloat16", False)
+    with pytest.raises(InputError, match="precision must be one of auto, float32, bfloat16, float16, got 'half'"):
+        TrainConfig(precision="half")
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+def test_fused_optimizers_are_equal_to_plain_ones(optimizer: str) -> None:
+    results = []
+    for fused in (True, False):
+        torch.manual_seed(0)
+        model = TinyDetector()
+        made = schedule.make_optimizer(model, replace(QUICK, optimizer=optimizer))
+        assert made.defaults["fused"]
+        for group in made.param_groups:
+            group["fused"] = fused
+        for _ in range(20):
+            for parameter in model.parameters():
+                parameter.grad = torch.randn_like(parameter)
+            made.step()
+        results.append([p.detach().clone() for p in model.parameters()])
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_precision(tmp_path: Path, precision: str) -> None:
+    seen = []
+    model = TinyDetector()
+    model.backbone[0].register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    train.fit(model, dataset(tmp_path), None, replace(QUICK, out=None, epochs=1, precision=precision), quiet=True)
+    assert set(seen) == {getattr(torch, precision)}
