@@ -7,6 +7,8 @@ import functools
 import os
 import signal
 import socket
+import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -114,9 +116,37 @@ def join(device: str) -> World:
     if job():  # without torchrun, nobody would start a lost process again: write a checkpoint and end
         signal_at_end_of_parent(signal.SIGTERM)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if gpu else "gloo", timeout=TIME_LIMIT, device_id=place if gpu else None)
+        meeting: dict[str, Any] = {}
+        if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            rank = int(os.environ["RANK"])
+            meeting = {"store": _store_of_this_attempt(rank, size), "rank": rank, "world_size": size}
+        backend = "nccl" if gpu else "gloo"
+        dist.init_process_group(backend, timeout=TIME_LIMIT, device_id=place if gpu else None, **meeting)
         atexit.register(_leave)
     return World(place, dist.get_rank(), dist.get_world_size(), _control_group(dist.group.WORLD))
+
+
+def _store_of_this_attempt(rank: int, size: int) -> dist.Store:
+    """Return the store of ``torchrun``, under a name that no earlier attempt has used.
+
+    ``torchrun`` keeps its store when it starts the processes again: some of them would read the addresses of processes
+    that have ended. The first process names the attempt, and answers the others, which a name of the past does not.
+    """
+    store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=TIME_LIMIT)
+    mine = uuid.uuid4().hex
+    if rank == 0:
+        store.set("pyrcnn", mine)
+        for other in range(1, size):
+            question = store.get(f"{mine}/{other}").decode()
+            store.set(f"{mine}/{other}/{question}", "")
+        return dist.PrefixStore(mine, store)
+    while True:
+        attempt = store.get("pyrcnn").decode()
+        store.set(f"{attempt}/{rank}", mine)
+        for _ in range(20):
+            if store.check([f"{attempt}/{rank}/{mine}"]):
+                return dist.PrefixStore(attempt, store)
+            time.sleep(0.05)
 
 
 @functools.cache
