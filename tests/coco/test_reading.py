@@ -124,7 +124,8 @@ def test_one_odd_entry_among_usual_ones(
      "nul",
      '{"images": [{}]} {', '{"images": [{"a": 1} {"a": 2}]}', "\ufeff{}",
      '{"x": "\ud800"}', '{"x": ' + "7" * 5000 + "}",
-     "\n\n{\n 'a': 1}", '{"a": "\n"}', '{"a": "' + "x" * 300 + '", b}'],
+     "\n\n{\n 'a': 1}", '{"a": [\n\n2],\n"b": 3,\n"' + "c" * 300 + '": 4,\n "d" 5}',
+     '{"a": "\n"}', '{"a": "' + "x" * 300 + '", b}'],
 )  # fmt: skip
 def test_other_files_are_refused_as_python_refuses_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str

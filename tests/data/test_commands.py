@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from pyrcnn import checkpoints, cli, models
+from pyrcnn import InputError, checkpoints, cli, models, train
 
 from . import made
 
@@ -59,17 +60,24 @@ def test_models_and_results_are_scored_on_every_format(monkeypatch, capsys, tmp_
     assert all(scores == pytest.approx(found[0], abs=1e-9) for scores in found)
 
 
-def test_training_takes_data_sets_of_two_formats(monkeypatch, capsys, tmp_path: Path) -> None:
-    source = made.write(tmp_path / "d", "voc", made.pictures())
-    out = tmp_path / "run"
-    settings = ("num_classes=3", "input_size=64", "batch_size=2", "epochs=0.34", "augment=()")
-    more = [text for setting in settings for text in ("--set", setting)]
+@pytest.mark.parametrize("kind", made.FORMATS)
+def test_training_takes_every_format(monkeypatch, capsys, tmp_path: Path, kind: str) -> None:
+    given: list[Any] = []
+
+    def fit(model: Any, train_data: Any, val_data: Any, *_: Any, **__: Any) -> Any:
+        given.extend((train_data, val_data))
+        raise InputError("enough")
+
+    monkeypatch.setattr(train, "fit", fit)
+    source = made.write(tmp_path / "d", kind, made.pictures())
     coco = made.write(tmp_path / "coco", "coco", made.pictures())
-    arguments = ["train", NAME, "--data", source, "--val-data", coco, "--out", out, *more]
-    code = run(monkeypatch, *arguments)
-    printed = capsys.readouterr()
-    assert code == 0, printed.err
-    assert models.load(out / "last.safetensors").classes == made.CLASSES
+    options = ("--data", source, "--val-data", coco, "--out", tmp_path / "run", "--set", "input_size=64")
+    assert run(monkeypatch, "train", NAME, *options) == 2
+    assert capsys.readouterr().err.endswith("pyrcnn: enough\n")
+    for dataset in given:
+        assert (dataset.classes, len(dataset)) == (made.CLASSES, 6)
+    assert given[0].records[0].path.is_relative_to(tmp_path / "d")
+    assert given[1].records[0].path.is_relative_to(tmp_path / "coco")
 
 
 def test_data_sets_that_are_not_given_are_asked_for(monkeypatch, capsys, tmp_path: Path) -> None:

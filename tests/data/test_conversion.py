@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from pyrcnn import data
@@ -111,6 +112,7 @@ def test_what_a_format_cannot_hold_is_told(monkeypatch, capsys, tmp_path: Path, 
                   and after.classes[r.objects.labels[0]] == "person & dog")  # fmt: skip
     assert person.objects.boxes.tolist() == [pytest.approx([2.5, 2, 10, 12])]
     if to == "yolo":
+        assert yaml.safe_load((tmp_path / "out/data.yaml").read_text())["flip_idx"] == [1, 0]
         assert after.keypoint_names == ["left_eye", "right_eye"]
         assert person.keypoints[0].tolist() == [pytest.approx([4, 5, 2]), [0, 0, 0]]
         return
@@ -132,6 +134,12 @@ def test_polygons_survive_in_yolo(monkeypatch, capsys, tmp_path: Path) -> None:
     (found,) = json.loads((tmp_path / "out/annotations.json").read_text())["annotations"]
     assert found["segmentation"] == [pytest.approx(content["annotations"][0]["segmentation"][0])]
     assert found["area"] == pytest.approx(60)
+    content["annotations"][0]["bbox"] = [2, 2, 11, 13]  # of whole pixels, as many files have it: the box is kept
+    file.write_text(json.dumps(content))
+    assert run(monkeypatch, "data", "convert", file, tmp_path / "boxes", "--to", "yolo") == 0
+    assert "segmentations: 1" in capsys.readouterr().err
+    (boxes,) = [r.objects.boxes.tolist() for r in data.open(tmp_path / "boxes").records if len(r.objects.boxes)]
+    assert boxes == [pytest.approx([2, 2, 11, 13])]
 
 
 def test_links_are_the_images_and_change_nothing(monkeypatch, capsys, tmp_path: Path) -> None:

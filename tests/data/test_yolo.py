@@ -101,7 +101,7 @@ def test_yolo_settings_that_are_refused(tmp_path: Path, change: dict[str, Any], 
         data.yolo(yolo_files(tmp_path, **change))
 
 
-@pytest.mark.parametrize("text", ["!!python/object/apply:os.system ['true']", "a: [", "- 1", "\0", "[" * 5000])
+@pytest.mark.parametrize("text", ["!!python/object/apply:os.system ['true']", "a: [", "- 1", "\0", "[" * 1000])
 def test_yaml_that_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "data.yaml").write_text(text)
     with pytest.raises(InputError, match=r"^file must") as raised:
