@@ -75,3 +75,23 @@ def test_coco_files_find_their_images(tmp_path: Path) -> None:
     assert len(data.open(tmp_path / "d/annotations/instances_some.json")) == 6
     with pytest.raises(InputError, match="has one file per split"):
         data.open(tmp_path / "d/a.json", tmp_path / "d/some", split="val")
+
+
+def test_options_stand_behind_the_path(tmp_path: Path) -> None:
+    voc = made.write(tmp_path / "voc", "voc", made.pictures())
+    (voc / "ImageSets/Main").mkdir(parents=True)
+    (voc / "ImageSets/Main/some.txt").write_text("im_1\nim_3\n")
+    plain, moved = data.open(voc), data.open(f"{voc}:zero_based")
+    assert torch.equal(moved.targets(0).boxes[:, 2:], plain.targets(0).boxes[:, 2:])
+    assert torch.equal(moved.targets(0).boxes[:, :2], plain.targets(0).boxes[:, :2] + 1)
+    for words in ("some,zero_based", "zero_based,some"):
+        some = data.open(f"{voc}:{words}")
+        assert [r.path.stem for r in some.records] == ["im_1", "im_3"]
+        assert torch.equal(some.targets(0).boxes, moved.targets(1).boxes)
+    rows = "image,xmin,ymin,xmax,ymax,label\nJPEGImages/im_0.png,0.25,0.25,0.5,0.75,cat"
+    (tmp_path / "voc/t.csv").write_text(rows)
+    assert data.open(f"{voc}/t.csv:normalized").targets(0).boxes.tolist() == [[16, 12, 32, 36]]
+    with pytest.raises(InputError, match="must have options of its format, got normalized"):
+        data.open(f"{voc}:normalized")
+    with pytest.raises(InputError, match="split must be one"):
+        data.open(f"{voc}:some,other")

@@ -11,7 +11,7 @@ from ..options import Json, Overwrite
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Check, convert and split data sets of any format.")
 
-Source = Annotated[str, typer.Argument(help="COCO .json, VOC folder, YOLO data.yaml or .csv; PATH:SPLIT.")]
+Source = Annotated[str, typer.Argument(help="COCO .json, VOC folder, YOLO data.yaml or .csv; PATH:SPLIT,OPTION.")]
 Images = Annotated[Path | None, typer.Option("--images", help="Folder of the images, for COCO and CSV.")]
 
 

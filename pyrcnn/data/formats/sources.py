@@ -16,6 +16,7 @@ from . import tables, voc, yolo
 from .listing import image_names
 
 TRAIN, VALIDATION = ("train", "trainval"), ("val", "valid", "validation", "test")  # preferred names of splits
+OPTIONS = {"zero_based": "voc", "normalized": "csv"}  # after the path, and the format that has it
 _KINDS = "a COCO file (.json), a folder in Pascal VOC's format, the YAML file of a YOLO data set, or a .csv file"
 
 
@@ -32,7 +33,9 @@ def open(source: str | Path, images: str | Path | None = None, *, split: str | N
     =========================== ====================================================================================
 
     Args:
-        source: see above. ``PATH:SPLIT`` names a split too, as in ``VOC2007:trainval``.
+        source: see above. ``PATH:SPLIT`` names a split too, as in ``VOC2007:trainval``. The words ``zero_based`` (VOC:
+            coordinates as LabelImg, CVAT and Roboflow write them) and ``normalized`` (CSV) are options:
+            ``labelled:zero_based``, ``VOC2007:train,zero_based``, ``boxes.csv:normalized``.
         images: the folder of the images, for COCO and CSV.
         split: the split of a data set that has some.
         prefer: splits to choose from if none is named: the first that the data set has. Without a choice, a VOC folder
@@ -54,26 +57,30 @@ def open(source: str | Path, images: str | Path | None = None, *, split: str | N
 def read(source: str | Path, images: str | Path | None = None, *, split: str | None = None,
          prefer: Sequence[str] = (), check: bool = True) -> Source:  # fmt: skip
     """Return what :func:`open` reads, not yet checked."""
-    path, split = _with_split(source, split)
+    path, split, options = _parts(source, split)
     kind, path = kind_of(path)
+    wrong = [name for name in options if OPTIONS[name] != kind]
+    require(not wrong, f"data must have options of its format, got {', '.join(wrong)} for {source}")
     if kind == "coco":
         require(split is None, f"split must be none for COCO's format, which has one file per split, got {split!r}")
         return coco_source(_images_of(path) if images is None else images, path, check=check)
     if kind == "csv":
         known = tables.splits(path) if prefer and split is None else []
-        return tables.source(path, images, split or _first(prefer, known), check=check)
+        normalized = "normalized" in options
+        return tables.source(path, images, split or _first(prefer, known), normalized=normalized, check=check)
     require(images is None, f"images must not be given for a data set of {kind.upper()}'s format, which names its "
                             f"images itself, got {images}")  # fmt: skip
     if kind == "yolo":
         known = yolo.splits(yolo.read_yaml(path)) if split is None else []
         return yolo.source(path, split or _first(prefer, known) or "train", check=check)
     known = voc.splits(voc.root_of(path)) if split is None else []
-    return voc.source(path, split or _first(prefer, known), check=check)
+    one_based = "zero_based" not in options
+    return voc.source(path, split or _first(prefer, known), one_based=one_based, check=check)
 
 
 def takes_images(source: str | Path) -> bool:
     """Whether ``source`` is of a format whose images are in a folder that it does not name."""
-    return kind_of(_with_split(source, None)[0])[0] in ("coco", "csv")
+    return kind_of(_parts(source, None)[0])[0] in ("coco", "csv")
 
 
 def _first(prefer: Sequence[str], known: Sequence[str]) -> str | None:
@@ -84,12 +91,16 @@ def _first(prefer: Sequence[str], known: Sequence[str]) -> str | None:
     return found
 
 
-def _with_split(source: str | Path, split: str | None) -> tuple[Path, str | None]:
+def _parts(source: str | Path, split: str | None) -> tuple[Path, str | None, list[str]]:
+    """Return the path, the split and the options of ``PATH:SPLIT,OPTION``."""
     text = os.fspath(source)
     before, colon, after = text.rpartition(":")
-    if split is None and colon and after and not os.path.exists(text) and os.path.exists(before):
-        return Path(before), after
-    return Path(text), split
+    if not colon or not after or os.path.exists(text) or not os.path.exists(before):
+        return Path(text), split, []
+    words = after.split(",")
+    options, named = [w for w in words if w in OPTIONS], [w for w in words if w not in OPTIONS]
+    require(len(named) + (split is not None) < 2, f"split must be one, got {after!r} for {before}")
+    return Path(before), named[0] if named else split, options
 
 
 def kind_of(path: Path) -> tuple[str, Path]:
