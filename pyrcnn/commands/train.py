@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from .. import settings
 from .. import train as training
 from ..atomic import check_outputs
 from ..data import parse_transforms
-from ..data.formats.sources import TRAIN, VALIDATION
+from ..data.formats.sources import TRAIN, VALIDATION, absolute
 from ..errors import InputError, require
 from ..train import alternating, run_folder, state
 from ..train.events import TENSORBOARD
@@ -111,8 +110,7 @@ def continue_run(folder: Path, changes: Sequence[str], device: str = "cpu") -> N
 def _absolute(given: Given) -> dict[str, Any]:
     """Return the options with full paths, so that the run can be continued from any folder."""
     values = {name: value and str(value) for name, value in asdict(given).items()}
-    return {name: os.path.abspath(value) if value and name != "prefix" and os.path.exists(value) else value
-            for name, value in values.items()}  # fmt: skip
+    return {name: absolute(value) if value and name != "prefix" else value for name, value in values.items()}
 
 
 def _given(values: Any, folder: Path) -> Given:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from pyrcnn import Detections, InputError, data, evaluate
+from pyrcnn.data.formats import sources
 
 from . import made
 from .test_yolo import yolo_files
@@ -95,3 +96,10 @@ def test_options_stand_behind_the_path(tmp_path: Path) -> None:
         data.open(f"{voc}:normalized")
     with pytest.raises(InputError, match="split must be one"):
         data.open(f"{voc}:some,other")
+
+
+def test_full_paths_keep_splits_and_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "voc").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for given in ("voc", "voc:train", "voc:train,zero_based", "voc:zero_based", "none:train"):
+        assert sources.absolute(given) == f"{tmp_path}/{given}"

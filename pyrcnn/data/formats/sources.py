@@ -103,6 +103,13 @@ def _parts(source: str | Path, split: str | None) -> tuple[Path, str | None, lis
     return Path(before), named[0] if named else split, options
 
 
+def absolute(source: str | Path) -> str:
+    """Return ``source`` with its full path, and with its split and options."""
+    path, split, options = _parts(source, None)
+    words = ",".join([split, *options] if split else options)
+    return os.path.abspath(path) + (f":{words}" if words else "")
+
+
 def kind_of(path: Path) -> tuple[str, Path]:
     """Return the format, ``"coco"``, ``"voc"``, ``"yolo"`` or ``"csv"``, and the file or folder to read."""
     kinds = {".json": "coco", ".yaml": "yolo", ".yml": "yolo", ".csv": "csv", ".tsv": "csv"}
