@@ -116,6 +116,22 @@ def test_one_odd_entry_among_usual_ones(
         assert outcome(file) == wanted
 
 
+@pytest.mark.parametrize("area", ["", '"area": null, ', '"area": 0, '])
+@pytest.mark.parametrize("drawn", [True, False])
+def test_areas_are_those_of_segmentations_in_runs_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, area: str, drawn: bool
+) -> None:
+    segmentation = "[[0, 0, 4, 0, 4, 4]]" if drawn else "[]"
+    entry = ONE.replace('"area": 12', f'{area}"segmentation": {segmentation}')
+    file = tmp_path / "a.json"
+    file.write_text('{"images": [{"id": 1, "file_name": "a"}], "categories": [{"id": 1}], "annotations": ['
+                    + ", ".join([entry] * 60) + "]}")  # fmt: skip
+    monkeypatch.setattr(json_files, "BLOCK", 2500)
+    fields, *_ = outcome(file)
+    assert fields["areas"] == [8.0 if drawn else 12.0] * 60
+    assert outcome(file) == expected(file.read_bytes())
+
+
 @pytest.mark.parametrize(
     "text",
     ['{"images": [], "images": [{"id": 1, "file_name": "a"}], "annotations": [], "categories": [{"id": 1}]}',

@@ -142,6 +142,18 @@ def test_polygons_survive_in_yolo(monkeypatch, capsys, tmp_path: Path) -> None:
     assert boxes == [pytest.approx([2, 2, 11, 13])]
 
 
+def test_copies_of_objects_are_left_out_of_yolo(monkeypatch, capsys, tmp_path: Path) -> None:
+    source = made.write(tmp_path / "in", "coco", made.pictures())
+    content = json.loads(source.read_text())
+    content["annotations"].append(content["annotations"][0])
+    source.write_text(json.dumps(content))
+    assert run(monkeypatch, "data", "convert", source, tmp_path / "out", "--to", "yolo") == 0
+    assert "copies of objects: 1" in capsys.readouterr().err
+    after = data.open(tmp_path / "out")
+    assert not after.report
+    assert len(after.records.objects.boxes) == len(content["annotations"]) - 1
+
+
 def test_links_are_the_images_and_change_nothing(monkeypatch, capsys, tmp_path: Path) -> None:
     source = made.write(tmp_path / "in", "coco", made.pictures())
     images = sorted((tmp_path / "in/images").iterdir())
