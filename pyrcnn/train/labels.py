@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from ..data import CocoDataset, HorizontalFlip, Transform, as_coco, flip_pairs
+from ..data import CocoDataset, Transform, as_coco, flip_pairs
 from ..data.wrappers import Mapped, labels_of, with_labels
 from ..errors import InputError, require
 from ..models.detector import Detector
@@ -139,7 +139,7 @@ def _with_keypoints_of_model(model: nn.Module, data: Any, name: str) -> Any:
 
 
 def with_flip_pairs(transforms: Sequence[Transform], data: Any) -> tuple[Transform, ...]:
-    """Return the transforms; a :class:`HorizontalFlip` without pairs gets those that the keypoints' names tell.
+    """Return the transforms; one that mirrors, without ``pairs``, gets those that the keypoints' names tell.
 
     Raises:
         pyrcnn.InputError: if the data have keypoints whose names tell none, apart from 17, which are taken as COCO's.
@@ -148,9 +148,9 @@ def with_flip_pairs(transforms: Sequence[Transform], data: Any) -> tuple[Transfo
     if not names:
         return tuple(transforms)
     pairs = flip_pairs(names)
-    mirrored = [replace(t, pairs=pairs) if isinstance(t, HorizontalFlip) and t.pairs is None and pairs else t
+    mirrored = [replace(t, pairs=pairs) if getattr(t, "pairs", ()) is None and pairs else t  # type: ignore[type-var]
                 for t in transforms]  # fmt: skip
-    unknown = any(isinstance(t, HorizontalFlip) and t.pairs is None for t in mirrored)
+    unknown = any(getattr(t, "pairs", ()) is None for t in mirrored)
     require(
         not unknown or len(names) == 17,
         f"augment must tell which keypoints swap in a mirror image, because their names ({listed(names, 4)}) do not: "

@@ -94,6 +94,20 @@ def test_mirror_images_are_exact(library: str) -> None:
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
+def test_pairs_come_from_the_names_of_the_keypoints_in_training(library: str) -> None:
+    transform = adapted(library, "flip")
+    with pytest.raises(InputError, match="pairs must be the left-right pairs of 3 keypoints, got None"):
+        run(transform, *painted_image(), 0)
+    named = type("Named", (), {"keypoint_names": ["left_corner", "right_corner", "middle"]})
+    (known,) = train.labels.with_flip_pairs((transform,), named)
+    image, targets = painted_image()
+    _, wanted = run(data.HorizontalFlip(1.0, PAIRS), image, targets, 0)
+    assert torch.allclose(run(known, image, targets, 0)[1].keypoints, wanted.keypoints, atol=1e-3)
+    with pytest.raises(InputError, match="augment must tell which keypoints swap"):
+        train.labels.with_flip_pairs((transform,), type("Named", (), {"keypoint_names": ["a", "b"]}))
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
 def test_seeds_decide_and_global_generators_are_left_alone(library: str) -> None:
     transform = adapted(library, "noise")
     image, targets = painted_image()
@@ -116,7 +130,7 @@ def test_text_is_stable_and_tells_the_settings(library: str) -> None:
     assert text.startswith(f"from_{library}(")
     assert "0x" not in text
     assert "\n" not in text
-    transform = adapted(library, "mixed")
+    transform = adapted(library, "mixed", pairs=PAIRS)
     before = repr(transform)
     run(transform, *painted_image(), 3)
     assert repr(transform) == before  # a resumed run is recognised

@@ -31,13 +31,14 @@ class _Adapted:
     """
 
     pipeline: Any
-    pairs: tuple[tuple[int, int], ...] = ()
+    pairs: tuple[tuple[int, int], ...] | None = None
+    sets_size: bool = False
     maker: ClassVar[str]
 
     def __repr__(self) -> str:
         """The pipeline's own text, without addresses, so that it is the same in each process."""
         text = re.sub(r" at 0x[0-9a-f]+", "", " ".join(repr(self.pipeline).split()))
-        return f"{self.maker}({text}, pairs={self.pairs})"
+        return f"{self.maker}({text}, pairs={self.pairs}, sets_size={self.sets_size})"
 
     def __call__(self, image: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
         """Return the changed image and targets."""
@@ -65,7 +66,7 @@ class _Adapted:
         raise NotImplementedError
 
 
-def _follow(keypoints: Tensor, moved: Tensor, pairs: Sequence[tuple[int, int]]) -> Tensor:
+def _follow(keypoints: Tensor, moved: Tensor, pairs: Sequence[tuple[int, int]] | None) -> Tensor:
     """Return ``keypoints`` [K, J, 3] at the places that the pipeline gave: ``moved`` [3 + K * J, 2], markers first.
 
     Both libraries mirror and turn points as indices of pixels, 0 to W - 1, but resize them as continuous coordinates.
@@ -75,7 +76,7 @@ def _follow(keypoints: Tensor, moved: Tensor, pairs: Sequence[tuple[int, int]]) 
     seen = keypoints[..., 2:]
     places = moved[len(MARKERS) :].reshape(*keypoints.shape[:2], 2) + (linear.abs() - linear).sum(1) / 2
     keypoints = torch.cat([torch.where(seen > 0, places, 0.0), seen], dim=2)
-    if torch.linalg.det(linear) < 0 and keypoints.shape[1]:
+    if torch.linalg.det(linear) < 0 and bool((seen > 0).any()):  # else there is nothing to swap
         keypoints = keypoints[:, mirror_order(keypoints.shape[1], pairs)]
     return keypoints
 
@@ -137,7 +138,9 @@ class _Albumentations(_Adapted):
         return pixels, left, rows, torch.as_tensor(np.asarray(changed["keypoints"], dtype=np.float32)[:, :2])
 
 
-def from_torchvision(pipeline: Any, pairs: Sequence[tuple[int, int]] = ()) -> _Adapted:
+def from_torchvision(
+    pipeline: Any, pairs: Sequence[tuple[int, int]] | None = None, sets_size: bool = False
+) -> _Adapted:
     """Return a transform that runs a ``torchvision.transforms.v2`` pipeline.
 
     Boxes, labels, keypoints and crowd follow the image. The pipeline draws its random numbers from the transform's
@@ -146,16 +149,19 @@ def from_torchvision(pipeline: Any, pairs: Sequence[tuple[int, int]] = ()) -> _A
     Args:
         pipeline: such as ``v2.Compose([...])``; it is called with a dict and returns one.
         pairs: of keypoints that swap in a mirror image, as for :class:`HorizontalFlip`.
+        sets_size: whether the pipeline resizes images to the size to train on; a Faster R-CNN then only pads them.
 
     Example::
 
         data.from_torchvision(v2.Compose([v2.RandomPhotometricDistort(), v2.RandomZoomOut(), v2.RandomIoUCrop()]))
     """
     require(callable(pipeline), f"pipeline must be of torchvision.transforms.v2, got {type(pipeline).__name__}")
-    return _Torchvision(pipeline, tuple(pairs))
+    return _Torchvision(pipeline, _tuple(pairs), sets_size)
 
 
-def from_albumentations(pipeline: Any, pairs: Sequence[tuple[int, int]] = ()) -> _Adapted:
+def from_albumentations(
+    pipeline: Any, pairs: Sequence[tuple[int, int]] | None = None, sets_size: bool = False
+) -> _Adapted:
     """Return a transform that runs an albumentations pipeline (version 2).
 
     Boxes, labels, keypoints and crowd follow the image; a ``Compose`` needs no ``bbox_params`` for that, but its
@@ -165,6 +171,7 @@ def from_albumentations(pipeline: Any, pairs: Sequence[tuple[int, int]] = ()) ->
     Args:
         pipeline: an ``albumentations.Compose``, or one of its transforms.
         pairs: of keypoints that swap in a mirror image, as for :class:`HorizontalFlip`.
+        sets_size: whether the pipeline resizes images to the size to train on; a Faster R-CNN then only pads them.
 
     Example::
 
@@ -190,4 +197,8 @@ def from_albumentations(pipeline: Any, pairs: Sequence[tuple[int, int]] = ()) ->
             keypoint_params=A.KeypointParams(format="xy", remove_invisible=False),
             p=pipeline.p if isinstance(pipeline, A.Compose) else 1.0,
         )
-    return _Albumentations(composed, tuple(pairs))
+    return _Albumentations(composed, _tuple(pairs), sets_size)
+
+
+def _tuple(pairs: Sequence[tuple[int, int]] | None) -> tuple[tuple[int, int], ...] | None:
+    return None if pairs is None else tuple((left, right) for left, right in pairs)

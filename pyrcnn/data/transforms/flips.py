@@ -39,10 +39,14 @@ def flip_pairs(keypoint_names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     return tuple(pairs)
 
 
-def mirror_order(count: int, pairs: Sequence[tuple[int, int]]) -> list[int]:
-    """Return the order of ``count`` keypoints in a mirror image."""
+def mirror_order(count: int, pairs: Sequence[tuple[int, int]] | None) -> list[int]:
+    """Return the order of ``count`` keypoints in a mirror image; ``pairs`` None stands for those of COCO's 17."""
+    require(
+        pairs is not None or count == 17,
+        f"pairs must be the left-right pairs of {count} keypoints, got None; data.flip_pairs(names) finds them",
+    )
     order = list(range(count))
-    for left, right in pairs:
+    for left, right in COCO_FLIP_PAIRS if pairs is None else pairs:
         require(min(left, right) >= 0 and max(left, right) < count,
                 f"pairs must be of the {count} keypoints, from 0 to {count - 1}, got {(left, right)}")  # fmt: skip
         order[left], order[right] = right, left
@@ -89,18 +93,11 @@ class HorizontalFlip:
         x1, y1, x2, y2 = targets.boxes.unbind(1)
         keypoints = targets.keypoints
         if keypoints is not None and bool((keypoints[..., 2] > 0).any()):  # else there is nothing to swap
-            keypoints = keypoints[:, self._mirror_order(keypoints.shape[1])]
+            keypoints = keypoints[:, mirror_order(keypoints.shape[1], self.pairs)]
             x, y, seen = keypoints.unbind(2)
             keypoints = torch.stack([torch.where(seen > 0, width - x, x), y, seen], dim=2)
         boxes = torch.stack([width - x2, y1, width - x1, y2], dim=1)
         return image.flip(2), with_boxes(targets, boxes, keypoints)
-
-    def _mirror_order(self, count: int) -> list[int]:
-        require(
-            self.pairs is not None or count == 17,
-            f"pairs must be the left-right pairs of {count} keypoints, got None; data.flip_pairs(names) finds them",
-        )
-        return mirror_order(count, COCO_FLIP_PAIRS if self.pairs is None else self.pairs)
 
 
 @dataclass(frozen=True)
