@@ -70,7 +70,7 @@ def run(name: str, train_on: Given, validate_on: Given, recipe: str, changes: Se
     terminal.note(*(f"recipe {recipe}: {line}" for line in dict.fromkeys(apart)))
     if stages:
         result = training.fit_alternating(model, train_data, val_data, stages)
-        _summarize(out / f"step{len(stages)}", result, stages[-1])
+        _summarize(out / f"step{len(stages)}", result)
         return
     about = {
         "recipe": recipe,
@@ -121,13 +121,14 @@ def _given(values: Any, folder: Path) -> Given:
         raise InputError(f"resume must find data sets in {folder / state.CONFIG}, got {values!r}") from None
 
 
-def _summarize(out: Path, result: training.Result, config: training.TrainConfig) -> None:
-    """Print what was written, the AP of each class, and what to do with the weights."""
+def _summarize(out: Path, result: training.Result, config: training.TrainConfig | None = None) -> None:
+    """Print what was written, the AP of each class, and what to do with the weights; None: not how to go on."""
+    longer = f"; pyrcnn train {out} --resume --set epochs={2 * config.epochs:g} trains longer" if config else ""
     notes: Mapping[str, str] = {
         state.BEST: f"the weights with the highest AP, {result.best:.3f}" if result.best is not None else "",
         state.LAST: "the last weights", state.CURVES: "losses, learning rate and scores as curves",
         state.TABLE: "the same as a table", state.SHEET: "the first images with their targets",
-        state.CONFIG: f"settings; pyrcnn train {out} --resume --set epochs={2 * config.epochs:g} trains longer",
+        state.CONFIG: f"settings{longer}",
         f"{TENSORBOARD}/": f"tensorboard --logdir {out} shows it",
     }  # fmt: skip
     rows = [(str(out / name), note) for name, note in notes.items() if (out / name).exists()]
