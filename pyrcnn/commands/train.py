@@ -123,6 +123,8 @@ def _given(values: Any, folder: Path) -> Given:
 
 def _summarize(out: Path, result: training.Result, config: training.TrainConfig | None = None) -> None:
     """Print what was written, the AP of each class, and what to do with the weights; None: not how to go on."""
+    if os.environ.get("RANK", "0") != "0":  # of several processes, the first one says it
+        return
     longer = f"; pyrcnn train {out} --resume --set epochs={2 * config.epochs:g} trains longer" if config else ""
     notes: Mapping[str, str] = {
         state.BEST: f"the weights with the highest AP, {result.best:.3f}" if result.best is not None else "",
