@@ -126,8 +126,11 @@ def _summarize(out: Path, result: training.Result, config: training.TrainConfig 
     if os.environ.get("RANK", "0") != "0":  # of several processes, the first one says it
         return
     longer = f"; pyrcnn train {out} --resume --set epochs={2 * config.epochs:g} trains longer" if config else ""
+    by = config.best_by if config else "auto"
+    if by == "auto":
+        by = "keypoints_AP" if "keypoints_AP" in result.scores else "AP"
     notes: Mapping[str, str] = {
-        state.BEST: f"the weights with the highest AP, {result.best:.3f}" if result.best is not None else "",
+        state.BEST: f"the weights with the highest {by}, {result.best:.3f}" if result.best is not None else "",
         state.LAST: "the last weights", state.CURVES: "losses, learning rate and scores as curves",
         state.TABLE: "the same as a table", state.SHEET: "the first images with their targets",
         state.CONFIG: f"settings{longer}",
