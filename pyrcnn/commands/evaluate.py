@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..atomic import check_outputs
+from ..checkpoints.opening import BUNDLED
 from ..data.formats.sources import VALIDATION
 from ..errors import require
 from ..evaluate import analysis, page, pascal, speed
@@ -61,7 +62,8 @@ def run(given: Given, detections: Path | None, model: str | None, weights: str, 
         measured = None
         if inputs.model is not None and inputs.dataset is not None:
             measured = speed.measure(inputs.model, inputs.dataset, plain=options.plain, engine=options.engine)
-        name = str(detections) if detections is not None else model or "the bundled model"
+        of_weights = "bundled weights" if weights == BUNDLED else Path(weights).name
+        name = str(detections) if detections is not None else " ".join(filter(None, (model, of_weights)))
         title = f"{name} on {given.source or given.annotations}"
         written = page.write(analyzed, inputs.annotations, options.report, dataset=inputs.dataset, measured=measured,
                              title=title, overwrite=options.overwrite)  # fmt: skip

@@ -136,7 +136,7 @@ def test_an_image_that_cannot_be_read_is_left_out(tmp_path: Path) -> None:
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])  # after the check of the data set
     text = report(tmp_path, named(), d)
-    assert "1 images could not be read" in text
+    assert "Images left out because they could not be read: 1." in text
     found = [d.targets(i) for i in range(1, 6)]
     assert f"5 images, {sum(len(t) for t in found)} objects" in text
 
