@@ -155,18 +155,19 @@ def test_pad_is_a_window_around_the_image() -> None:
     assert len(seen) > 10
 
 
-def test_tensorflows_crop_holds_an_object() -> None:
+@pytest.mark.parametrize("area", [(0.1, 1.0), (0.3, 0.34)])
+def test_tensorflows_crop_holds_an_object(area: tuple[float, float]) -> None:
     """The crop is that of plain loops; each keeps one object whole."""
     crops = 0
     for seed in range(60):
         generator = torch.Generator().manual_seed(seed)
         image, targets = painted_image()
-        changed, moved = run(data.RandomCropTF(), image, targets, seed)
+        changed, moved = run(data.RandomCropTF(area=area), image, targets, seed)
         window = (0, 0, HEIGHT, WIDTH)
         if torch.rand((), generator=generator).item() < 0.75:
             for _ in range(100):
                 aspect = 0.5 + 1.2 * torch.rand((), generator=generator).item()
-                size = oracle.crop_size(HEIGHT, WIDTH, aspect, (0.1, 1.0), lambda a, b: whole(generator, a, b))
+                size = oracle.crop_size(HEIGHT, WIDTH, aspect, area, lambda a, b: whole(generator, a, b))
                 if size is None:
                     continue
                 top, left = whole(generator, 0, HEIGHT - size[0]), whole(generator, 0, WIDTH - size[1])
