@@ -51,7 +51,7 @@ def our_step(model: Any, images: list[Tensor], targets: list[Targets], device: t
     if device.type == "cpu":
         keep_freed_memory()
     model.to(device).train()
-    if channels_last(CONFIG, device):
+    if channels_last(CONFIG, device, model):
         model.to(memory_format=torch.channels_last)
     losses = Losses(model, model, CONFIG, World(device), precision_on(CONFIG, device))
     optimizer = make_optimizer(model, CONFIG)

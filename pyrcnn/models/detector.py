@@ -53,6 +53,8 @@ class Detector(nn.Module, ABC):
 
     PARTS: ClassVar[dict[str, tuple[str, ...]]]
     """Network → the submodules that it calls one after another. Inference calls each network as a whole."""
+    CHANNELS_LAST_ON_CPU: ClassVar[bool] = False
+    """Whether a training step on a CPU is faster with the channels last."""
 
     def __init__(self, config: Any):
         super().__init__()

@@ -76,7 +76,7 @@ class Run:
             keep_freed_memory()
         self._seed(0)
         self.model.to(world.device)
-        if channels_last(config, world.device):
+        if channels_last(config, world.device, self.model):
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._set_modes()
         self.norms = Norms(self.model, world)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from ..deploy.machine import machine
 from ..errors import require
@@ -26,8 +27,10 @@ def precision_on(config: TrainConfig, device: torch.device) -> str:
     return "bfloat16" if native else "float32"
 
 
-def channels_last(config: TrainConfig, device: torch.device) -> bool:
+def channels_last(config: TrainConfig, device: torch.device, model: nn.Module) -> bool:
     """Whether the model's weights, and with them its feature maps, have their channels last."""
     if config.channels_last != "auto":
         return bool(config.channels_last)
-    return device.type == "cpu" or precision_on(config, device) != "float32"
+    if device.type == "cpu":
+        return getattr(model, "CHANNELS_LAST_ON_CPU", False)
+    return precision_on(config, device) != "float32"

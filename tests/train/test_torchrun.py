@@ -132,7 +132,7 @@ def test_other_commands_than_train_are_refused(monkeypatch, capsys) -> None:
     with pytest.raises(SystemExit, match="2"):
         cli.main()
     assert capsys.readouterr().err == (
-        "error: torchrun must start pyrcnn train, got detect: start it without torchrun\n"
+        "pyrcnn: torchrun must start pyrcnn train, got detect: start it without torchrun\n"
     )
 
 

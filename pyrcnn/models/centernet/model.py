@@ -81,6 +81,7 @@ class CenterNet(Detector):
 
     config: CenterNetConfig
     PARTS: ClassVar[dict[str, tuple[str, ...]]] = {"maps": ("backbone", "neck", "head")}
+    CHANNELS_LAST_ON_CPU = True
 
     def __init__(self, config: CenterNetConfig):
         super().__init__(config)
