@@ -3,7 +3,7 @@
 ``pyrcnn`` is ``deploy.optimize(model, "auto")``; its row names the engine and dtype that this chose. Before a row is
 timed, all contenders must find the same clear objects (``detectors.agreement``). With ``--benchmark-disable`` nothing
 is timed, and images and numbers of proposals are small. ``--rows`` stores each row, its stages and the published speed;
-``benchmarks.report`` makes tables of them and ``benchmarks.plot`` a chart.
+``benchmarks.report`` makes tables of them and ``benchmarks.measuring.plot`` a chart.
 """
 
 from __future__ import annotations
