@@ -261,3 +261,14 @@ def test_reports_count_all_problems_and_keep_some(tmp_path: Path) -> None:
     both = data.Report.joined([report, report])
     assert (len(both), both.counts["box clipped"]) == (8002, 2)
     assert np.isfinite(len(str(both)))
+
+
+def test_problems_come_in_the_order_of_the_file(tmp_path: Path) -> None:
+    source = content()
+    entry = source["annotations"][0]
+    source["annotations"] += [
+        entry | {"id": 40, "area": -1}, entry | {"id": 30, "category_id": 9}, entry | {"id": 35, "bbox": None}, 7,
+        entry | {"id": 20, "image_id": 9}, entry | {"id": 10, "keypoints": [1]}, entry | {"id": 5, "iscrowd": 3},
+    ]  # fmt: skip
+    found = [p.where.removesuffix(" of 1.png") for p in opened(tmp_path, source).report.problems]
+    assert found == [f"annotation {n}" for n in (40, 30, 35, "number 6", 20, 10, 5)]
