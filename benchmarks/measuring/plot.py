@@ -1,4 +1,4 @@
-"""Draws a chart of the models: ``python -m benchmarks.measuring.plot models.json chart.svg`` (needs the extra ``bench``).
+"""Draws a chart of the models: ``python -m benchmarks.measuring.plot models.json chart.svg``.
 
 ``models.json`` comes from ``pytest benchmarks/bench_models.py --rows models.json``. Each bar is a model, divided into
 its stages; marks beside it show the peers and the published speed.
