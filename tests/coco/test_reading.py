@@ -272,3 +272,10 @@ def test_problems_come_in_the_order_of_the_file(tmp_path: Path) -> None:
     ]  # fmt: skip
     found = [p.where.removesuffix(" of 1.png") for p in opened(tmp_path, source).report.problems]
     assert found == [f"annotation {n}" for n in (40, 30, 35, "number 6", 20, 10, 5)]
+
+
+def test_keypoints_of_another_number_are_ignored(tmp_path: Path) -> None:
+    dataset = opened(tmp_path, poses(keypoints=[5, 5, 2, 6, 6, 2]))
+    assert [p.what for p in dataset.report.problems] == ["keypoints must be 3 times x, y, visibility, got 6 values"]
+    assert dataset.records[0].objects.keypoints == (None, None)
+    assert not dataset.targets(0).keypoints.any()
