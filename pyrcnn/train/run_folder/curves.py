@@ -12,6 +12,7 @@ from ...atomic import replacing
 from ...texts import printable
 from ..scoring import CLASS
 
+_FEW = 40  # points of a curve that are marked: a single one would not be seen
 _MOST_CLASSES = 10  # with a curve of their own
 _VALIDATION = "val_"
 
@@ -57,8 +58,8 @@ def draw(log: Path, picture: Path) -> None:
         panels = figure.subplots(2, 2)
         _plot(panels[0, 0], "losses", entries, losses)
         _plot(panels[0, 1], "learning rate", entries, ["learning_rate"])
-        _plot(panels[1, 0], "scores on the validation data", entries, scores, marker=".", low=0.0)
-        _plot(panels[1, 1], "AP of each class", entries, classes[:_MOST_CLASSES], marker=".", low=0.0)
+        _plot(panels[1, 0], "scores on the validation data", entries, scores, low=0.0)
+        _plot(panels[1, 1], "AP of each class", entries, classes[:_MOST_CLASSES], low=0.0)
         with replacing(picture, argument="out", flush=False) as temporary:
             figure.savefig(temporary, format="png")
 
@@ -71,13 +72,14 @@ def _names(entries: Sequence[dict[str, Any]], wanted: Any) -> list[str]:
     return [name for name in dict.fromkeys(name for entry in entries for name in entry) if wanted(name)]
 
 
-def _plot(axes: Any, title: str, entries: Sequence[dict[str, Any]], names: Sequence[str], low: float | None = None,
-          **style: Any) -> None:  # fmt: skip
+def _plot(axes: Any, title: str, entries: Sequence[dict[str, Any]], names: Sequence[str],
+          low: float | None = None) -> None:  # fmt: skip
     for name in names:
         points = [(e["epoch"], e[name]) for e in entries if isinstance(e.get(name), int | float) and e[name] > -1]
         if points:
             label = printable(name.removeprefix(_VALIDATION).removeprefix(CLASS))[:24]
-            axes.plot(*zip(*points, strict=True), label=f"\u200b{label}", linewidth=1.3, **style)
+            dots = {"marker": "."} if len(points) < _FEW else {}
+            axes.plot(*zip(*points, strict=True), label=f"\u200b{label}", linewidth=1.3, **dots)
     axes.set(title=title, xlabel="epoch")
     if low is not None:
         axes.set_ylim(bottom=low)
