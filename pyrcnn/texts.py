@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 
 _LONGEST = 300  # characters of foreign text in a message
+_LONGEST_NAME = 100
 _SHOWN = 8  # names listed in a message
 
 
@@ -41,7 +42,12 @@ def _cut(text: str, longest: int = _LONGEST) -> str:
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 
-def listed(names: Sequence[str]) -> str:
-    """The first names, and the number of the others."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(printable(_cut(name)) for name in names[:_SHOWN]) + more
+def listed(names: Sequence[object], most: int = _SHOWN) -> str:
+    """The first names, cut and :func:`printable`, and the number of the others.
+
+    Example:
+        >>> listed(["a", "b", "c"], most=2)
+        'a, b and 1 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(printable(_cut(str(name), _LONGEST_NAME)) for name in names[:most]) + more

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..errors import require
-from ..models.labels import listed
+from ..texts import listed
 from .columns import MOST_KEYPOINTS, Annotation, Columns, Unusable, flat_keypoints
 from .index import Object, Objects, ObjectsById, ObjectTable, ranges
 from .json_files import Event, Other, Start, events, events_of

@@ -18,8 +18,9 @@ from torch.utils.data import Dataset
 
 from ..errors import require
 from ..images import ImageError, read
-from ..models.labels import listed, match_classes
+from ..models.labels import match_classes
 from ..structures import Targets
+from ..texts import listed
 from .annotations import AnnotationFile, Annotations, dictionary, keypoint_names
 from .index import Index, ObjectsById
 from .records import THREADS, Probe, RecordReader

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..errors import InputError, require
-from ..models.labels import Names, listed, match_classes
+from ..models.labels import Names, match_classes
+from ..texts import listed
 from .annotations import Annotations, keypoints_of
 from .columns import Unusable, box_of
 from .report import Report

@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.utils.data import ConcatDataset, Dataset, Subset
 
 from ..errors import require
-from ..models.labels import listed, match_classes
+from ..models.labels import match_classes
 from ..structures import Targets
+from ..texts import listed
 from .coco import CocoDataset
 from .index import join
 from .report import Report

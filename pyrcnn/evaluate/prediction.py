@@ -16,8 +16,9 @@ from ..data import CocoDataset, as_coco
 from ..errors import InputError, require
 from ..images import ImageError
 from ..models import unwrap
-from ..models.labels import all_unnamed, class_labels, listed, match_classes
+from ..models.labels import all_unnamed, class_labels, match_classes
 from ..structures import Detections
+from ..texts import listed
 
 _log = logging.getLogger("pyrcnn.evaluate")
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from ..errors import require
 from ..structures import Targets
-from ..texts import printable
 
 # COCO's eighty thing categories under their ids: ten of the ids 1..90 were never used
 COCO = {
@@ -108,16 +107,6 @@ def is_unnamed(name: str, category_id: int | str) -> bool:
 def all_unnamed(classes: Sequence[str], category_ids: Sequence[Any]) -> bool:
     """Whether no class has a name, as in a model that neither a data set nor a file has named."""
     return all(map(is_unnamed, classes, category_ids))
-
-
-def listed(names: Sequence[str], most: int = 8) -> str:
-    """The names of classes for a message: the first few, and how many more.
-
-    >>> listed(["a", "b", "c"], most=2)
-    'a, b and 1 more'
-    """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(printable(str(name)[:40]) for name in names[:most]) + more
 
 
 def _folded(name: str) -> str:

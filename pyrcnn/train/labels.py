@@ -13,7 +13,8 @@ from ..data import CocoDataset, Transform, as_coco, flip_pairs
 from ..data.wrappers import Mapped, labels_of, with_labels
 from ..errors import InputError, require
 from ..models.detector import Detector
-from ..models.labels import all_unnamed, class_labels, default_labels, is_unnamed, listed, match_classes
+from ..models.labels import all_unnamed, class_labels, default_labels, is_unnamed, match_classes
+from ..texts import listed
 
 _log = logging.getLogger("pyrcnn.train")
 
