@@ -134,7 +134,9 @@ def test_areas_are_those_of_segmentations_in_runs_too(
 
 @pytest.mark.parametrize(
     "text",
-    ['{"images": [], "images": [{"id": 1, "file_name": "a"}], "annotations": [], "categories": [{"id": 1}]}',
+    ['{"images": [{"id": 2, "file_name": "b"}], "images": [{"id": 1, "file_name": "a"}], "annotations": [7, 7], '
+     '"annotations": [8], "categories": [{"id": 4}], "categories": [{"id": 1}]}',
+     '{"images": [], "images": [{"id": 1, "file_name": "a"}], "annotations": [], "categories": [{"id": 1}]}',
      '{"images": [{"id": 1}], "annotations": [], "categories": [{"id": 1}], "annotations": 3}', "", " ", "{}", "[", "3",
      "{} x", '{"images": [1, 2', '{"images": [1,]}', '{"a": 1 "b"}', '{"a" 1}', "{1: 2}", '{"a": 1,}', '{"a": 12',
      "nul",
