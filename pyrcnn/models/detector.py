@@ -152,7 +152,10 @@ class Detector(nn.Module, ABC):
         """The layers with outputs for each class: name → (outputs before those of class 0, outputs per class)."""
 
     def train(self: T, mode: bool = True) -> T:
-        """As torch's; norms whose weights are frozen stay in eval mode, so that their statistics are frozen too."""
+        """As torch's; norms whose weights are frozen stay in eval mode, so that their statistics are frozen too.
+
+        torchvision's detectors let these statistics change.
+        """
         super().train(mode)
         for module in self.modules():
             norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
