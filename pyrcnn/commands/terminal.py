@@ -25,17 +25,24 @@ Advance = Callable[[int], None]  # called with how much is done
 
 def show(*lines: object) -> None:
     """Print lines of a result on standard output, at once, so that they are seen in a pipe too."""
-    _write(sys.stdout, lines)
+    if _speaks():
+        _write(sys.stdout, lines)
 
 
 def note(*lines: object) -> None:
     """Print lines about the work on standard error."""
-    _write(sys.stderr, lines)
+    if _speaks():
+        _write(sys.stderr, lines)
 
 
 def complain(message: object) -> None:
     """Print one line on standard error: what is wrong."""
-    note(f"pyrcnn: {message}")
+    _write(sys.stderr, (f"pyrcnn: {message}",))
+
+
+def _speaks() -> bool:
+    """Whether this is the only process, or the first of those that ``torchrun`` started."""
+    return "MASTER_ADDR" not in os.environ or os.environ.get("RANK", "0") == "0"
 
 
 class Notes(logging.Handler):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -124,8 +123,6 @@ def _given(values: Any, folder: Path) -> Given:
 
 def _summarize(out: Path, result: training.Result, config: training.TrainConfig | None = None) -> None:
     """Print what was written, the AP of each class, and what to do with the weights; None: not how to go on."""
-    if os.environ.get("RANK", "0") != "0":  # of several processes, the first one says it
-        return
     longer = f"; pyrcnn train {out} --resume --set epochs={2 * config.epochs:g} trains longer" if config else ""
     by = config.best_by if config else "auto"
     if by == "auto":

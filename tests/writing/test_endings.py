@@ -10,6 +10,7 @@ import torch
 import typer
 
 from pyrcnn import InputError, cli
+from pyrcnn.commands import terminal
 from tests.test_cli import run
 
 NAME = "centernet_mobilenet_v2_fpn_512"
@@ -68,3 +69,18 @@ def test_how_commands_end(name: str, monkeypatch, capsys) -> None:
         assert ending(monkeypatch, name, error) == code
         shown = capsys.readouterr()
         assert (shown.out, shown.err) == ("", f"pyrcnn: {line}\n")
+
+
+def test_the_first_of_several_processes_speaks(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    for rank, said in (("0", True), ("1", False)):
+        monkeypatch.setenv("RANK", rank)
+        terminal.show("result")
+        terminal.note("note")
+        terminal.complain("error")
+        shown = capsys.readouterr()
+        wanted = ("result\n", "note\npyrcnn: error\n") if said else ("", "pyrcnn: error\n")
+        assert (shown.out, shown.err) == wanted
+    monkeypatch.delenv("MASTER_ADDR")  # another launcher's rank
+    terminal.show("result")
+    assert capsys.readouterr().out == "result\n"
