@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ WORKER = "PYTEST_XDIST_WORKER" in os.environ
 if WORKER:  # one thread each: threads of several workers on the same cores would wait for each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C, which is tested
 if "PYRCNN_EMULATION" in os.environ:  # operators on CPU tensors run CUDA kernels compiled for the host
     torch.ops.load_library(os.environ["PYRCNN_EMULATION"])
 
