@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,10 +13,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from pyrcnn import InputError, checkpoints, cli, models
+from pyrcnn import InputError, checkpoints, models
 from pyrcnn.checkpoints import download, zoo
 from pyrcnn.checkpoints.download import fetch
 from tests.checkpoints.test_tensorflow import write_checkpoint, zoo_archive
+from tests.test_cli import run
 
 CONTENT = bytes(range(256)) * 4000  # about a megabyte
 
@@ -211,13 +211,6 @@ def test_a_cache_that_cannot_be_written_is_named(server: Server, tmp_path: Path)
 # ---- the command line ------------------------------------------------------------------------------------------------
 
 NAME = "centernet_mobilenet_v2_fpn_512"
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["pyrcnn", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit:
-        cli.main()
-    return int(exit.value.code or 0)
 
 
 @pytest.fixture

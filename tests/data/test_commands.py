@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from pyrcnn import InputError, checkpoints, cli, models, train
+from pyrcnn import InputError, checkpoints, models, train
+from tests.test_cli import run
 
 from . import made
 
 NAME = "centernet_mobilenet_v2_fpn_512"
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    """The exit code of ``pyrcnn ARGUMENTS``."""
-    monkeypatch.setattr(sys, "argv", ["pyrcnn", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit:
-        cli.main()
-    return int(exit.value.code or 0)
 
 
 @pytest.fixture(scope="module")

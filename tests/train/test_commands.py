@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
-from pyrcnn import cli, data, settings, train
+from pyrcnn import data, settings, train
 from pyrcnn.train.recipes import CATALOG
 from tests.detector import dataset
+from tests.test_cli import run
 
 NAME = "centernet_mobilenet_v2_fpn_512"
 QUICK = [v for s in ("input_size=64", "steps=2", "batch_size=2", "workers=0") for v in ("--set", s)]
-
-
-def run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["pyrcnn", *map(str, arguments)])
-    with pytest.raises(SystemExit) as exit:
-        cli.main()
-    return int(exit.value.code or 0)
 
 
 @pytest.fixture

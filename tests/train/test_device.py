@@ -101,7 +101,7 @@ def test_what_makes_the_host_wait_is_found(looks: Any) -> None:
     with Copies() as copies, Constants() as constants:
         try:
             looks(t, t > 0)
-        except (RuntimeError, NotImplementedError):  # there is no value to look at
+        except RuntimeError:  # there is no value to look at
             return
     assert copies.found + constants.found
 

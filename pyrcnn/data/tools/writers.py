@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ def _text(value: float) -> str:
     return str(int(value)) if value == int(value) else repr(float(value))
 
 
-class Writer:
+class Writer(ABC):
     """Writes one format. ``lost`` counts what it cannot hold."""
 
     kept: Sequence[str] = ()  # the other fields of objects that the format holds
@@ -53,21 +54,23 @@ class Writer:
 
     def begin(self) -> None:
         """Prepare for the first image."""
+        return
 
     def path_of(self, image: Path) -> Path | None:
         """Return the file of labels of an image, if each has one."""
+        return None
 
     def ends(self) -> list[Path]:
         """Return the files that are written last."""
         return [self.source]
 
+    @abstractmethod
     def write(self, item: Item, name: str) -> Iterator[File]:
         """Yield the files of one image."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self) -> Iterator[File]:
         """Yield the files that open the data set."""
-        raise NotImplementedError
 
     def objects(self, item: Item) -> Iterator[tuple[Object, dict[str, Any]]]:
         """Yield the objects with their other fields, and count what is lost with them."""

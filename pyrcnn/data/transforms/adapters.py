@@ -6,6 +6,7 @@ import contextlib
 import random
 import re
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -23,7 +24,7 @@ MARKERS = ((0.0, 0.0), (1.0, 0.0), (0.0, 1.0))  # three points whose turning sen
 
 
 @dataclass(frozen=True, repr=False)
-class _Adapted:
+class _Adapted(ABC):
     """What both adapters share; a subclass runs the pipeline.
 
     The pipeline carries the row of each box, so that labels, keypoints and crowd follow the boxes that it keeps, and
@@ -61,9 +62,9 @@ class _Adapted:
         kept = Targets(boxes, targets.labels[rows], keypoints, crowd)
         return changed.contiguous(), clip_to_image(kept, (changed.shape[1], changed.shape[2]), 0.0)
 
+    @abstractmethod
     def _run(self, image: Tensor, boxes: Tensor, points: Tensor, seed: int) -> tuple[Any, Tensor, Tensor, Tensor]:
         """Return image, boxes [K, 4] that are left, the row that each had [K], and all points."""
-        raise NotImplementedError
 
 
 def _follow(keypoints: Tensor, moved: Tensor, pairs: Sequence[tuple[int, int]] | None) -> Tensor:
