@@ -9,7 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent
 
-if not list((ROOT / "pyrcnn").glob("_C.*")):
+if not (ROOT / "pyrcnn" / "libpyrcnn.so").exists():
     sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != ROOT] + [str(ROOT)]
 
 

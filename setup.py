@@ -1,68 +1,37 @@
-"""Collects the headers to compile against, and runs CMake to build the two native libraries."""
+"""Runs CMake to build the native libraries, and the Python module for one or several Pythons."""
 
 from __future__ import annotations
 
-import importlib.util
+import filecmp
 import os
-import re
 import shutil
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, find_packages, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
-INCLUDE = re.compile(r'^\s*#\s*include\s*[<"](.+?)[>"]', re.M)
+# Other Pythons to build the module for, separated by ":"; the wheel then fits every Python. scripts/wheels sets it.
+PYTHONS = list(filter(None, os.environ.get("PYRCNN_PYTHONS", "").split(":")))
+QUESTION = "import sysconfig; print(sysconfig.get_path('include'), sysconfig.get_config_var('EXT_SUFFIX'), sep=';')"
 
 
-def find_torch() -> Path | None:
-    """Return the torch to compile against: $PYRCNN_TORCH, else an importable one, else the target environment's.
-
-    pip builds in an isolated environment, in which ``import torch`` finds nothing. ``sysconfig`` still knows the
-    environment that pip installs into, so ``pip install .`` compiles against the torch that is installed there.
-    """
-    spec = importlib.util.find_spec("torch")
-    homes = [os.environ.get("PYRCNN_TORCH"), spec and spec.origin and Path(spec.origin).parent]
-    homes += [Path(sysconfig.get_path(scheme)) / "torch" for scheme in ("purelib", "platlib")]
-    for home in filter(None, homes):
-        if (Path(home) / "include/torch/csrc/stable/library.h").is_file():
-            return Path(home)
-    return None
-
-
-def tested_torch() -> str:
-    """Return the requirement of constraints.txt: ``-c`` does not apply to pip's isolated build environments."""
-    return re.search(r"^torch==\S+", (ROOT / "constraints.txt").read_text(), re.M).group()
-
-
-def copy_headers(folders: list[Path], to: Path) -> None:
-    """Copy the headers that ``csrc`` includes from ``folders``, directly or indirectly, into ``to`` (about 80 files).
+def copy_changed(folder: Path, to: Path) -> None:
+    """Copy the files below ``folder``; a file that is the same keeps its time, so a second build compiles nothing.
 
     pip builds in a temporary environment whose path changes. Compiling against copies keeps this path out of the
-    compiler's flags, and a header that is the same keeps its time, so a second build compiles nothing.
+    compiler's flags.
     """
-    sources = [path for path in (ROOT / "csrc").rglob("*") if path.suffix in {".h", ".cpp", ".cu", ".cuh"}]
-    names = {name for path in sources for name in INCLUDE.findall(path.read_text())}
-    found: set[Path] = set()
-    while names:
-        name = names.pop()
-        header = next((path for folder in folders if (path := folder / name).is_file()), None)
-        if header is None or Path(name) in found:  # the compiler's own headers and those of csrc are not in folders
-            continue
-        found.add(Path(name))
-        text = header.read_text(errors="replace")
-        for included in INCLUDE.findall(text):  # relative to the including file, or to a folder of headers
-            names |= {included, os.path.normpath(Path(name).parent / included)}
-        copy = to / name
-        if not copy.is_file() or copy.read_text(errors="replace") != text:
+    for path in filter(Path.is_file, folder.rglob("*")):
+        copy = to / path.relative_to(folder)
+        if not copy.is_file() or not filecmp.cmp(path, copy, shallow=False):
             copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(header, copy)
-    for path in to.rglob("*"):
-        if path.is_file() and path.relative_to(to) not in found:
-            path.unlink()
+            shutil.copyfile(path, copy)
 
 
 class CleanBuild(build):
@@ -73,36 +42,47 @@ class CleanBuild(build):
         super().run()
 
 
+class Wheel(bdist_wheel):
+    """A wheel with the module for several Pythons fits every Python: the libraries know nothing of Python."""
+
+    def get_tag(self) -> tuple[str, str, str]:
+        python, abi, platform = super().get_tag()
+        return ("py3", "none", platform) if PYTHONS else (python, abi, platform)
+
+
 class CMakeBuild(build_ext):
-    """Configure, build, then install both libraries beside the package (and into the source folder when in place)."""
+    """Configure, build, then install everything beside the package (and into the source folder when in place)."""
 
     def build_extension(self, ext: Extension) -> None:
         import pybind11
 
-        torch_home, python_include = find_torch(), Path(sysconfig.get_path("include"))
-        if torch_home is None:
-            raise SystemExit(
-                "torch must be installed (2.10 or later) to build pyrcnn; or set PYRCNN_TORCH to its folder"
-            )
-        if not (python_include / "Python.h").is_file():
-            raise SystemExit(f"Python.h must be in {python_include} to build pyrcnn; install python3-dev")
-        copy_headers([torch_home / "include", Path(pybind11.get_include())], self.folder / "headers")
+        answers = [subprocess.check_output([p, "-c", QUESTION], text=True) for p in PYTHONS or [sys.executable]]
+        includes, suffixes = zip(*(answer.strip().split(";") for answer in answers), strict=True)
+        for include in includes:
+            if not Path(include, "Python.h").is_file():
+                raise SystemExit(f"Python.h must be in {include} to build pyrcnn; install python3-dev")
+        if not (os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")):
+            raise SystemExit("A C++20 compiler is needed to build pyrcnn: install GCC >= 11 or Clang >= 14")
+        copy_changed(Path(pybind11.get_include()), self.folder / "pybind11")
         # The cache holds paths and options of the last build, which may not exist or hold any more. Objects stay.
         (self.folder / "CMakeCache.txt").unlink(missing_ok=True)
         self.cmake(
             *("-S", ROOT, "-B", self.folder, "-G", "Ninja"),
-            f"-DPYRCNN_HEADERS={self.folder / 'headers'}",
-            f"-DPYTHON_INCLUDE={python_include}",
-            f"-DMODULE_SUFFIX={sysconfig.get_config_var('EXT_SUFFIX')}",
+            f"-DPYBIND11_INCLUDE={self.folder / 'pybind11'}",
+            f"-DPYTHON_INCLUDES={';'.join(includes)}",
+            f"-DMODULE_SUFFIXES={';'.join(suffixes)}",
             f"-DCMAKE_BUILD_TYPE={os.environ.get('CMAKE_BUILD_TYPE', 'Release')}",
             *os.environ.get("CMAKE_ARGS", "").split(),
         )
         self.cmake("--build", self.folder)
-        self.cmake("--install", self.folder, "--prefix", Path(self.get_ext_fullpath(ext.name)).parent.resolve())
+        self.install(Path(self.get_ext_fullpath(ext.name)).parent.resolve())
 
     def copy_extensions_to_source(self) -> None:
-        """Install both libraries into the source folder: for ``pip install -e`` and ``build_ext --inplace``."""
-        self.cmake("--install", self.folder, "--prefix", ROOT / "pyrcnn")
+        """Install into the source folder: for ``pip install -e`` and ``build_ext --inplace``."""
+        self.install(ROOT / "pyrcnn")
+
+    def install(self, to: Path) -> None:
+        self.cmake("--install", self.folder, "--prefix", to)
 
     @property
     def folder(self) -> Path:
@@ -119,6 +99,5 @@ class CMakeBuild(build_ext):
 setup(
     packages=find_packages(include=["pyrcnn*"]),
     ext_modules=[Extension("pyrcnn._C", sources=[])],
-    cmdclass={"build": CleanBuild, "build_ext": CMakeBuild},
-    setup_requires=[] if find_torch() else [tested_torch()],
+    cmdclass={"build": CleanBuild, "build_ext": CMakeBuild, "bdist_wheel": Wheel},
 )

@@ -1,8 +1,8 @@
 """Registers, stack and shared memory of each CUDA kernel.
 
 ``python -m benchmarks.cuda_resources [LIBRARY] > benchmarks/cuda_resources.md``.
-Reads the built ``_C_cuda.so`` with the CUDA toolkit's ``cuobjdump`` (or ``$CUOBJDUMP``) and needs no GPU. Registers
-decide how many blocks share a multiprocessor; a stack means an array or spilled registers in local memory.
+Reads the built ``libpyrcnn_cuda.so`` with the CUDA toolkit's ``cuobjdump`` (or ``$CUOBJDUMP``) and needs no GPU.
+Registers decide how many blocks share a multiprocessor; a stack means an array or spilled registers in local memory.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main() -> None:
     else:
         import pyrcnn
 
-        library = Path(pyrcnn.__file__).with_name("_C_cuda.so")
+        library = Path(pyrcnn.__file__).with_name("libpyrcnn_cuda.so")
     print(table(kernels(listing(library))))
 
 

@@ -1,48 +1,26 @@
-"""Loads the compiled library: importing this module makes ``torch.ops.pyrcnn`` exist."""
+"""Loads the compiled libraries: importing this module makes ``torch.ops.pyrcnn`` exist."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.machinery
 import platform
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 
-HERE = Path(__file__).parent
+from . import _library
 
-
-def _why_not_loaded(error: ImportError) -> str:
-    """The message for a library that is missing or does not load, with the remedy for each case."""
-    if any((HERE / f"_C{suffix}").exists() for suffix in importlib.machinery.EXTENSION_SUFFIXES):
-        return (
-            f"pyrcnn's compiled library needs torch >= 2.10 and does not load under torch {torch.__version__}: {error}"
-        )
-    built = sorted(path.name for path in HERE.glob("_C.*"))
-    text = f"pyrcnn was imported from {HERE}, which has no compiled library for Python {platform.python_version()}"
-    text += f" (only {', '.join(built)})" if built else ""
-    # Python searches the current folder first, so a source folder there hides an installed package.
-    others = [Path(folder or ".").resolve() / "pyrcnn" for folder in sys.path]
-    hidden = [str(path) for path in others if path != HERE.resolve() and any(path.glob("_C.*"))]
-    if hidden:
-        return (
-            f"{text}; it hides the installed {hidden[0]}. Start Python in a folder other than {HERE.parent}, "
-            f"or compile the library for the source folder: cd {HERE.parent} && pip install -e ."
-        )
-    return f"{text}. Compile it: cd {HERE.parent} && pip install -e ."
-
-
+_library.check_exists()
 try:
-    _C = importlib.import_module("pyrcnn._C")
-except ImportError as error:
-    raise ImportError(_why_not_loaded(error)) from (None if isinstance(error, ModuleNotFoundError) else error)
+    torch.ops.load_library(_library.LIBRARY)
+except OSError as error:
+    raise ImportError(
+        f"pyrcnn's compiled library needs torch >= 2.10 and does not load under torch {torch.__version__}: {error}"
+    ) from None
+_BUILD = _library.build_info()
 
-_CUDA_LIBRARY = HERE / "_C_cuda.so"
 _cuda_loaded = False
-if torch.version.cuda and _CUDA_LIBRARY.exists():
-    torch.ops.load_library(_CUDA_LIBRARY)
+if torch.version.cuda and _library.CUDA_LIBRARY.exists():
+    torch.ops.load_library(_library.CUDA_LIBRARY)
     _cuda_loaded = True
 
 
@@ -54,7 +32,7 @@ def build_info() -> dict[str, Any]:
     (``PYRCNN_CPU_CAPABILITY=default|avx2|avx512`` forces one). ``cuda_kernels``: whether the CUDA library is loaded.
     """
     return {
-        **_C.build_info(),
+        **_BUILD,
         "cuda_kernels": _cuda_loaded,
         "torch": torch.__version__,
         "torch_cuda": torch.version.cuda,

@@ -8,5 +8,5 @@ import sys
 from pathlib import Path
 
 _ROOT = Path(__file__).parent.parent
-if not list((_ROOT / "pyrcnn").glob("_C.*")):
+if not (_ROOT / "pyrcnn" / "libpyrcnn.so").exists():
     sys.path[:] = [folder for folder in sys.path if Path(folder).resolve() != _ROOT] + [str(_ROOT)]

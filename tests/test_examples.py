@@ -13,9 +13,9 @@ import torch
 
 import pyrcnn
 
-NATIVE_OR_RUNS = ("pyrcnn._C", "pyrcnn._C_cuda", "pyrcnn.__main__")  # have no docstrings to test, or run when imported
+NATIVE_OR_RUNS = re.compile(r"pyrcnn\.(_C|lib\w+|__main__)")  # have no docstrings to test, or run when imported
 FOUND = [module.name for module in pkgutil.walk_packages(pyrcnn.__path__, "pyrcnn.")]
-MODULES = sorted(name for name in FOUND if name not in NATIVE_OR_RUNS)
+MODULES = sorted(name for name in FOUND if not NATIVE_OR_RUNS.fullmatch(name))
 ROOT = Path(__file__).parents[1]
 
 

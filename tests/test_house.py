@@ -20,9 +20,9 @@ from tests.cases import all_cases
 ROOT = Path(__file__).parent.parent
 SOURCES = [
     path
-    for folder in ("pyrcnn", "csrc", "tests", "benchmarks")
+    for folder in ("pyrcnn", "csrc", "include", "examples", "scripts", "tests", "benchmarks")
     for path in sorted((ROOT / folder).rglob("*"))
-    if path.suffix in {".py", ".h", ".cuh", ".cpp", ".cu", ".sh"}
+    if path.suffix in {".py", ".h", ".cuh", ".cpp", ".cu", ".sh"} and ROOT / "pyrcnn/include" not in path.parents
 ]
 NATIVE = [path for path in SOURCES if path.is_relative_to(ROOT / "csrc")]
 SCHEMAS = re.findall(r'm\.def\(\s*"(\w+)\(', (ROOT / "csrc/schema.cpp").read_text())

@@ -14,8 +14,8 @@ import pytest
 import pyrcnn
 
 PACKAGE = Path(pyrcnn.__file__).parent
-LIBRARIES = sorted(PACKAGE.glob("_C*.so"))
-STABLE = re.compile(r"aoti_torch_\w+|torch_\w+|_?Py\w*|cuda\w*|__cuda\w*")
+LIBRARIES = sorted(PACKAGE.glob("*.so"))
+STABLE = re.compile(r"aoti_torch_\w+|torch_\w+")
 
 
 @pytest.mark.skipif(shutil.which("nm") is None, reason="needs binutils")
@@ -27,18 +27,20 @@ def test_undefined_symbols_are_stable(library: Path) -> None:
     unstable = [s for s in symbols if re.match(r"_ZN?K?(2at|3c10|5torch|5caffe)", s)]
     assert not unstable
     assert any(STABLE.fullmatch(s) for s in symbols)
+    assert library.name.startswith("_C") or not [s for s in symbols if re.match("_?Py", s)], "needs Python"
 
 
 @pytest.mark.skipif(shutil.which("readelf") is None, reason="needs binutils")
 @pytest.mark.parametrize("library", LIBRARIES, ids=lambda p: p.name.split(".")[0])
 def test_libraries_carry_no_path_of_the_build_machine(library: Path) -> None:
     listing = subprocess.check_output(["readelf", "-d", library], text=True)
-    assert "RPATH" not in listing
-    assert "RUNPATH" not in listing
+    paths = re.findall(r"\((?:RPATH|RUNPATH)\).*\[(.+?)\]", listing)
+    assert paths == (["$ORIGIN"] if library.name.startswith("_C") else [])
     needed = re.findall(r"NEEDED.*\[(.+?)\]", listing)
     assert "libtorch_cpu.so" in needed
     assert "libc10.so" not in needed
-    assert ("libtorch_cuda.so" in needed) == library.name.startswith("_C_cuda")
+    assert not [name for name in needed if "python" in name]
+    assert ("libtorch_cuda.so" in needed) == (library.name == "libpyrcnn_cuda.so")
 
 
 @pytest.mark.parametrize("capability", ["default", "avx2", "avx512"])
@@ -54,7 +56,7 @@ def test_cpu_capability_can_be_forced(capability: str) -> None:
 
 
 def test_importing_refuses_an_unknown_capability() -> None:
-    run = run_python("import pyrcnn", PYRCNN_CPU_CAPABILITY="sse9")
+    run = run_python("import pyrcnn.ops", PYRCNN_CPU_CAPABILITY="sse9")
     assert "PYRCNN_CPU_CAPABILITY must be default, avx2 or avx512, got sse9" in run.stderr
 
 
@@ -68,6 +70,23 @@ def test_a_source_folder_without_library_names_the_package_that_it_hides(tmp_pat
     assert f"imported from {tmp_path / 'pyrcnn'}" in message
     assert f"hides the installed {PACKAGE}" in message
     assert message.endswith("pip install -e .")
+
+
+@pytest.mark.parametrize("first", ["pyrcnn", "torch"])
+def test_importing_pyrcnn_and_torch_in_either_order_registers_the_operators(first: str) -> None:
+    second = "torch" if first == "pyrcnn" else "pyrcnn"
+    code = f"import {first}, {second}, torch; print(torch.ops.pyrcnn.nms(torch.zeros(0, 4), torch.zeros(0), 0.5).shape)"
+    assert run_python(code).stdout.strip() == "torch.Size([0])"
+
+
+def test_importing_pyrcnn_alone_does_not_import_torch() -> None:
+    assert run_python("import sys, pyrcnn; print('torch' in sys.modules)").stdout.strip() == "False"
+
+
+def test_a_library_that_does_not_load_is_a_warning_when_torch_is_imported_and_an_error_when_used() -> None:
+    run = run_python("import pyrcnn, torch; torch.zeros(1); pyrcnn.ops", PYRCNN_CPU_CAPABILITY="sse9")
+    assert "RuntimeWarning: PYRCNN_CPU_CAPABILITY must be" in run.stderr
+    assert run.stderr.strip().splitlines()[-1].startswith("ValueError: PYRCNN_CPU_CAPABILITY must be")
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -2,11 +2,14 @@
 #include "common/cpu/results.h"
 #include "box_iou_check.h"
 #include "box_iou_kernel.h"
+#include "python/kernels.h"
 
 namespace pyrcnn::box_iou {
 namespace {
 
 constexpr double kNanosecondsPerPair = 0.5, kNanosecondsPerGradient = 3, kNanosecondsPerBox = 10;
+
+}  // namespace
 
 Tensor cpu(const Tensor& boxes1, const Tensor& boxes2) {
   const Sizes sizes = check_arguments(boxes1, boxes2);
@@ -18,6 +21,8 @@ Tensor cpu(const Tensor& boxes1, const Tensor& boxes2) {
   });
   return result;
 }
+
+namespace {
 
 std::tuple<Tensor, Tensor> cpu_backward(const Tensor& grad, const Tensor& boxes1, const Tensor& boxes2, bool need_first,
                                         bool need_second) {

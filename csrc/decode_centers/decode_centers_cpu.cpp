@@ -1,10 +1,13 @@
 #include "common/cpu/parallel.h"
 #include "decode_centers_check.h"
+#include "python/kernels.h"
 
 namespace pyrcnn::decode_centers {
 namespace {
 
 constexpr double kNanosecondsPerBox = 20;
+
+}  // namespace
 
 Tensor cpu(const Tensor& ys, const Tensor& xs, const Tensor& size, const Tensor& offset, double stride, bool clamp_size,
            bool clip) {
@@ -19,6 +22,5 @@ Tensor cpu(const Tensor& ys, const Tensor& xs, const Tensor& size, const Tensor&
   return boxes;
 }
 
-}  // namespace
 STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("decode_centers", PYRCNN_BOX(&cpu)); }
 }  // namespace pyrcnn::decode_centers

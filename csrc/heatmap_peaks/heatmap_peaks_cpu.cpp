@@ -3,6 +3,7 @@
 #include "common/cpu/parallel.h"
 #include "find_peaks.h"
 #include "finder.h"
+#include "python/kernels.h"
 
 namespace pyrcnn::heatmap_peaks {
 namespace {
@@ -77,13 +78,13 @@ template <typename T> void run(const Tensor& dense_maps, const Options& o, const
   else search.in_parts(cells, parts);
 }
 
+}  // namespace
+
 std::tuple<Tensor, Tensor, Tensor, Tensor> cpu(const Tensor& heatmap, int64_t k, int64_t kernel, bool sigmoid,
                                                double tolerance, bool per_class) {
   Peaks peaks = find_peaks(heatmap, {k, kernel, sigmoid, tolerance, per_class});
   return {peaks.scores, peaks.classes, peaks.ys, peaks.xs};
 }
-
-}  // namespace
 
 Peaks find_peaks(const Tensor& heatmap, const Options& options) {
   Peaks peaks = check_and_allocate(heatmap, options);

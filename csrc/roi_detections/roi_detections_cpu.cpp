@@ -3,6 +3,7 @@
 #include "common/cpu/parallel.h"
 #include "common/simd/select.h"
 #include "nms/cpu/kernels.h"
+#include "python/kernels.h"
 #include "roi_detections_check.h"
 #include "roi_detections_kernel.h"
 
@@ -210,6 +211,8 @@ template <typename T> void run(const Arguments& a, const Outputs& to) {
   });
 }
 
+}  // namespace
+
 std::tuple<Tensor, Tensor, Tensor, Tensor> cpu(const Tensor& class_logits, const Tensor& box_deltas,
                                                const Tensor& proposals, const Tensor& counts, const Tensor& image_sizes,
                                                double score_threshold, double nms_threshold, int64_t max_detections,
@@ -223,6 +226,5 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> cpu(const Tensor& class_logits, const
   return {to.boxes, to.scores, to.labels, to.counts};
 }
 
-}  // namespace
 STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("roi_detections", PYRCNN_BOX(&cpu)); }
 }  // namespace pyrcnn::roi_detections

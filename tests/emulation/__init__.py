@@ -17,6 +17,7 @@ import torch
 
 HERE = Path(__file__).parent
 SOURCES = HERE.parent.parent / "csrc"
+HEADERS = HERE.parent.parent / "third_party/torch/include"
 OPERATORS = tuple(sorted({path.relative_to(SOURCES).parts[0] for path in SOURCES.rglob("*_cuda.cu")}))
 FLAGS = ["-std=c++20", "-O2", "-fPIC", "-DUSE_CUDA", "-DTORCH_TARGET_VERSION=0x020a000000000000", "-ffp-contract=off",
          "-fno-sanitize-recover=all", "-U_FORTIFY_SOURCE", "-Wno-attributes", "-Wno-psabi"]  # fmt: skip
@@ -25,8 +26,7 @@ SANITIZE = "-fsanitize=undefined"
 
 def build(folder: Path, operators: tuple[str, ...] = OPERATORS, sanitize: str = SANITIZE) -> Path:
     """Compile the kernels of these operators into ``folder``; returns the library to load."""
-    torch_home = Path(torch.__file__).parent
-    include = [f"-I{HERE / 'include'}", f"-I{SOURCES}", "-isystem", str(torch_home / "include")]
+    include = [f"-I{HERE / 'include'}", f"-I{SOURCES}", "-isystem", str(HEADERS)]
     compiler = os.environ.get("CXX", "c++")
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -41,6 +41,6 @@ def build(folder: Path, operators: tuple[str, ...] = OPERATORS, sanitize: str = 
     with ThreadPoolExecutor(2) as pool:
         objects = list(pool.map(compile_one, sources))
     library = folder / "emulated.so"
-    link = ["-shared", sanitize, f"-L{torch_home / 'lib'}", "-ltorch_cpu", "-o", library]
+    link = ["-shared", sanitize, f"-L{Path(torch.__file__).parent / 'lib'}", "-ltorch_cpu", "-o", library]
     subprocess.run([compiler, *objects, *link], check=True)
     return library

@@ -4,6 +4,7 @@
 #include "common/simd/sort.h"
 #include "common/cpu/sort_few.h"
 #include "nms/check.h"
+#include "python/kernels.h"
 #include "suppress.h"
 
 namespace pyrcnn::nms {
@@ -84,6 +85,8 @@ Tensor remaining(const uint32_t* order, const std::vector<uint8_t>& suppressed) 
   return indices;
 }
 
+}  // namespace
+
 Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
   check_nms(boxes, scores);
   const int64_t n = boxes.size(0);
@@ -102,6 +105,8 @@ Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
     return indices;
   });
 }
+
+namespace {
 
 // Suppresses the groups one by one; returns 1 or 0 by rank.
 template <typename T>
@@ -127,6 +132,8 @@ std::vector<uint8_t> suppressed_by_group(const T* boxes, const uint32_t* order, 
   return suppressed;
 }
 
+}  // namespace
+
 Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs, double iou_threshold) {
   const Tensor values = check_batched_nms(boxes, scores, idxs);
   const int64_t n = boxes.size(0);
@@ -140,6 +147,8 @@ Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& idxs
     return remaining(start.order.get(), start.suppressed);
   });
 }
+
+namespace {
 
 // One image of nms_padded. Candidates of all groups are visited in one score order, so that it can stop at max_output.
 template <typename T>
@@ -178,6 +187,8 @@ int64_t one_image(const T* boxes, const T* scores, const int64_t* groups, int64_
   return count;
 }
 
+}  // namespace
+
 std::tuple<Tensor, Tensor> nms_padded(const Tensor& boxes, const Tensor& scores, double iou_threshold,
                                       int64_t max_output, const std::optional<Tensor>& groups, double score_threshold,
                                       const std::optional<Tensor>& valid) {
@@ -200,8 +211,6 @@ std::tuple<Tensor, Tensor> nms_padded(const Tensor& boxes, const Tensor& scores,
   });
   return {p.indices, p.counts};
 }
-
-}  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) {
   m.impl("nms", PYRCNN_BOX(&nms));
