@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ._native import build_info
     from .checkpoints.opening import load_model
     from .structures import Detections, Targets
+    from .torchvision_ops import provide_torchvision
 
 __version__ = "0.1.0"
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "cmake_prefix_path",
     "load_model",
     "ops",
+    "provide_torchvision",
 ]
 
 cmake_prefix_path = str(_library.HERE / "cmake")  # for find_package(pyrcnn)
@@ -38,6 +40,7 @@ _HOMES = {  # imported when they are first used
     "Targets": ".structures",
     "build_info": "._native",
     "load_model": ".checkpoints.opening",
+    "provide_torchvision": ".torchvision_ops",
 }
 
 

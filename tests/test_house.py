@@ -30,7 +30,8 @@ SCHEMAS = re.findall(r'm\.def\(\s*"(\w+)\(', (ROOT / "csrc/schema.cpp").read_tex
 # The public names of pyrcnn.ops. Widening this list is a decision, so it is written here a second time.
 DROP_IN = """nms batched_nms roi_align roi_pool RoIAlign RoIPool MultiScaleRoIAlign box_area box_iou generalized_box_iou
 distance_box_iou complete_box_iou generalized_box_iou_loss distance_box_iou_loss complete_box_iou_loss box_convert
-clip_boxes_to_image remove_small_boxes sigmoid_focal_loss FeaturePyramidNetwork LastLevelMaxPool FrozenBatchNorm2d"""
+clip_boxes_to_image remove_small_boxes masks_to_boxes sigmoid_focal_loss FeaturePyramidNetwork LastLevelMaxPool
+FrozenBatchNorm2d"""
 OURS = """nms_padded decode_boxes encode_boxes grid_anchors decode_anchors generate_proposals roi_align_levels
 roi_detections match_boxes crop_and_resize heatmap_peaks decode_centers match_keypoints draw_gaussians preprocess"""
 

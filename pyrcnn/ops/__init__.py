@@ -28,6 +28,7 @@ from .boxes import (
     complete_box_iou,
     distance_box_iou,
     generalized_box_iou,
+    masks_to_boxes,
     remove_small_boxes,
 )
 from .decode_anchors import decode_anchors
@@ -82,6 +83,7 @@ __all__ = [
     "generate_proposals",
     "grid_anchors",
     "heatmap_peaks",
+    "masks_to_boxes",
     "match_boxes",
     "match_keypoints",
     "nms",

@@ -162,3 +162,39 @@ def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
     """
     size = check_boxes(boxes)[..., 2:] - boxes[..., :2]
     return torch.where((size >= min_size).all(dim=-1))[0]
+
+
+@input_errors
+def masks_to_boxes(masks: Tensor) -> Tensor:
+    """Return the smallest boxes [N, 4] that hold the pixels of each mask, as torchvision's ``masks_to_boxes``.
+
+    A box goes from the centre of its first pixel to that of its last one: a mask of one pixel gives a box without area.
+    A mask without pixels gives four zeros.
+
+    Args:
+        masks: [N, H, W], any dtype; all numbers but 0 are pixels of the mask.
+
+    Returns:
+        [N, 4] float32, xyxy; [0, 4] if ``masks`` has no elements.
+
+    Raises:
+        InputError: for another number of dimensions.
+
+    Example:
+        >>> masks = torch.zeros(1, 6, 8, dtype=torch.bool)
+        >>> masks[0, 1:3, 2:7] = True
+        >>> masks_to_boxes(masks)
+        tensor([[2., 1., 6., 2.]])
+    """
+    require(masks.dim() == 3 or masks.numel() == 0, f"masks must be [N, H, W], got {list(masks.shape)}")
+    if masks.numel() == 0:
+        return torch.zeros(0, 4, device=masks.device)
+    inside = masks != 0
+    ends = []
+    for side in (inside.any(dim=1), inside.any(dim=2)):  # x, y
+        flags = side.to(torch.uint8)
+        first, from_the_end = flags.argmax(dim=1), flags.flip(1).argmax(dim=1)
+        last = flags.shape[1] - 1 - from_the_end
+        ends.append((first, torch.where(side.any(dim=1), last, 0)))
+    (x1, x2), (y1, y2) = ends
+    return torch.stack((x1, y1, x2, y2), dim=1).float()

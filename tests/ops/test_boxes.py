@@ -214,6 +214,32 @@ def test_remove_small_boxes(device) -> None:
     assert ops.remove_small_boxes(boxes[:0], 4.0).tolist() == []
 
 
+@pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.int64, torch.float32, torch.bfloat16])
+def test_masks_to_boxes(dtype: torch.dtype, device, generator) -> None:
+    masks = torch.randint(0, 40, (30, 23, 31), generator=generator) == 0
+    masks[::3] &= torch.rand(10, 23, 31, generator=generator) > 0.98  # few pixels, or none
+    masks[3] = False
+    masks[4] = True
+    want = []
+    for mask in masks:
+        ys, xs = torch.nonzero(mask, as_tuple=True)
+        want.append([xs.min(), ys.min(), xs.max(), ys.max()] if len(ys) else [0.0] * 4)
+    given = masks.to(device, dtype)
+    if dtype == torch.uint8:
+        given = given * 3  # 3 is part of the mask too
+    got = ops.masks_to_boxes(given)
+    assert got.dtype == torch.float32
+    assert got.tolist() == torch.tensor(want).tolist()
+    assert torch.equal(ops.masks_to_boxes(given.mT).cpu(), torch.tensor(want)[:, [1, 0, 3, 2]])
+
+
+def test_masks_without_elements_and_of_wrong_shapes(device) -> None:
+    for shape in ((0, 5, 6), (3, 0, 6), (0,)):
+        assert ops.masks_to_boxes(torch.zeros(shape, device=device)).shape == (0, 4)
+    with pytest.raises(InputError, match=r"masks must be \[N, H, W\], got \[5, 6\]"):
+        ops.masks_to_boxes(torch.zeros(5, 6, device=device))
+
+
 def test_integer_boxes_are_accepted(device) -> None:
     boxes = torch.tensor([[0, 0, 200, 200], [100, 0, 250, 250]], device=device, dtype=torch.uint8)
     assert ops.box_area(boxes).tolist() == [40000, 37500]

@@ -99,7 +99,7 @@ def test_a_pyramid_compiles_as_one_graph() -> None:
 def test_names_are_also_where_torchvision_has_them() -> None:
     """Code that imports from torchvision's modules needs to change the package name only."""
     for module, names in {
-        "boxes": "nms batched_nms box_area box_convert box_iou clip_boxes_to_image remove_small_boxes",
+        "boxes": "nms batched_nms box_area box_convert box_iou clip_boxes_to_image remove_small_boxes masks_to_boxes",
         "feature_pyramid_network": "ExtraFPNBlock FeaturePyramidNetwork LastLevelMaxPool LastLevelP6P7",
         "misc": "FrozenBatchNorm2d",
         "poolers": "MultiScaleRoIAlign",
