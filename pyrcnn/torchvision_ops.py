@@ -26,7 +26,7 @@ from ._native import build_info
 _LIBRARY = HERE / "libpyrcnn_torchvision.so"
 _ABSENT = (
     "ps_roi_align", "_ps_roi_align_backward", "ps_roi_pool", "_ps_roi_pool_backward", "deform_conv2d",
-    "_deform_conv2d_backward", "qnms", "qroi_align", "box_iou_rotated",
+    "_deform_conv2d_backward", "box_iou_rotated",
 )  # fmt: skip
 
 Outcome = Literal["defined", "overridden", "left"]
@@ -40,8 +40,9 @@ def provide_torchvision(override: bool = False) -> Outcome:
 
     ``torch.ops.torchvision`` gets ``nms``, ``roi_align``, ``roi_pool`` and their gradients, in C++, with torchvision's
     schemas, checks and error messages. Autograd, autocast, fake kernels, TorchScript, ``torch.export`` and programs
-    saved before work. ``ps_roi_align``, ``ps_roi_pool``, ``deform_conv2d``, ``box_iou_rotated`` and the quantized
-    operators exist, because torchvision's import and TorchScript look them up; a call raises ``NotImplementedError``.
+    saved before work. The quantized ``nms`` and ``roi_align`` of torchvision 0.28 and later compute in float32.
+    ``ps_roi_align``, ``ps_roi_pool``, ``deform_conv2d`` and ``box_iou_rotated`` exist, because torchvision's import and
+    TorchScript look them up; a call raises ``NotImplementedError``.
 
     Call it once, before torchvision's operators are used: before ``import torchvision`` or after one that failed. Where
     torchvision is installed, this imports it. Without torchvision, ``torch.ops.torchvision`` is there all the same.
@@ -86,6 +87,7 @@ def _provide(override: bool) -> Outcome:
         _replace_kernels()
         return "overridden"
     _load()
+    _register_quantized()
     _refuse_absent()
     if package is not None:
         _import_torchvision()
@@ -179,6 +181,30 @@ def _choose_deterministic_gradients() -> None:
         library.impl("_roi_align_backward", roi_align, "CUDA", allow_override=True)
         library.impl("_roi_pool_backward", roi_pool, "CUDA", allow_override=True)
         _registrations.append(library)
+
+
+def _register_quantized() -> None:
+    """The quantized operators take integers and their scale. Their results come from the float32 operators."""
+
+    def qnms(dets: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+        return torch.ops.torchvision.nms(dets.float(), scores.float(), iou_threshold)  # an IoU does not depend on scale
+
+    def qroi_align(
+        input: Tensor, rois: Tensor, input_scale: float, input_zero: int, rois_scale: float, rois_zero: int,
+        scale: float, height: int, width: int, sampling_ratio: int, aligned: bool,
+    ) -> Tensor:  # fmt: skip
+        text = "Only one image per batch is allowed in roi_align when quantized tensors are passed."
+        torch._check(input.shape[0] == 1, lambda: text)
+        x, regions = (input.float() - input_zero) * input_scale, (rois.float() - rois_zero) * rois_scale
+        regions[:, 0] = 0  # not every image number can be quantized
+        out = torch.ops.torchvision.roi_align(x, regions, scale, height, width, sampling_ratio, aligned)
+        limits = torch.iinfo(input.dtype)
+        return (out.double() / input_scale).round().add(input_zero).clamp(limits.min, limits.max).to(input.dtype)
+
+    library = torch.library.Library("torchvision", "IMPL")
+    for kernel in (qnms, qroi_align):
+        library.impl(kernel.__name__, kernel, "CompositeExplicitAutograd")
+    _registrations.append(library)
 
 
 def _refuse_absent() -> None:

@@ -6,7 +6,9 @@
 // PYRCNN_TORCHVISION_OVERRIDE=cpu or cpu,cuda, read when the library is loaded: define nothing, and replace the kernels
 // of torchvision's library, which must be loaded before.
 #include <array>
+#include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <string_view>
 #include <tuple>
 
@@ -69,6 +71,13 @@ void check_regions(const char* name, const Tensor& t, const Tensor& rois, const 
   check_floating(t, kernel);
 }
 
+// torchvision's CPU kernel compares a float32 IoU with the threshold in double precision. pyrcnn::nms rounds the threshold
+// to float32 first. Rounded down, it gives the same answer, also for an IoU that is exactly the nearest float32.
+double as_float_below(double threshold) {
+  const float nearest = float(threshold);
+  return nearest > threshold ? std::nextafter(nearest, -std::numeric_limits<float>::infinity()) : nearest;
+}
+
 Tensor nms(const Tensor& dets, const Tensor& scores, double iou_threshold) {
   expect(dets.dim() == 2, "boxes should be a 2d tensor, got ", dets.dim(), "D");
   expect(dets.size(1) == 4, "boxes should have 4 elements in dimension 1, got ", dets.size(1));
@@ -79,6 +88,7 @@ Tensor nms(const Tensor& dets, const Tensor& scores, double iou_threshold) {
          "dets and scores should be on the same device, got ", device(dets), " and ", device(scores));
   expect(dets.scalar_type() == scores.scalar_type(), "dets should have the same type as scores");
   check_floating(dets, "nms_kernel");
+  if (!dets.is_cuda() && dets.scalar_type() == ScalarType::Float) iou_threshold = as_float_below(iou_threshold);
   return torch::stable::detail::to<Tensor>(call("pyrcnn::nms", dets, scores, iou_threshold)[0]);
 }
 

@@ -146,6 +146,28 @@ def test_scripts_and_programs_are_saved_and_loaded(device) -> None:
     torch.testing.assert_close(torch.export.load(file).module()(*arguments), want)
 
 
+@pytest.mark.parametrize(("threshold", "kept"), [(0.2, 1), (0.7, 2)])
+def test_an_iou_at_the_threshold(threshold: float, kept: int) -> None:
+    """The float32 nearest to 0.2 is above 0.2, that of 0.7 below 0.7; torchvision's CPU compares with both."""
+    b = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 10 * threshold]])
+    assert ops.box_iou(b, b)[0, 1] == torch.tensor(threshold)
+    assert len(tv.nms(b, torch.tensor([0.9, 0.8]), threshold)) == kept
+
+
+def test_quantized(device) -> None:
+    b, s = boxes(300, torch.float32, device)
+    b, s = b.round().to(torch.uint8), (s * 255).to(torch.uint8)
+    assert torch.equal(tv.qnms(b, s, 0.3), ops.nms(b.float(), s.float(), 0.3))
+    x, rois = regions(torch.float32, device)
+    x, rois = (x[:1] * 200).to(torch.uint8), ((rois[:3] + 4) * 2).to(torch.uint8)  # scales 0.1 and 0.5; zeros 7 and 8
+    want = ops.roi_align((x.float() - 7) * 0.1, torch.cat([rois[:, :1] * 0, (rois[:, 1:] - 8.0) * 0.5], 1), 3, 0.5, 2)
+    found = tv.qroi_align(x, rois, 0.1, 7, 0.5, 8, 0.5, 3, 3, 2, False)
+    assert found.dtype == torch.uint8
+    assert ((found.float() - 7) * 0.1 - want).abs().max() <= 0.0501
+    with pytest.raises(RuntimeError, match="Only one image per batch"):
+        tv.qroi_align(torch.cat([x, x]), rois, 0.1, 7, 0.5, 8, 0.5, 3, 3, 2, False)
+
+
 def bad_calls() -> dict[str, tuple[Callable[[], Any], str]]:
     b, s = boxes(4, torch.float32, torch.device("cpu"))
     x, rois = regions(torch.float32, torch.device("cpu"))
@@ -183,7 +205,7 @@ def test_operators_that_we_lack_say_so_when_called() -> None:
     b, s = boxes(4, torch.float32, torch.device("cpu"))
     x, rois = regions(torch.float32, torch.device("cpu"))
     for name, arguments in {
-        "qnms": (b, s, 0.5), "box_iou_rotated": (b, b), "ps_roi_align": (x, rois, 0.5, 1, 2, 2),
+        "box_iou_rotated": (b, b), "ps_roi_align": (x, rois, 0.5, 1, 2, 2),
         "ps_roi_pool": (x, rois, 0.5, 1, 2), "deform_conv2d": (x, x, x, x, s, *[1] * 8, True),
     }.items():  # fmt: skip
         with pytest.raises(NotImplementedError, match=f"torchvision::{name} needs .* pyrcnn has no such operator"):
