@@ -44,7 +44,10 @@ app = typer.Typer(
 
 app.add_typer(data_commands.app, name="data")
 
-Images = Annotated[list[Path] | None, typer.Argument(help="Images, or folders of images. Default: a bundled image.")]
+Images = Annotated[
+    list[Path] | None,
+    typer.Argument(help="Images, videos, folders, patterns, lists (FILE.txt, @FILE). Default: a bundled image."),
+]
 Model = Annotated[str | None, typer.Option("--model", help="A name that `pyrcnn models` lists.")]
 Weights = Annotated[
     str, typer.Option("--weights", help="Weights file, or 'zoo' to download the published weights.", metavar="FILE")
@@ -125,7 +128,12 @@ def detect(
     ] = None,
     overwrite: Overwrite = False,
     score: Annotated[float, typer.Option("--score", min=0, max=1, help="Show detections above this score.")] = 0.3,
-    format: Annotated[str, typer.Option("--format", help="Of the annotated copies: jpg or png.")] = "jpg",
+    format: Annotated[str, typer.Option("--format", help="Of the results: text, json, jsonl or coco.")] = "text",
+    image_format: Annotated[str, typer.Option("--image-format", help="Of the annotated copies: jpg or png.")] = "jpg",
+    annotations: Annotated[
+        Path | None, typer.Option("--annotations", help="COCO file with the ids of the images, for --format coco.")
+    ] = None,
+    every: Annotated[int, typer.Option("--every", min=1, help="Of a video, every N-th frame.", metavar="N")] = 1,
     draw: Annotated[bool, typer.Option("--draw/--no-draw", help="Write annotated copies.")] = True,
     device: Device = "cpu",
     threads: Threads = None,
@@ -133,10 +141,23 @@ def detect(
     engine: Engine = None,
     json: Json = False,
 ) -> None:
-    """Detect objects in images, and write annotated copies."""
-    from .commands import detect as command
+    """Detect objects in images and videos, and write annotated copies."""
+    from .commands.detect import command
 
-    asked = command.Options(out, score, format, draw, plain, engine, threads, json, overwrite)
+    require(not json or format == "text", f"--json must be left out with --format {format}")
+    asked = command.Options(
+        out,
+        score,
+        "json" if json else format,
+        image_format,
+        annotations,
+        every,
+        draw,
+        plain,
+        engine,
+        threads,
+        overwrite,
+    )
     code = command.run(images or [], model, weights, device, asked)
     if code:
         raise typer.Exit(code)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 
 class InputError(ValueError, RuntimeError, AssertionError):
@@ -25,3 +27,21 @@ def require(ok: bool, message: str) -> None:
     """Raise :class:`InputError` with ``message`` unless ``ok``."""
     if not ok:
         raise InputError(message)
+
+
+@contextlib.contextmanager
+def needing(module: str, what: str, package: str | None = None) -> Iterator[None]:
+    """``with needing("av", "reading videos"): import av``: a missing module raises :class:`InputError` in one line.
+
+    Args:
+        module: the name that is imported.
+        what: what needs it; the message begins with it.
+        package: what to give to ``pip install``; None: ``module``.
+    """
+    package = package or module
+    try:
+        yield
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == module
+        reason = "" if missing else f" (importing {module} failed: {error})"
+        raise InputError(f"{what} needs {package}: pip install {package}{reason}") from None

@@ -48,7 +48,7 @@ def test_detect_writes_images_and_json(monkeypatch, capsys, tmp_path: Path, weig
     assert scores == sorted(scores, reverse=True)
     assert len(found[0]["detections"]) > 0
     assert set(found[0]["detections"][0]) == {"label", "category_id", "score", "box"}
-    assert run(monkeypatch, *arguments, "--format", "png") == 0
+    assert run(monkeypatch, *arguments, "--image-format", "png") == 0
     printed = capsys.readouterr().out
     assert f"annotated image: {tmp_path / 'out/6.png'}\n" in printed
     assert Image.open(tmp_path / "out/6.png").format == "PNG"
@@ -279,7 +279,11 @@ def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path: Pa
             ("detect", tmp_path / "images", "--weights", tmp_path / "no.pth"),
             f"weights: no such file: {tmp_path}/no.pth",
         ),
-        (("detect", tmp_path / "images", "--format", "gif"), "--format must be one of jpg, png, got 'gif'"),
+        (
+            ("detect", tmp_path / "images", "--format", "gif"),
+            "--format must be one of text, json, jsonl, coco, got 'gif'",
+        ),
+        (("detect", tmp_path / "images", "--image-format", "gif"), "--image-format must be one of jpg, png, got 'gif'"),
         (("detect", tmp_path / "images", "--model", "nonsense"), "model must be one of"),
         (("detect", tmp_path / "images", "--device", "cuda"), "cuda"),
     ):

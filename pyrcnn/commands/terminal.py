@@ -62,7 +62,12 @@ class Notes(logging.Handler):
 
 def print_json(value: Any, indent: int | None = None) -> None:
     """Print one JSON value; numbers that JSON lacks (NaN, infinities) become null."""
-    show(*json.dumps(_finite(value), indent=indent, default=str, allow_nan=False).split("\n"))
+    show(*json_text(value, indent).split("\n"))
+
+
+def json_text(value: Any, indent: int | None = None) -> str:
+    """One JSON value as text; numbers that JSON lacks (NaN, infinities) become null."""
+    return json.dumps(_finite(value), indent=indent, default=str, allow_nan=False)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> list[str]:
@@ -102,8 +107,10 @@ def forget(stream: TextIO | None) -> None:
 
 
 @contextmanager
-def bar(what: str, total: int, quiet: bool = False) -> Iterator[Advance]:
+def bar(what: str, total: int | None, quiet: bool = False) -> Iterator[Advance]:
     """``with bar(what, total) as advance: advance(done)``: a bar with an estimate, if standard error is a terminal.
+
+    Without ``total``, which nobody knows, the bar shows only that the work goes on.
 
     ``advance`` raises ``KeyboardInterrupt`` after a Ctrl-C that was lost, see :mod:`~pyrcnn.commands.interrupts`.
     """

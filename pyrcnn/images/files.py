@@ -59,10 +59,10 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[Image.Image, IO[bytes
 
     Inside, Pillow does not warn, and every exception becomes an :class:`ImageError`.
     """
-    with _file(path) as file, errors_of(path):
+    with open_file(path) as file, errors_of(path):
         image = _open(file)
         with image:
-            _check_size(path, image)
+            check_size(path, image)
             yield image, file
 
 
@@ -86,7 +86,8 @@ def errors_of(path: str | os.PathLike[str]) -> Iterator[None]:
         raise ImageError(path, f"the file is damaged ({text})") from None
 
 
-def _check_size(path: str | os.PathLike[str], image: Image.Image) -> None:
+def check_size(path: str | os.PathLike[str], image: Any) -> None:
+    """Raise :class:`ImageError` if the image, or the frame of a video, has no pixels or too many."""
     size, count, limit = f"{image.width}x{image.height}", image.width * image.height, Image.MAX_IMAGE_PIXELS
     if limit is not None and count > limit:
         raise ImageError(path, f"the image is too large: it has {size} pixels, the limit is {limit}; {_REMEDY}")
@@ -94,8 +95,11 @@ def _check_size(path: str | os.PathLike[str], image: Image.Image) -> None:
         raise ImageError(path, f"the image has no pixels: its size is {size}")
 
 
-def _file(path: str | os.PathLike[str]) -> IO[bytes]:
-    """Return the open file. Pipes, sockets and devices are refused before they are opened: they could wait for ever."""
+def open_file(path: str | os.PathLike[str], limited: bool = True) -> IO[bytes]:
+    """Return the open file. Pipes, sockets and devices are refused before they are opened: they could wait for ever.
+
+    ``limited``: so are files that are too large for an image. Raises :class:`ImageError`.
+    """
     try:
         _check_kind(path, os.stat(path).st_mode)
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -109,7 +113,7 @@ def _file(path: str | os.PathLike[str]) -> IO[bytes]:
     try:
         state = os.fstat(file.fileno())
         _check_kind(path, state.st_mode)  # it may be another file by now
-        limit = Image.MAX_IMAGE_PIXELS
+        limit = Image.MAX_IMAGE_PIXELS if limited else None
         if limit is not None and state.st_size > _BYTES_PER_PIXEL * limit + _SMALL:  # Pillow may read it all at once
             large = f"{state.st_size} bytes are more than {_BYTES_PER_PIXEL} for each of {limit} pixels"
             raise ImageError(path, f"the file is too large: {large}; {_REMEDY}")

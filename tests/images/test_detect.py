@@ -52,9 +52,11 @@ def folder(tmp_path: Path) -> Path:
 def test_what_is_no_image_is_skipped_with_one_line(monkeypatch, capsys, tmp_path: Path, folder: Path) -> None:
     (folder / "notes.txt").write_text("no image")
     (folder / "more").mkdir()
+    (folder / ".hidden").mkdir()
+    (folder / ".hidden/a.jpg").write_text("not looked at")
     assert detect(monkeypatch, folder, "--out", tmp_path / "out") == 0
     shown = capsys.readouterr()
-    assert shown.err.splitlines() == [f"pyrcnn: {folder}: skipped 2 that are no image by name"]
+    assert shown.err.splitlines() == [f"pyrcnn: {folder}: skipped 1 that is no image or video by name"]
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
 
 
@@ -135,7 +137,7 @@ def test_an_interrupted_run_leaves_whole_files_only(tmp_path: Path) -> None:
         out,
         "--threads",
         1,
-        "--format",
+        "--image-format",
         "png",
         "--plain",
     )

@@ -16,8 +16,10 @@ import torch
 from PIL import Image
 
 from pyrcnn import InputError, checkpoints, models, train
-from pyrcnn.commands import common, detect
-from pyrcnn.commands.outputs import Copies, unique_names
+from pyrcnn.commands import common
+from pyrcnn.commands.detect import command as detect
+from pyrcnn.commands.detect.copies import Copies, unique_names
+from pyrcnn.commands.detect.sources import Item, Source
 from pyrcnn.train import TrainConfig, state
 from pyrcnn.train.distributed import World
 from pyrcnn.train.loop import Run
@@ -68,7 +70,7 @@ def test_the_folder_of_the_images_as_output(suffix: str, monkeypatch, capsys, tm
         image(photos / name)
     (photos / f"c.{suffix}").write_text("not to be read, and not ours")
     before = contents(photos)
-    options = ("--out", photos, "--format", suffix, "--weights", weights)
+    options = ("--out", photos, "--image-format", suffix, "--weights", weights)
     for more in ((), ("--overwrite",)):
         assert run(monkeypatch, "detect", photos / "a.jpg", photos / "b.png", photos / "c.webp", *options, *more) == 2
         (line,) = capsys.readouterr().err.splitlines()
@@ -189,12 +191,13 @@ def test_a_long_name_is_detected_and_written(monkeypatch, capsys, tmp_path: Path
 
 def test_an_image_too_large_for_jpeg_becomes_a_png(tmp_path: Path) -> None:
     wide, photos = Image.new("RGB", (65501, 1)), [tmp_path / "a.jpg", tmp_path / "b.png"]
+    sources = [Source(photo) for photo in photos]
     for overwrite in (False, True):
-        copies = Copies(photos, tmp_path / "out", "jpg", overwrite)
-        assert copies.write(0, wide) == tmp_path / "out/a.png"
+        copies = Copies(sources, tmp_path / "out", "jpg", overwrite)
+        assert copies.write(Item(0, sources[0]), wide) == tmp_path / "out/a.png"
     wide.save(photos[1])
     with pytest.raises(InputError, match="is also read"):
-        Copies(photos, tmp_path, "jpg", overwrite=True).write(1, wide)
+        Copies(sources, tmp_path, "jpg", overwrite=True).write(Item(1, sources[1]), wide)
 
 
 def test_a_full_disk_ends_the_run_with_whole_files(monkeypatch, capsys, tmp_path: Path, weights: Path) -> None:

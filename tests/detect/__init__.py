@@ -1,0 +1,1 @@
+"""Tests of ``pyrcnn detect``: what it reads, and the forms of its results."""
