@@ -27,6 +27,7 @@ J     keypoints of an object
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -34,7 +35,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import InputError, require
+from .errors import InputError, needing, require
 
 
 def _floating(name: str, value: Tensor, columns: int) -> None:
@@ -150,6 +151,52 @@ class Detections:
         """Return the detections on another device; the arguments are those of ``Tensor.to``."""
         return Detections(*(_move(v, args, kwargs) for v in self._values()))
 
+    def to_supervision(self, classes: Sequence[str] | None = None) -> Any:
+        """Return the boxes as ``supervision.Detections``: ``xyxy``, ``confidence``, ``class_id``.
+
+        ``classes``, for example ``model.classes``, become ``data["class_name"]``. Raises :class:`pyrcnn.InputError` if
+        supervision is missing or a label has no name.
+
+        Example:
+            >>> d = Detections(torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.tensor([0.9]), torch.tensor([1]))
+            >>> d.to_supervision(["cat", "dog"]).data["class_name"]  # doctest: +SKIP
+            array(['dog'], dtype='<U3')
+        """
+        with needing("supervision", "to_supervision"):
+            import supervision
+        found = self.numpy()
+        boxes, scores, labels = (found[name] for name in ("boxes", "scores", "labels"))
+        return supervision.Detections(
+            boxes.astype(np.float32), confidence=scores.astype(np.float32), class_id=labels.astype(int),
+            data=_names(labels, classes),
+        )  # fmt: skip
+
+    def to_supervision_keypoints(self, classes: Sequence[str] | None = None) -> Any:
+        """Return the keypoints as ``supervision.KeyPoints``: ``xy`` and the score of each keypoint; see above."""
+        with needing("supervision", "to_supervision_keypoints"):
+            import supervision
+        found = self.numpy()
+        require("keypoints" in found, "to_supervision_keypoints needs detections with keypoints")
+        points, labels = found["keypoints"].astype(np.float32), found["labels"]
+        return supervision.KeyPoints(
+            points[..., :2], keypoint_confidence=points[..., 2], class_id=labels.astype(int),
+            detection_confidence=found["scores"].astype(np.float32), data=_names(labels, classes),
+        )  # fmt: skip
+
+    @classmethod
+    def from_supervision(cls, detections: Any) -> Detections:
+        """Return ``supervision.Detections`` as Detections, in descending order of score.
+
+        Masks, tracks and names are left out. Raises :class:`pyrcnn.InputError` if there are no scores or labels.
+        """
+        for name in ("xyxy", "confidence", "class_id"):
+            given = getattr(detections, name, None) is not None
+            require(given, f"detections must be supervision.Detections with {name}, got {type(detections).__name__}")
+        order = np.argsort(-detections.confidence, kind="stable")
+        boxes, scores = (np.asarray(a, np.float32)[order] for a in (detections.xyxy, detections.confidence))
+        labels = np.asarray(detections.class_id, np.int64)[order]
+        return cls(torch.from_numpy(boxes), torch.from_numpy(scores), torch.from_numpy(labels))
+
     def numpy(self) -> dict[str, np.ndarray]:
         """Return a dict of NumPy arrays: ``boxes``, ``scores``, ``labels``, and ``keypoints`` if there are any."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -158,6 +205,17 @@ class Detections:
             for name, v in values.items()
             if v is not None
         }
+
+
+def _names(labels: np.ndarray, classes: Sequence[str] | None) -> dict[str, np.ndarray]:
+    """The names of labels, as supervision keeps them."""
+    if classes is None:
+        return {}
+    known = not len(labels) or (labels.min() >= 0 and labels.max() < len(classes))
+    require(
+        known, f"classes must have a name for each label, got {len(classes)} for labels up to {labels.max(initial=0)}"
+    )
+    return {"class_name": np.array([classes[label] for label in labels], dtype=str)}
 
 
 def _move(value: Tensor | None, args: Any, kwargs: Any) -> Any:

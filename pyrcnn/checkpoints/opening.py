@@ -11,6 +11,7 @@ from torch import nn
 
 from .. import models
 from ..errors import InputError, path_of, require
+from ..models.pretrained import SCHEME, check_device, downloaded, is_address
 from . import bundled, zoo
 from .download import Progress
 from .reading import build
@@ -30,10 +31,11 @@ def load_model(
 
     Args:
         name_or_file: the name of a model (``pyrcnn models`` lists them), or a ``.safetensors`` file that
-            ``checkpoints.save`` wrote, which holds the configuration too. None: the bundled Faster R-CNN.
+            ``checkpoints.save`` wrote, which holds the configuration too, or such a file on the Hugging Face Hub,
+            ``hf://owner/name`` or ``hf://owner/name@revision``. None: the bundled Faster R-CNN.
         weights: ``"bundled"``, those that come with the package; ``"zoo"``, the published ones, downloaded into
-            ``~/.cache/pyrcnn`` by the first call; or a file or state dict in any format that ``checkpoints.load``
-            reads. The model is built with the class count of the weights.
+            ``~/.cache/pyrcnn`` by the first call; ``hf://owner/name``; or a file or state dict in any format
+            that ``checkpoints.load`` reads. The model is built with the class count of the weights.
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or a ``torch.device``.
         progress: called as ``progress(done, total)`` with bytes while weights are downloaded.
         changes: fields of the model's configuration to replace.
@@ -46,19 +48,17 @@ def load_model(
         >>> model.classes
         ['RBC', 'WBC', 'Platelets']
     """
-    try:
-        kind = torch.device(device).type
-    except (RuntimeError, TypeError):
-        kind = ""
-    require(kind in ("cpu", "cuda", "meta"), f"device must be cpu or cuda, got {device!r}")
-    available = kind != "cuda" or torch.cuda.is_available()
-    require(available, f"device {device} is not available here, use cpu")
+    check_device(device)
     return _on_cpu(name_or_file, weights, progress, changes).to(device).eval()
 
 
 def _on_cpu(name: Any, weights: Any, progress: Progress, changes: Mapping[str, Any]) -> nn.Module:
     name = None if name is None else path_of(name, "name_or_file")
     weights = weights if isinstance(weights, Mapping) else path_of(weights, "weights")
+    if is_address(weights):
+        weights = downloaded(weights)
+    if is_address(name):
+        name = downloaded(str(name))
     if name is not None and str(name) not in models.names():
         return _from_file(name, weights, changes)
     if isinstance(weights, Mapping):
@@ -88,7 +88,8 @@ def _from_file(file: Any, weights: Any, changes: Mapping[str, Any]) -> nn.Module
     path = os.fspath(file)
     if not os.path.isfile(path):
         named = os.path.splitext(path)[1] or os.path.dirname(path)  # it looks like a file, not like a name
-        require(not named, f"name_or_file: no such file: {path}")
+        hub = f"; a repository of the Hugging Face Hub is {SCHEME}owner/name" if path.count("/") == 1 else ""
+        require(not named, f"name_or_file: no such file: {path}{hub}")
         raise InputError(f"name_or_file must be a file or one of {', '.join(models.names())}, got {path!r}")
     require(weights == BUNDLED, f"weights must be left out if name_or_file is a file, which holds them: {path}")
     own = path.endswith(".safetensors")

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ..errors import InputError, require
 from .exif import TRANSPOSED, UPRIGHT, orientation
-from .files import ImageError, errors_of, files_in, opened, suffixes
+from .files import ImageError, errors_of, files_in, opened, opened_bytes, suffixes
 from .grey import is_deep, to_8_bits
 from .header import suffices
 from .jpeg import plain_size
@@ -72,23 +72,27 @@ def _stored_size(image: Image.Image) -> tuple[int, int]:
 def load_image(image: Any) -> Tensor:
     """Return any image as [3, H, W] RGB: uint8 (0..255), or float (0..1) if floats were given.
 
-    Accepts a tensor [3, H, W], a path, a PIL image, or a numpy array HxW, HxWx1, HxWx3 or HxWx4. Files and PIL images
-    are converted as :func:`read` does. Raises :class:`pyrcnn.InputError`, for files :class:`ImageError`.
+    Accepts a tensor [3, H, W], a path, the ``bytes`` of an image file, a PIL image, or a numpy array HxW, HxWx1, HxWx3
+    or HxWx4. Files and PIL images are converted as :func:`read` does. Raises :class:`pyrcnn.InputError`, for files
+    :class:`ImageError`.
     """
     if isinstance(image, Tensor):
         return _checked(image)
     if isinstance(image, str | os.PathLike):
         return read(image)
+    if isinstance(image, bytes):
+        with opened_bytes(image, "bytes") as opened_image:
+            return _tensor(*_loaded(opened_image))
     if isinstance(image, Image.Image):
         return _from_pil(image)
     if isinstance(image, np.ndarray):
         return _checked(_from_array(image))
-    raise InputError(f"images must hold tensors, paths, PIL images or numpy arrays, got {type(image).__name__}")
+    raise InputError(f"images must hold tensors, paths, bytes, PIL images or numpy arrays, got {type(image).__name__}")
 
 
 def load_images(images: Iterable[Any]) -> list[Tensor]:
     """Return :func:`load_image` of each. Raises :class:`pyrcnn.InputError` if a single path or image is given."""
-    single = isinstance(images, str | os.PathLike | Image.Image) or getattr(images, "ndim", 4) < 4
+    single = isinstance(images, str | bytes | os.PathLike | Image.Image) or getattr(images, "ndim", 4) < 4
     require(not single, "images must be a list of images, got a single image: put it in a list")
     return [load_image(image) for image in images]
 

@@ -67,6 +67,14 @@ def opened(path: str | os.PathLike[str]) -> Iterator[tuple[Image.Image, IO[bytes
 
 
 @contextlib.contextmanager
+def opened_bytes(content: bytes, name: str) -> Iterator[Image.Image]:
+    """Open the content of an image file, as :func:`opened` does; ``name`` stands in errors."""
+    with errors_of(name), _open(io.BytesIO(content)) as image:
+        check_size(name, image)
+        yield image
+
+
+@contextlib.contextmanager
 def errors_of(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turn every exception inside into an :class:`ImageError` about ``path``, and silence Pillow's warnings."""
     try:
@@ -152,7 +160,9 @@ def _without_metadata(file: IO[bytes]) -> tuple[bytes, dict[str, bytes]] | None:
 
     None for other formats: Pillow does not look into their metadata when it opens them.
     """
-    if os.fstat(file.fileno()).st_size > _SMALL:
+    large = file.seek(0, os.SEEK_END) > _SMALL
+    file.seek(0)
+    if large:
         return None
     head = file.read(12)
     if head.startswith(b"\xff\xd8"):

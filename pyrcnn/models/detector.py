@@ -19,6 +19,7 @@ from .labels import default_labels
 from .layers import Float32Layer
 from .outputs import PaddedDetections, PaddedPoses, trim
 from .preprocess import count_images, load_images
+from .pretrained import Pretrained
 from .training import Term, Truth, mean_losses, pad_truth
 
 T = TypeVar("T", bound="Detector")
@@ -48,7 +49,7 @@ class _Replacement(nn.Module):
         return self.function(x)
 
 
-class Detector(nn.Module, ABC):
+class Detector(Pretrained, nn.Module, ABC):
     """Networks between :meth:`preprocess`, which makes their input, and operators that turn their output into boxes."""
 
     PARTS: ClassVar[dict[str, tuple[str, ...]]]

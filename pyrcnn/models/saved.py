@@ -19,6 +19,7 @@ from ..errors import InputError, path_of, require
 from ..texts import listed, one_line
 from .configuration import MOST_CLASSES, Allowance, check_config
 from .presets import FAMILIES, Config, changed, from_config
+from .pretrained import Files, Pretrained
 from .wrapping import plain_name, unwrap
 
 KEY = "pyrcnn"  # the metadata entry
@@ -192,3 +193,6 @@ def _check_entry(entry: Any) -> None:
         good = isinstance(given, list) and all(isinstance(one, kind) and type(one) is not bool for one in given)
         require(good, f"{name} must be a list of {kind.__name__ if isinstance(kind, type) else kind}")
         require(len(given) == count, f"{name} must be {count}, one per class, got {len(given)}")
+
+
+Pretrained.FILES = Files(save, load)

@@ -1,0 +1,1 @@
+"""Tests of models in folders and on the Hub."""
