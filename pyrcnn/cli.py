@@ -7,14 +7,20 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-from typer.core import TyperGroup
+from .errors import InputError, needing, require
+
+try:
+    with needing("typer", "the command line"):
+        import typer
+        from typer.core import TyperGroup
+except InputError as missing:
+    print(f"pyrcnn: {missing}", file=sys.stderr)
+    raise SystemExit(2) from None
 
 from . import __version__
 from .commands import interrupts, terminal
 from .commands.data import app as data_commands
 from .commands.options import Json, Overwrite
-from .errors import InputError, require
 
 
 class Interrupted(Exception):

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from .errors import needing
 from .structures import Detections
 from .texts import printable
+
+with needing("PIL", "drawing", "pillow"):
+    from PIL import Image, ImageDraw, ImageFont
 
 _DARK, _LIGHT = (0, 0, 0), (255, 255, 255)
 

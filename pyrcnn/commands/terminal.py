@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
-from ..errors import InputError
+from ..errors import InputError, needing
 from ..texts import printable
 from . import interrupts
 
@@ -117,8 +117,9 @@ def bar(what: str, total: int | None, quiet: bool = False) -> Iterator[Advance]:
     if quiet or not interactive(sys.stderr):
         yield lambda done: interrupts.check()
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    with needing("rich", "progress bars"):
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     columns = (_text_column(), BarColumn(), TaskProgressColumn(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
@@ -137,8 +138,16 @@ def download_bar(url: str) -> Iterator[Callable[[int, int | None], None]]:
     if not interactive(sys.stderr):
         yield _announcement(url)
         return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    with needing("rich", "progress bars"):
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
 
     transfer = (DownloadColumn(), TransferSpeedColumn(), TextColumn("left"), TimeRemainingColumn())
     progress = Progress(_text_column(), BarColumn(), *transfer, console=Console(stderr=True))

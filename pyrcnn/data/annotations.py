@@ -11,17 +11,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 
-from ..errors import require
+from ..errors import needing, require
 from ..texts import listed
 from .columns import MOST_KEYPOINTS, Annotation, Columns, Unusable, flat_keypoints
 from .index import Object, Objects, ObjectsById, ObjectTable, ranges
 from .json_files import Event, Other, Start, events, events_of
 from .report import Report
 from .values import FARTHEST, Id, find, identity, in_order, numbers, shown
+
+with needing("msgspec", "reading data sets"):
+    import msgspec
 
 LISTS = ("images", "annotations", "categories")
 _OF_CATEGORY = ("id", "name", "keypoints")

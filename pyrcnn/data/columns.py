@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
 import numpy as np
 
+from ..errors import needing
 from .segmentation import extent
 from .values import FARTHEST, SMALLEST, Id, flag, identity, number, numbers, shown
+
+with needing("msgspec", "reading data sets"):
+    import msgspec
 
 MOST_KEYPOINTS = 1000  # of an object
 _NO_ID = -(2**63)

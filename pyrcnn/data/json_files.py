@@ -15,10 +15,11 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
-
-from ..errors import InputError
+from ..errors import InputError, needing
 from .values import check_file
+
+with needing("msgspec", "reading data sets"):
+    import msgspec
 
 BLOCK = 1 << 20  # bytes that are read at a time
 _MARGIN = 64  # characters behind a value that must be there, so that a number is not cut off

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval
 
 from .. import inference
 from ..data import CocoDataset
@@ -20,6 +19,9 @@ from .inputs import Inputs, gather
 from .matches import ImageMatches, Mistake
 from .pascal import unique_names
 from .scores import named
+
+if TYPE_CHECKING:
+    from pycocotools.cocoeval import COCOeval
 
 SCORE = 0.3  # detections above it count in the confusion matrix and as mistakes; what `pyrcnn detect` shows
 _SHORT = {"small": "APs", "medium": "APm", "large": "APl"}

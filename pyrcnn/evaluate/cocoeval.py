@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pycocotools import mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from ..data.annotations import Annotations, dictionary
 from ..data.values import in_order, numbers, shown
-from ..errors import require
+from ..errors import needing, require
 from .prediction import Results
+
+if TYPE_CHECKING:
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
 
 COCO_KEYPOINTS = 17  # pycocotools has tolerances for the keypoints of COCO's person only
 MATCH_IOU = 0.5  # at which detections count as right or wrong outside of the averages; COCO's first
@@ -76,6 +77,8 @@ def overlaps(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return the IoU [D, G] of boxes x, y, width, height, as pycocotools computes it."""
     if not len(boxes) or not len(others):
         return np.zeros((len(boxes), len(others)))
+    with _needing_pycocotools():
+        from pycocotools import mask
     return mask.iou(boxes.astype(np.float64), others.astype(np.float64), np.zeros(len(others), dtype=np.uint8))
 
 
@@ -99,7 +102,14 @@ def _classes(fast: bool) -> tuple[Any, Any]:
             import faster_coco_eval
 
             return faster_coco_eval.COCO, faster_coco_eval.COCOeval_faster
+    with _needing_pycocotools():
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
     return COCO, COCOeval
+
+
+def _needing_pycocotools() -> contextlib.AbstractContextManager[None]:
+    return needing("pycocotools", "COCO's scores")
 
 
 def _silence() -> contextlib.redirect_stdout[io.StringIO]:

@@ -9,14 +9,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 from torch import Tensor
 
 from .. import draw
 from ..data import CocoDataset
+from ..errors import needing
 from ..images import ImageError
 from .analysis import Evaluation
 from .matches import KINDS, Mistake
+
+with needing("PIL", "drawing", "pillow"):
+    from PIL import Image
 
 FOUND, TRUE = (215, 48, 39), (26, 152, 80)  # colours: of the detection, of the object
 MOST = 12  # of a kind

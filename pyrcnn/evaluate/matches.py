@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pycocotools.cocoeval import COCOeval
 
 from ..data.annotations import Annotations
 from . import cocoeval
 from .prediction import Results
+
+if TYPE_CHECKING:
+    from pycocotools.cocoeval import COCOeval
 
 NEAR = 0.1  # IoU from which a detection is taken for a badly placed one of an object of its class
 KINDS = ("false positive", "missed", "wrong class", "badly placed", "found twice")

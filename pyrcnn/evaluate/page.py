@@ -14,6 +14,7 @@ from .. import environment, inference
 from ..atomic import check_outputs, replacing
 from ..data import CocoDataset
 from ..data.annotations import Annotations
+from ..errors import needing
 from ..texts import printable
 from . import cocoeval, crops, plots, speed
 from .analysis import SCORE, Evaluation, analyze_inputs
@@ -82,7 +83,8 @@ def report(model_or_detections: Any, dataset: CocoDataset | str | Path, folder: 
 def write(evaluation: Evaluation, annotations: Annotations, folder: str | Path, *, dataset: CocoDataset | None = None,
           measured: Speed | None = None, title: str = "", overwrite: bool = False) -> Path:  # fmt: skip
     """Write the page of an evaluation with matches per image and return its file; see :func:`report`."""
-    import jinja2
+    with needing("jinja2", "evaluate.report"):
+        import jinja2
 
     loader = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     loader.filters |= {"number": _number, "printable": printable}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import needing
 from ..texts import printable
 from .analysis import Evaluation, ScoreCurve
 
@@ -100,8 +101,9 @@ def _legend(axes: Any) -> None:
 @contextmanager
 def _figure(name: str, width: float, height: float) -> Iterator[tuple[Any, list[str]]]:
     """``with _figure(name, inches, inches) as (axes, svg):`` draw on the axes; then ``svg[0]`` is the text."""
-    import matplotlib
-    from matplotlib.figure import Figure
+    with needing("matplotlib", "drawing curves"):
+        import matplotlib
+        from matplotlib.figure import Figure
 
     svg: list[str] = []
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}), warnings.catch_warnings():

@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from PIL import Image, UnidentifiedImageError
-
-from ..errors import InputError, require
+from ..errors import InputError, needing, require
 from .quiet import quiet
+
+with needing("PIL", "reading images", "pillow"):
+    from PIL import Image, UnidentifiedImageError
 
 # Formats whose pixels Pillow cannot read by itself. For PostScript it starts another program.
 _NO_PIXELS = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..atomic import check_outputs, replacing
-from ..errors import InputError, path_of, require
+from ..errors import InputError, needing, path_of, require
 from ..texts import listed, one_line
 from .configuration import MOST_CLASSES, Allowance, check_config
 from .presets import FAMILIES, Config, changed, from_config
@@ -50,6 +48,8 @@ def save(model: nn.Module, file: str | os.PathLike[str], dtype: torch.dtype | No
     that the umask gives, or those of the file that it replaces. Raises :class:`pyrcnn.InputError` if it cannot be
     written, or exists and ``overwrite`` is False.
     """
+    with needing("safetensors", "checkpoints.save"):
+        from safetensors.torch import save_file
     path = Path(path_of(file, "file"))
     require(path.suffix == ".safetensors", f"file must end in .safetensors, got {path}")
     floating = isinstance(dtype, torch.dtype) and dtype.is_floating_point
@@ -147,6 +147,8 @@ def opened(path: str, argument: str, tensors: bool = True) -> tuple[dict[str, An
     Raises :class:`pyrcnn.InputError`, which begins with ``argument``, if the file is missing or damaged.
     """
     require(os.path.isfile(path), f"{argument}: no such file: {path}")
+    with needing("safetensors", f"reading {path}"):
+        from safetensors import SafetensorError, safe_open
     try:
         _check_header(path)
         with safe_open(path, framework="pt") as reader:

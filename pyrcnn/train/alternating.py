@@ -15,14 +15,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..atomic import replacing
 from ..data import CocoDataset
-from ..errors import InputError, require
+from ..errors import InputError, needing, require
 from ..images import ImageError
 from ..models import unwrap
 from ..models.wrapping import Objective
@@ -209,7 +207,7 @@ class _Alternation:
             freeze_norm=self.configs[number - 1].freeze_norm or "backbone" not in step.learns,
         )  # fmt: skip
         if not self.quiet:
-            Console(stderr=True).print(f"step {number} of {len(STEPS)}: {' and '.join(step.learns)}", highlight=False)
+            _rich()[0].print(f"step {number} of {len(STEPS)}: {' and '.join(step.learns)}", highlight=False)
         return fit(Objective(model, losses), data, self.val_data if last else None, config, quiet=self.quiet)
 
     def _propose(self) -> dict[str, Tensor]:
@@ -217,7 +215,8 @@ class _Alternation:
         device = torch.device(self.first.device)
         self.model.to(device).eval()
         boxes = []
-        for index in track(range(len(self.train_data)), "proposals", console=Console(stderr=True), disable=self.quiet):
+        console, track = _rich()
+        for index in track(range(len(self.train_data)), "proposals", console=console, disable=self.quiet):
             try:
                 image = self.train_data[index][0]
             except ImageError:  # training leaves it out, too
@@ -258,3 +257,11 @@ class _Alternation:
         if self.out is None:
             return self.memory[name]
         return torch.load(self.out / f"{name}.pt", map_location="cpu", weights_only=True)
+
+
+def _rich() -> tuple[Any, Any]:
+    """A console for standard error, and ``rich.progress.track``."""
+    with needing("rich", "the progress of a training"):
+        from rich.console import Console
+        from rich.progress import track
+    return Console(stderr=True), track

@@ -10,10 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-from ..errors import InputError
+from ..errors import InputError, needing
 
 _SILENCE = 10.0  # seconds
 
@@ -22,6 +19,16 @@ class Log:
     """Shows a progress bar with an estimate on a terminal, plain lines elsewhere, and writes ``metrics.jsonl``."""
 
     def __init__(self, path: Path | None, steps: int, start: int, quiet: bool = False, new: bool = True):
+        with needing("rich", "the progress of a training"):
+            from rich.console import Console
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                Progress,
+                TextColumn,
+                TimeElapsedColumn,
+                TimeRemainingColumn,
+            )
         self.steps, self.start, self.began = steps, start, time.monotonic()
         self.spoke: float | None = None  # when the last line was printed
         self.console = Console(stderr=True, quiet=quiet)

@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 
-from ...errors import InputError
+from ...errors import InputError, needing
 from ...texts import one_line
 from .raw.protobuf import Corrupt, fields_of, number_of, unsnap, varint
 
@@ -35,6 +35,13 @@ MOST_INDEX = 16 << 20  # bytes of an index, compressed or not
 MOST_KEYS, LONGEST_KEY = 100_000, 1024
 MOST_NODES = 200_000
 MOST_AXES = 32  # numpy's limit before 2.0
+
+
+@cache
+def _crc32c() -> Callable[[bytes], int]:
+    with needing("google_crc32c", "reading TensorFlow checkpoints", "google-crc32c"):
+        import google_crc32c
+    return google_crc32c.value
 
 
 def _unmasked(crc: int) -> int:
@@ -137,7 +144,7 @@ class TensorBundle:
         content, trailer = self._bytes[offset : offset + size], self._bytes[offset + size : offset + size + 5]
         if len(content) != size or len(trailer) != 5:
             raise Corrupt("a block runs past the end")
-        if google_crc32c.value(content + trailer[:1]) != _unmasked(struct.unpack("<I", trailer[1:])[0]):
+        if _crc32c()(content + trailer[:1]) != _unmasked(struct.unpack("<I", trailer[1:])[0]):
             raise Corrupt("the checksum of a block does not match")
         if trailer[0] == 1:
             content = unsnap(content, MOST_INDEX)
@@ -215,7 +222,7 @@ class TensorBundle:
         raw = self._raw(shown, entry)
         if entry.dtype == STRING:
             return self._strings(shown, entry, raw.tobytes())
-        if entry.crc is not None and google_crc32c.value(raw.tobytes()) != _unmasked(entry.crc):
+        if entry.crc is not None and _crc32c()(raw.tobytes()) != _unmasked(entry.crc):
             raise InputError(f"source: {self.name} is corrupt: the checksum of {shown} does not match")
         if entry.dtype not in DTYPES and entry.dtype != BFLOAT16:
             raise InputError(f"source: {shown} in {self.name} has a dtype (number {entry.dtype}) that is not supported")

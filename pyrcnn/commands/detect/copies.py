@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
-from PIL import Image
-
 from ...atomic import check_folder, check_outputs, replacing
-from ...errors import InputError, require
+from ...errors import InputError, needing, require
 from ...images.video import VideoWriter
 from .sources import FOLDER, Item, Source
+
+with needing("PIL", "drawing", "pillow"):
+    from PIL import Image
 
 FORMATS: dict[str, dict[str, Any]] = {
     "jpg": {"quality": 90},

@@ -8,9 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ...errors import InputError, require
+from ...errors import InputError, needing, require
 from ...images import ImageError
 from ..annotations import MOST_KEYPOINTS
 from ..coco import CocoDataset, Source
@@ -95,6 +93,8 @@ def source(file: str | Path, split: str = "train", *, check: bool = True) -> Sou
 def read_yaml(file: Path) -> dict[str, Any]:
     """Return the settings of a YAML file; :class:`pyrcnn.InputError` if it is none."""
     require(file.is_file(), f"file must be the YAML file of a data set, got {file}")
+    with needing("yaml", f"reading {file}", "pyyaml"):
+        import yaml
     try:
         settings = yaml.safe_load(file.read_bytes())
     except OSError as error:

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
-import yaml
-
-from ...errors import InputError, require
+from ...errors import InputError, needing, require
 from ...models.labels import VOC
 from ..formats import voc
 from ..formats.yolo import labels_of
@@ -259,6 +257,8 @@ class _Yolo(Writer):
             for left, right in flip_pairs(self.joints):
                 order[left], order[right] = right, left
             settings |= {"kpt_shape": [len(order), 3], "flip_idx": order, "kpt_names": {0: list(self.joints)}}
+        with needing("yaml", "writing a YOLO data set", "pyyaml"):
+            import yaml
         yield File(self.source, yaml.safe_dump(settings, sort_keys=False, allow_unicode=True))
 
 

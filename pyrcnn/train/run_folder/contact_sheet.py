@@ -11,16 +11,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ... import draw
 from ...atomic import replacing
 from ...data import CocoDataset, aspect_groups, batches
 from ...data.wrappers import labels_of
+from ...errors import needing
 from ...structures import Targets
 from ..config import TrainConfig
 from ..labels import with_flip_pairs
+
+with needing("PIL", "drawing", "pillow"):
+    from PIL import Image
 
 MOST = 24  # images
 _COLUMNS, _CELL = 4, 320  # images in a row; pixels of the side of one

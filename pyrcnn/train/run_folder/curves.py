@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...atomic import replacing
+from ...errors import needing
 from ...texts import printable
 from ..scoring import CLASS
 
@@ -44,8 +45,9 @@ def write_table(log: Path, table: Path) -> None:
 
 def draw(log: Path, picture: Path) -> None:
     """Draw losses, learning rate and scores over the epochs as PNG."""
-    import matplotlib
-    from matplotlib.figure import Figure
+    with needing("matplotlib", "drawing curves"):
+        import matplotlib
+        from matplotlib.figure import Figure
 
     entries = read(log)
     losses = _names(entries, lambda n: n not in ("step", "epoch", "learning_rate", "gradient_norm") and not _scored(n))
