@@ -117,7 +117,7 @@ def bar(what: str, total: int | None, quiet: bool = False) -> Iterator[Advance]:
     if quiet or not interactive(sys.stderr):
         yield lambda done: interrupts.check()
         return
-    with needing("rich", "progress bars"):
+    with needing("rich", "showing progress"):
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -138,7 +138,7 @@ def download_bar(url: str) -> Iterator[Callable[[int, int | None], None]]:
     if not interactive(sys.stderr):
         yield _announcement(url)
         return
-    with needing("rich", "progress bars"):
+    with needing("rich", "showing progress"):
         from rich.console import Console
         from rich.progress import (
             BarColumn,

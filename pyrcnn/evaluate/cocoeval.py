@@ -109,7 +109,7 @@ def _classes(fast: bool) -> tuple[Any, Any]:
 
 
 def _needing_pycocotools() -> contextlib.AbstractContextManager[None]:
-    return needing("pycocotools", "COCO's scores")
+    return needing("pycocotools", "scoring by COCO's rules")
 
 
 def _silence() -> contextlib.redirect_stdout[io.StringIO]:

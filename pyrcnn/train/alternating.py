@@ -261,7 +261,7 @@ class _Alternation:
 
 def _rich() -> tuple[Any, Any]:
     """A console for standard error, and ``rich.progress.track``."""
-    with needing("rich", "the progress of a training"):
+    with needing("rich", "showing the progress of a training"):
         from rich.console import Console
         from rich.progress import track
     return Console(stderr=True), track

@@ -19,7 +19,7 @@ class Log:
     """Shows a progress bar with an estimate on a terminal, plain lines elsewhere, and writes ``metrics.jsonl``."""
 
     def __init__(self, path: Path | None, steps: int, start: int, quiet: bool = False, new: bool = True):
-        with needing("rich", "the progress of a training"):
+        with needing("rich", "showing the progress of a training"):
             from rich.console import Console
             from rich.progress import (
                 BarColumn,
