@@ -63,7 +63,7 @@ message("tensorflow", lambda: checkpoints.load(model, folder + "/ckpt"))
 message("path", lambda: model([folder + "/a.jpg"]))
 message("bytes", lambda: model([b"a"]))
 message("read", lambda: images.read("a.jpg"))
-for name in ("draw", "data", "images.files"):
+for name in ("images.draw", "data", "images.files"):
     message(name, lambda: importlib.import_module("pyrcnn." + name))
 class Terminal:
     def isatty(self):
@@ -133,7 +133,7 @@ def test_a_missing_package_is_one_line(tmp_path: Path) -> None:
         "read": images,
         "images.files": images,
         "data": images,
-        "draw": "drawing needs pillow: pip install pillow",
+        "images.draw": "drawing needs pillow: pip install pillow",
         "bar": "showing progress needs rich: pip install rich",
         "coco": "scoring by COCO's rules needs pycocotools: pip install pycocotools",
         "yaml": f"reading {tmp_path / 'data.yaml'} needs pyyaml: pip install pyyaml",

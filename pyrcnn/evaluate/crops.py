@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from .. import draw
 from ..data import CocoDataset
 from ..errors import needing
-from ..images import ImageError
+from ..images import ImageError, draw
 from .analysis import Evaluation
 from .matches import KINDS, Mistake
 

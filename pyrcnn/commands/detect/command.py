@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ... import draw, inference
+from ... import inference
 from ...errors import InputError, require
+from ...images import draw
 from .. import terminal
 from ..common import open_model, use_threads
 from . import copies, results

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ... import draw
 from ...atomic import replacing
 from ...data import CocoDataset, aspect_groups, batches
 from ...data.wrappers import labels_of
 from ...errors import needing
+from ...images import draw
 from ...structures import Targets
 from ..config import TrainConfig
 from ..labels import with_flip_pairs

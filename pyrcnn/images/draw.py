@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from .errors import needing
-from .structures import Detections
-from .texts import printable
+from ..errors import needing
+from ..structures import Detections
+from ..texts import printable
 
 with needing("PIL", "drawing", "pillow"):
     from PIL import Image, ImageDraw, ImageFont
