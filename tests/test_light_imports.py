@@ -84,7 +84,7 @@ from pyrcnn.train import progress
 from pyrcnn.train.run_folder import curves
 from tests.detector import dataset
 from pathlib import Path
-found = dataset(Path(folder) / "data")
+found = dataset(Path(folder))
 message("coco", lambda: evaluate.coco([{"image_id": 1, "category_id": 3, "bbox": [0, 0, 9, 9], "score": 0.5}], found))
 message("yaml", lambda: read_yaml(Path(folder, "data.yaml")))
 message("training", lambda: progress.Log(None, 1, 0))

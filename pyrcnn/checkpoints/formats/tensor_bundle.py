@@ -95,6 +95,7 @@ class TensorBundle:
         size = self._index.stat().st_size
         if size > MOST_INDEX:
             raise InputError(f"source: {self.name}.index has {size} bytes, the limit is {MOST_INDEX}")
+        _crc32c()  # a missing package is no fault of the file
         self._bytes = self._index.read_bytes()
         self._entries: dict[str, _Entry] = {}
         self._maps: dict[int, np.ndarray] = {}
