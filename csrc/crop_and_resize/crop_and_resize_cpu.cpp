@@ -55,6 +55,7 @@ template <typename T, typename B> void run(const Crops<T, B>& crops, const T* fe
 // cropped often enough.
 template <typename T, typename B> bool tiles_pay(const Crops<T, B>& crops) {
   constexpr int64_t kTimesFaster = 4;
+  if (crops.height * crops.width == 0) return false;  // then there may be any number of maps
   const int64_t tasks = crops.maps * (crops.channels / line_block<T>);
   return !crops.channels_last && tasks * kTimesFaster >= torch::stable::get_num_threads() &&
          crops.count * crops.rows * crops.columns * kTimesFaster >= crops.maps * crops.height * crops.width;

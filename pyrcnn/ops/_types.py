@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import InputError
+
 _INT64 = 1 << 63
 _PLAIN: dict[Any, tuple[Any, str]] = {  # annotation → accepted types, description
     Tensor: (Tensor, "a tensor"),
@@ -23,6 +25,13 @@ _PLAIN: dict[Any, tuple[Any, str]] = {  # annotation → accepted types, descrip
     torch.dtype: (torch.dtype, "a torch.dtype"),
     type(None): (type(None), "None"),
 }
+
+
+def listed(name: str, values: Sequence[float]) -> list[float]:
+    """Return ``values`` as a list. A tensor is refused: its elements would be read, and printed, one by one."""
+    if isinstance(values, Tensor):
+        raise InputError(f"{name} must be a sequence of numbers, got Tensor")
+    return list(values)
 
 
 def _fits(value: Any, annotation: Any) -> bool:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ._register import call, input_errors, refuse_forward_ad, register_fake
+from ._types import listed
 from .decode_boxes import DELTA_CLIP, decode_boxes
 from .grid_anchors import Stride, grid_anchors, stride_pair
 
@@ -57,7 +58,9 @@ def decode_anchors(
     """
     refuse_forward_ad("decode_anchors", deltas)
     pairs = [s for stride in strides for s in stride_pair(stride)]
-    return call(_op, deltas, list(deltas), list(cell_anchors), pairs, image_sizes, list(weights), clip, offset)
+    return call(
+        _op, deltas, list(deltas), list(cell_anchors), pairs, image_sizes, listed("weights", weights), clip, offset
+    )
 
 
 @register_fake("decode_anchors")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ._pairing import broadcast_anchors
 from ._register import call, input_errors, no_second_gradient, refuse_forward_ad, register_fake
+from ._types import listed
 
 _op = torch.ops.pyrcnn.decode_boxes.default
 _backward_op = torch.ops.pyrcnn._decode_boxes_backward.default
@@ -49,8 +50,8 @@ def decode_boxes(
     """
     refuse_forward_ad("decode_boxes", (deltas, anchors))
     deltas, anchors, repeat = broadcast_anchors("deltas", deltas, anchors)
-    size = [] if size is None else list(size)
-    return call(_op, (deltas, anchors), deltas, anchors, repeat, list(weights), clip, size)
+    size = [] if size is None else listed("size", size)
+    return call(_op, (deltas, anchors), deltas, anchors, repeat, listed("weights", weights), clip, size)
 
 
 @register_fake("decode_boxes")

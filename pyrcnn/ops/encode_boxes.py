@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ._pairing import broadcast_anchors
 from ._register import call, input_errors, no_second_gradient, refuse_forward_ad, register_fake
+from ._types import listed
 
 _op = torch.ops.pyrcnn.encode_boxes.default
 _backward_op = torch.ops.pyrcnn._encode_boxes_backward.default
@@ -37,7 +38,7 @@ def encode_boxes(boxes: Tensor, anchors: Tensor, weights: Sequence[float] = (1.0
     """
     refuse_forward_ad("encode_boxes", (boxes, anchors))
     boxes, anchors, repeat = broadcast_anchors("boxes", boxes, anchors)
-    return call(_op, (boxes, anchors), boxes, anchors, repeat, list(weights))
+    return call(_op, (boxes, anchors), boxes, anchors, repeat, listed("weights", weights))
 
 
 @register_fake("encode_boxes")

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..errors import require
 from ._register import input_errors, no_gradient, register_fake
+from ._types import listed
 
 _op = torch.ops.pyrcnn.match_keypoints.default
 
@@ -91,7 +92,7 @@ def match_keypoints(
     addend = _DISTANCE_OFFSETS[mode] if distance_offset is None else distance_offset
     return _op(
         *(ys, xs, heatmap, regression, offset, boxes, stride, image_sizes, candidates, kernel, sigmoid, tolerance),
-        *(mode, addend, list(spreads), score_threshold, box_scale, max_distance, unmatched_score),
+        *(mode, addend, listed("spreads", spreads), score_threshold, box_scale, max_distance, unmatched_score),
     )
 
 

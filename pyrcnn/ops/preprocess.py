@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..errors import InputError, require
 from ._register import input_errors, no_gradient, register_fake
+from ._types import listed
 
 _op = torch.ops.pyrcnn.preprocess.default
 
@@ -67,7 +68,15 @@ def preprocess(
         sizes = [_fit_into(image.shape[-2], image.shape[-1], *size) for image in images]
     require(all(len(pair) == 2 for pair in sizes), f"sizes must be (height, width) pairs, got {sizes}")
     return _op(
-        *(list(images), [h for h, _ in sizes], [w for _, w in sizes], size[0], size[1], list(mean), list(std)),
+        *(
+            list(images),
+            [h for h, _ in sizes],
+            [w for _, w in sizes],
+            size[0],
+            size[1],
+            listed("mean", mean),
+            listed("std", std),
+        ),
         *(shift, white, legacy, bgr, pad_normalized, dtype, channels_last),
     )
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import InputError, require
 from ._regions import NAMES, as_rois, height_and_width, is_channels_last, memory_format
 from ._register import input_errors, refuse_forward_ad, register_fake
+from ._types import listed
 
 _op = torch.ops.pyrcnn.roi_align.default
 _backward_op = torch.ops.pyrcnn._roi_align_backward.default
@@ -109,7 +110,7 @@ def roi_align_levels(
     return _op(
         list(features),
         rois,
-        list(scales),
+        listed("scales", scales),
         height,
         width,
         sampling_ratio,

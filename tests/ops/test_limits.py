@@ -281,3 +281,22 @@ def test_integers_beyond_64_bits_are_named(size: int) -> None:
         ops.nms_padded(boxes(1, 5), torch.rand(1, 5), 0.5, size)
     with pytest.raises(InputError, match=r"^k must be an integer of at most 64 bits, got"):
         ops.heatmap_peaks(torch.rand(1, 1, 9, 9), size)
+
+
+@pytest.mark.parametrize("size", [(2**40, 37, 0, 5), (2**31, 37, 6, 0), (0, 37, 2**20, 2**20)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_crops_of_maps_without_cells_are_outside_at_once(size: tuple[int, ...], dtype: torch.dtype) -> None:
+    """The work depends on the number of boxes, not on that of the maps."""
+    began = time.process_time()
+    out = P.crop_and_resize(hollow(*size, dtype=dtype), boxes(3), torch.zeros(3, dtype=torch.int64), 3, 3, -1.5)
+    assert out.eq(-1.5).all()
+    assert time.process_time() - began < 10  # with a loop over all maps, a minute
+
+
+@pytest.mark.parametrize("given", [torch.zeros(0, 5, 4, device="meta"), torch.zeros(100_000, 4), torch.ones(2)])
+def test_a_tensor_is_no_sequence_of_numbers(given: Tensor) -> None:
+    """Its elements would be read, and put into the error message, one by one."""
+    with pytest.raises(InputError, match=r"^size must be a sequence .*, got Tensor$"):
+        ops.decode_boxes(torch.ones(3, 4), boxes(3), size=given)
+    with pytest.raises(InputError, match=r"^weights must be a sequence .*, got Tensor$"):
+        ops.encode_boxes(boxes(3), boxes(3), weights=given)
