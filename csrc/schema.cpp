@@ -93,6 +93,15 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
       "float[] std, float shift, float white, bool legacy, bool bgr, bool pad_normalized, ScalarType dtype, "
       "bool channels_last) -> Tensor");
 
+  // the first operator of exported programs
+  m.def(
+      "_accept_pixels(Tensor pixels, Tensor sizes, SymInt[] shape, SymInt multiple, ScalarType dtype, bool "
+      "channels_last, str device, str isa) -> (Tensor, Tensor)");
+  m.def(
+      "_accept_images(Tensor images, SymInt[] shape, str resize, SymInt shorter, SymInt longer, SymInt multiple, "
+      "float[] mean, float[] std, float shift, float white, bool bgr, ScalarType dtype, bool channels_last, "
+      "str device, str isa) -> (Tensor, Tensor, Tensor)");
+
   // convolutions of optimized networks
   m.def("_winograd_conv2d(Tensor input, Tensor weight, Tensor? bias, Tensor? other, float low, float high) -> Tensor");
   m.def("_conv_chains(Tensor[] inputs, Tensor[] weights, SymInt[] chains, float[] limits) -> Tensor[]");

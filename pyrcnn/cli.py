@@ -268,17 +268,22 @@ def export(
     out: Annotated[Path, typer.Argument(help="The file to write: .pt2, or .onnx for onnx.")],
     model: Model = None,
     weights: Weights = BUNDLED,
-    format: Annotated[str, typer.Option("--format", help="torch, aoti or onnx (the network alone).")] = "torch",
-    size: Annotated[tuple[int, int] | None, typer.Option("--size", help="Height and width of the input.")] = None,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Images per call.")] = 1,
+    format: Annotated[str, typer.Option("--format", help="torch, aoti or onnx.")] = "torch",
+    size: Annotated[
+        tuple[int, int] | None, typer.Option("--size", help="Height and width of the images. Default: any.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option("--batch", min=1, help="Images per call, with --size.")] = None,
+    pixels: Annotated[
+        bool, typer.Option("--pixels", help="Leave out preprocessing; for onnx, write the networks alone.")
+    ] = False,
     dtype: Dtype = None,
     device: Device = "cpu",
     overwrite: Overwrite = False,
 ) -> None:
-    """Export a model as a PyTorch program, AOTInductor or ONNX."""
+    """Export a detector, from images to boxes, as a PyTorch program, AOTInductor or ONNX."""
     from .commands import export as command
 
-    command.run(out, model, weights, format, size, batch, dtype, device, overwrite)
+    command.run(out, model, weights, format, size, batch, pixels, dtype, device, overwrite)
 
 
 @app.command()

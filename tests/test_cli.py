@@ -246,6 +246,9 @@ def test_export_and_benchmark_of_the_optimized(monkeypatch, capsys, tmp_path: Pa
     assert run(monkeypatch, "export", out, "--weights", weights) == 0
     assert capsys.readouterr().out == f"{out}\n"
     program = torch.export.load(out).module()
+    assert program(torch.zeros(2, 3, 40, 50, dtype=torch.uint8))[0].shape == (2, 20, 4)
+    assert run(monkeypatch, "export", out, "--weights", weights, "--pixels", "--size", 64, 64, "--overwrite") == 0
+    program = torch.export.load(capsys.readouterr().out.strip()).module()
     assert program(torch.zeros(1, 3, 64, 64), torch.tensor([[64, 64]]))[0].shape == (1, 20, 4)
     times = ("benchmark", "--weights", weights, "--repeat", 1, "--size", 64, 64, "--optimize", "--json")
     assert run(monkeypatch, *times) == 0
@@ -253,7 +256,8 @@ def test_export_and_benchmark_of_the_optimized(monkeypatch, capsys, tmp_path: Pa
     for arguments, message in (
         (("export", tmp_path / "m.zip"), "path must end in .pt2"),
         (("export", tmp_path / "m.pt2", "--format", "coreml"), "format must be one of torch, aoti, onnx"),
-        (("export", tmp_path / "m.pt2", "--size", 64, 63), "size must be two positive multiples of 32"),
+        (("export", tmp_path / "m.pt2", "--size", 64, 63, "--pixels"), "size must be two positive multiples of 32"),
+        (("export", tmp_path / "m.pt2", "--batch", 2), "size must be the height and width of the images"),
         (("export", tmp_path / "m.pt2", "--dtype", "int8"), "--dtype must be one of auto, float32"),
         (("benchmark", "--dtype", "int8"), "--dtype must be one of auto, float32"),
     ):

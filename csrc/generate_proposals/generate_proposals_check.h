@@ -1,5 +1,6 @@
 // Checks the arguments of generate_proposals and allocates its outputs, for CPU and CUDA alike.
 #pragma once
+#include <cmath>
 #include <tuple>
 
 #include "common/allocate.h"
@@ -85,6 +86,10 @@ inline Arguments check_arguments(const Tensors& objectness, const Tensors& delta
     a.objectness.push_back(scannable(o) ? o : as_contiguous(o));
     a.deltas.push_back(d);
     a.cell_anchors.push_back(as_contiguous(c));
+    for (size_t d = 0; d < 2; ++d) {  // torchvision's: the side of the network input divided by the map's, rounded down
+      const double cells = double(o.size(int64_t(2 + d))), input = strides[d] * double(first.size(int64_t(2 + d)));
+      if (strides[2 * l + d] == 0 && cells > 0) a.strides[2 * l + d] = std::floor(input / cells);
+    }
   }
   return a;
 }

@@ -67,4 +67,8 @@ template <typename F> void dispatch_image(const Tensor& image, F&& f) {
   dispatch_floating(image, "images", f);
 }
 
+// The operator on each device, which the first operator of exported programs calls too.
+Tensor on_cpu(const std::vector<Tensor>& images, const Options& o);
+Tensor on_cuda(const std::vector<Tensor>& images, const Options& o);
+
 }  // namespace pyrcnn::preprocess

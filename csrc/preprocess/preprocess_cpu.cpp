@@ -68,6 +68,13 @@ Tensor cpu(const std::vector<Tensor>& images, HeaderOnlyArrayRef<int64_t> height
            bool channels_last) {
   const Options o{heights, widths, height, width,          mean,  deviation,    shift,
                   white,   legacy, bgr,    pad_normalized, dtype, channels_last};
+  return on_cpu(images, o);
+}
+
+}  // namespace
+
+Tensor on_cpu(const std::vector<Tensor>& images, const Options& o) {
+  const int64_t height = o.height, width = o.width;
   Tensor batch = check_and_allocate(images, o);
   for (const Tensor& image : images) dispatch_image(image, [](auto) {});  // reports wrong types before threads start
   dispatch_floating(batch, "dtype", [&](auto type) {
@@ -86,6 +93,5 @@ Tensor cpu(const std::vector<Tensor>& images, HeaderOnlyArrayRef<int64_t> height
   return batch;
 }
 
-}  // namespace
 STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CPU, m) { m.impl("preprocess", PYRCNN_BOX(&cpu)); }
 }  // namespace pyrcnn::preprocess

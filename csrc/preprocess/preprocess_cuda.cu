@@ -62,6 +62,12 @@ Tensor cuda(const std::vector<Tensor>& images, HeaderOnlyArrayRef<int64_t> heigh
             bool channels_last) {
   const Options o{heights, widths, height, width,          mean,  deviation,    shift,
                   white,   legacy, bgr,    pad_normalized, dtype, channels_last};
+  return on_cuda(images, o);
+}
+
+}  // namespace
+
+Tensor on_cuda(const std::vector<Tensor>& images, const Options& o) {
   Tensor batch = check_and_allocate(images, o);
   const OnDevice on(batch);
   for (const Tensor& image : images) dispatch_image(image, [](auto) {});  // reports wrong types before the first launch
@@ -69,6 +75,5 @@ Tensor cuda(const std::vector<Tensor>& images, HeaderOnlyArrayRef<int64_t> heigh
   return batch;
 }
 
-}  // namespace
 STABLE_TORCH_LIBRARY_IMPL(pyrcnn, CUDA, m) { m.impl("preprocess", PYRCNN_BOX(&cuda)); }
 }  // namespace pyrcnn::preprocess

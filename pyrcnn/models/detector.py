@@ -18,7 +18,7 @@ from ..structures import Detections, Targets
 from .labels import default_labels
 from .layers import Float32Layer
 from .outputs import PaddedDetections, PaddedPoses, trim
-from .preprocess import count_images, load_images
+from .preprocess import Resizing, count_images, load_images
 from .pretrained import Pretrained
 from .training import Term, Truth, mean_losses, pad_truth
 
@@ -124,6 +124,10 @@ class Detector(Pretrained, nn.Module, ABC):
         ``size`` (height, width) of the network input is at least :meth:`padded_size`, the default. Processes that share
         a batch pad their images to the same size.
         """
+
+    @abstractmethod
+    def resizing(self) -> Resizing:
+        """How :meth:`resize_and_batch` resizes and normalises images in inference."""
 
     @abstractmethod
     def predict_padded(self, pixels: Tensor, sizes: Tensor) -> PaddedDetections | PaddedPoses:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -26,8 +25,8 @@ def pad_same(x: Tensor, kernel: int, stride: int) -> Tensor:
     A 3x3 convolution of stride 2 on an even size gets 0 before and 1 after; torch's padding=1 would be 1 and 1.
     """
     height, width = x.shape[-2:]
-    short_y = max((math.ceil(height / stride) - 1) * stride + kernel - height, 0)
-    short_x = max((math.ceil(width / stride) - 1) * stride + kernel - width, 0)
+    short_y = max((-(-height // stride) - 1) * stride + kernel - height, 0)
+    short_x = max((-(-width // stride) - 1) * stride + kernel - width, 0)
     return F.pad(x, (short_x // 2, short_x - short_x // 2, short_y // 2, short_y - short_y // 2))
 
 

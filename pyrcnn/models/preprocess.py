@@ -133,6 +133,20 @@ def padded_sides(
     return height, width
 
 
+class Resizing(NamedTuple):
+    """How a detector makes its network input: the arguments of :func:`fit_square` or :func:`fit_sides`.
+
+    ``rule``: "square" for :func:`fit_square`, whose size is ``longer``; otherwise a name of ``RESIZES``.
+    ``convention``: a name of ``NORMALIZATIONS``.
+    """
+
+    rule: str
+    shorter: int
+    longer: int
+    multiple: int
+    convention: str
+
+
 def fit_sides(
     images: Sequence[Tensor],
     shorter: int,

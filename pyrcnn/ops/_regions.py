@@ -47,7 +47,9 @@ def is_channels_last(features: Sequence[Tensor]) -> bool:
     for t in features:
         if not t.is_contiguous() and t.is_contiguous(memory_format=torch.channels_last):
             return True
-        if t.is_contiguous() and t.shape[1] > 1 and t.shape[2] * t.shape[3] > 1:
+        cells = t.shape[2] * t.shape[3]
+        several = isinstance(cells, torch.SymInt) or cells > 1  # maps of unknown size are not of one cell
+        if t.is_contiguous() and t.shape[1] > 1 and several:
             return False
     return False
 

@@ -46,7 +46,8 @@ def generate_proposals(
         deltas: per level, box regressions [N, 4A, H, W] of the same dtype, any strides. Channel ``4 * a + i`` is the
             i-th of (dx, dy, dw, dh) of anchor ``a``.
         cell_anchors: per level, boxes [A, 4] around the point (0, 0), x1 y1 x2 y2 in pixels.
-        strides: per level, pixels per cell: a number, or (vertical, horizontal).
+        strides: per level, pixels per cell: a number, or (vertical, horizontal). 0 after the first level: the size of
+            the network input, the first map's size times its stride, divided by this map's size and rounded down.
         image_sizes: [N, 2] height and width in pixels of each image without padding; any number dtype.
         pre_nms_top_n: how many anchors of a level enter suppression.
         post_nms_top_n: how many proposals an image gets.

@@ -34,7 +34,7 @@ def given(model: Any) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
 def test_a_program_detects_as_its_model(name: str, tmp_path: Path) -> None:
     model = small(name)
     model.classes = ["red", "white", "platelet"][: model.config.num_classes]
-    path = deploy.export(model, tmp_path / "new" / "model.pt2", size=SIZE)
+    path = deploy.export(model, tmp_path / "new" / "model.pt2", size=SIZE, whole=False)
     extra = {METADATA: ""}
     program = torch.export.load(path, extra_files=extra).module()
     pixels, sizes, wanted = given(
@@ -44,13 +44,13 @@ def test_a_program_detects_as_its_model(name: str, tmp_path: Path) -> None:
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-3)
     about = json.loads(extra[METADATA])
     assert about["classes"] == model.classes
-    assert about["input"] == {"batch": 1, "height": 64, "width": 96}
+    assert about["input"] == {"name": "pixels", "batch": 1, "height": 64, "width": 96}
     assert [p.name for p in path.parent.iterdir()] == ["model.pt2"]
 
 
 def test_a_program_runs_in_a_process_that_imports_pyrcnn(tmp_path: Path) -> None:
     model = small(MOBILE)
-    path = deploy.export(model, tmp_path / "model.pt2", size=SIZE, batch=2, dtype=torch.float32)
+    path = deploy.export(model, tmp_path / "model.pt2", size=SIZE, batch=2, dtype=torch.float32, whole=False)
     pixels, sizes = torch.randn(2, 3, *SIZE), torch.tensor([[60, 90], [64, 96]])
     torch.save((pixels, sizes, tuple(model.predict_padded(pixels, sizes))), tmp_path / "expected.pt")
     code = """import pyrcnn, torch
@@ -66,7 +66,7 @@ print("same")"""
 @pytest.mark.parametrize("name", [MOBILE, FASTER])
 def test_a_compiled_package_detects_as_its_model(name: str, tmp_path: Path) -> None:
     model = small(name)
-    path = deploy.export(model, tmp_path / "model.pt2", "aoti", SIZE)
+    path = deploy.export(model, tmp_path / "model.pt2", "aoti", SIZE, whole=False)
     package = torch._inductor.aoti_load_package(str(path))
     pixels, sizes, wanted = given(model)
     for got, expected in zip(package(pixels, sizes), wanted, strict=True):
@@ -81,7 +81,7 @@ def test_onnx_holds_the_network(name: str, tmp_path: Path) -> None:
     from onnx.reference import ReferenceEvaluator
 
     model = small(name)
-    path = deploy.export(model, tmp_path / "model.onnx", "onnx", SIZE)
+    path = deploy.export(model, tmp_path / "model.onnx", "onnx", SIZE, whole=False)
     program = onnx.load(path)
     onnx.checker.check_model(program)
     pixels, _, _ = given(model)
@@ -111,18 +111,29 @@ def test_bad_arguments_leave_nothing_behind(tmp_path: Path) -> None:
     for arguments, message in (
         ((model, tmp_path / "m.pt2", "tensorrt"), "format must be one of torch, aoti, onnx, got 'tensorrt'"),
         ((model, tmp_path / "m.onnx"), r"path must end in .pt2 for format torch"),
-        ((model, tmp_path / "m.pt2", "torch", (64, 50)), r"size must be two positive multiples of 32, got \(64, 50\)"),
+        (
+            (model, tmp_path / "m.pt2", "torch", (64, 50), {"whole": False}),
+            r"size must be two positive multiples of 32, got \(64, 50\)",
+        ),
         ((model, tmp_path / "m.pt2", "torch", (0, 64)), "size must be"),
         ((model, tmp_path / "m.pt2", "torch", (64,)), "size must be two positive integers, height and width"),
+        ((model, tmp_path / "m.pt2", "torch", SIZE, {"dynamic": True}), "dynamic must be False where size or batch"),
+        ((model, tmp_path / "m.pt2", {"dynamic": False}), "size must be the height and width of the images"),
+        ((model, tmp_path / "m.pt2", {"batch": 0, "size": SIZE}), "batch must be a positive integer, got 0"),
+        (
+            (model, tmp_path / "m.onnx", "onnx", {"whole": False, "dynamic": True}),
+            "dynamic must be False for networks alone",
+        ),
         ((TinyDetector(), tmp_path / "m.pt2"), "model must be a detector, such as a CenterNet or FasterRCNN"),
         ((deploy.optimize(model), tmp_path / "m.pt2"), "model must be a detector.*got Optimized"),
         ((model, tmp_path / "file" / "m.pt2", "torch", SIZE), "path: the folder"),
     ):
+        options = arguments[-1] if isinstance(arguments[-1], dict) else {}
         with pytest.raises(InputError, match=message):
-            deploy.export(*arguments)
+            deploy.export(*(a for a in arguments if a is not options), **options)
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 def test_hourglasses_need_multiples_of_128(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="multiples of 128"):
-        deploy.export(small("centernet_hg104_512"), tmp_path / "m.pt2", size=(128, 96))
+        deploy.export(small("centernet_hg104_512"), tmp_path / "m.pt2", size=(128, 96), whole=False)

@@ -16,7 +16,7 @@ from ..backbones.necks import Deconvolutions, NoNeck, TopDown
 from ..detector import Detector
 from ..layers import float32, freeze_lower
 from ..outputs import PaddedDetections, PaddedPoses
-from ..preprocess import fit_square
+from ..preprocess import Resizing, fit_square
 from ..training import Term, Truth
 from .decode import decode
 from .heads import Heads
@@ -112,6 +112,11 @@ class CenterNet(Detector):
     def padded_size(self, images: Sequence[Tensor]) -> tuple[int, int]:
         """:meth:`input_size`, whatever the images."""
         return self.input_size()
+
+    def resizing(self) -> Resizing:
+        """Into a square."""
+        size = self.config.input_size
+        return Resizing("square", size, size, 1, self.config.normalization)
 
     def resize_and_batch(
         self, images: list[Tensor], dtype: torch.dtype, size: tuple[int, int] | None = None

@@ -17,7 +17,7 @@ from ..backbones.resnet import ResNetStyle, stage
 from ..detector import Detector
 from ..layers import freeze_lower
 from ..outputs import PaddedDetections
-from ..preprocess import fit_sides, fit_square, padded_sides
+from ..preprocess import Resizing, fit_sides, fit_square, padded_sides
 from ..training import Term, Truth, mean_losses
 from .config import FasterRCNNConfig
 from .roi_head import RoIHead
@@ -110,6 +110,11 @@ class FasterRCNN(Detector):
         if c.resize == "square":
             return c.max_size, c.max_size
         return padded_sides(images, c.min_size, c.max_size, self._resize, c.size_divisor)
+
+    def resizing(self) -> Resizing:
+        """As the configuration says."""
+        c = self.config
+        return Resizing(c.resize, c.min_size, c.max_size, c.size_divisor, c.normalization)
 
     def resize_and_batch(
         self, images: list[Tensor], dtype: torch.dtype, size: tuple[int, int] | None = None

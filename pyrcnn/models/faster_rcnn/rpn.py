@@ -89,7 +89,11 @@ class RPN(nn.Module):
         """Per level, the distance (y, x) between anchors for a network input of ``height`` × ``width``.
 
         torchvision divides the input by the map's size: 800 // 13 = 61, not 64, where 12.5 cells were rounded up to 13.
+        While a program is exported for inputs of any size, these are not numbers: ``generate_proposals`` divides.
         """
+        if self.config.anchors == "torchvision" and isinstance(height, torch.SymInt):
+            first = self.strides[0]  # divides the input, whose sides are multiples of 32
+            return [(first, first), *[(0, 0)] * (len(features) - 1)]
         if self.config.anchors == "torchvision":
             return [(height // f.shape[-2], width // f.shape[-1]) for f in features]
         return [(stride, stride) for stride in self.strides]

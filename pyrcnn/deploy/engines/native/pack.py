@@ -18,10 +18,14 @@ from .winograd import WinogradConv2d, is_winograd_faster
 
 
 class Allowed(NamedTuple):
-    """The algorithms besides oneDNN's that a network may use where they are faster. They need channels_last."""
+    """The algorithms that a network may use where they are faster.
+
+    Winograd's and chains need channels_last. ``reorder``: oneDNN with reordered weights, which cannot be exported.
+    """
 
     winograd: bool = False
     chain: bool = False
+    reorder: bool = True
 
 
 class PackedConv2d(nn.Module):
@@ -84,6 +88,8 @@ def _make(layer: Any, activation: Activation, size: Sequence[int], allowed: Allo
     """The replacement of ``layer`` for inputs of about this ``size``, or None."""
     if isinstance(layer, nn.Conv2d) and allowed.winograd and is_winograd_faster(layer, size):
         return WinogradConv2d(layer, *LIMITS[activation[0]])
+    if not allowed.reorder:
+        return None
     with suppress(RuntimeError):  # oneDNN has no kernel for this layer
         return (PackedLinear if isinstance(layer, nn.Linear) else PackedConv2d)(layer, activation, size)
     return None

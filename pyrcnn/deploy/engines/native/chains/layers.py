@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -33,7 +32,7 @@ class _Conv3x3:
             return (0, 0, 0, 0), size
         padding = [self.padding] * 4
         if self.pads_same:
-            missing = [max((math.ceil(n / self.stride) - 1) * self.stride + 3 - n, 0) for n in size]
+            missing = [max((-(-n // self.stride) - 1) * self.stride + 3 - n, 0) for n in size]
             padding = [n // 2 for n in missing] + [n - n // 2 for n in missing]
         return padding, conv3x3_size(size, self.stride, padding)
 

@@ -1,0 +1,1 @@
+"""What :func:`pyrcnn.deploy.export` writes: detectors as programs that check their input themselves."""

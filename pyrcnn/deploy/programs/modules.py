@@ -1,0 +1,86 @@
+"""Detectors as modules for ``torch.export``: from images or from pixels to padded detections."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import require
+from ...models.outputs import to_image_pixels
+from .accept import ANY, NATIVE_RESIZES, Wanted, accept_images, accept_pixels
+
+
+class Shape(NamedTuple):
+    """The sizes of a program's input: ``batch`` images of ``height`` × ``width``, ``ANY`` where they may vary."""
+
+    batch: int = ANY
+    height: int = ANY
+    width: int = ANY
+
+
+class FromImages(nn.Module):
+    """Images [N, 3, H, W] of one size → detections in the pixels of the images.
+
+    ``model``: a detector whose networks were replaced.
+    """
+
+    names = ("images",)
+
+    def __init__(self, model: Any, shape: Shape, channels_last: bool, isa: str):
+        super().__init__()
+        self.model, self.resizing = model, model.resizing()
+        rule = self.resizing.rule
+        require(rule in NATIVE_RESIZES, f"whole must be False for a model that resizes images as {rule}: export from "
+                "preprocessed pixels")  # fmt: skip
+        self.wanted = Wanted((shape.batch, 3, *shape[1:]), model.dtype, channels_last, model.device.type, isa)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """boxes [N, D, 4], scores [N, D], labels [N, D], counts [N] (and keypoints [N, D, J, 3])."""
+        pixels, sizes, scales = accept_images(images, self.wanted, self.resizing)
+        return tuple(to_image_pixels(self.model.predict_padded(pixels, sizes), sizes, scales))
+
+    def example(self) -> tuple[Tensor, ...]:
+        """Arguments of :meth:`forward`."""
+        return (_example(self.wanted.shape, 1, torch.uint8, self.model.device),)
+
+
+class FromPixels(nn.Module):
+    """Preprocessed pixels [N, 3, H, W] and sizes [N, 2] of the images in them → detections in these pixels.
+
+    ``model``: a detector whose networks were replaced.
+    """
+
+    names = ("pixels", "sizes")
+
+    def __init__(self, model: Any, shape: Shape, channels_last: bool, isa: str):
+        super().__init__()
+        self.model, self.multiple = model, model.size_multiple()
+        self.wanted = Wanted((shape.batch, 3, *shape[1:]), model.dtype, channels_last, model.device.type, isa)
+
+    def forward(self, pixels: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
+        """boxes [N, D, 4], scores [N, D], labels [N, D], counts [N] (and keypoints [N, D, J, 3])."""
+        return tuple(self.model.predict_padded(*accept_pixels(pixels, sizes, self.wanted, self.multiple)))
+
+    def example(self) -> tuple[Tensor, ...]:
+        """Arguments of :meth:`forward`."""
+        pixels = _example(self.wanted.shape, self.multiple, torch.float32, self.model.device)
+        return pixels, torch.zeros(len(pixels), 2, dtype=torch.int64, device=pixels.device)
+
+
+def _example(shape: Any, multiple: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    typical = (2, 3, 5 * multiple, 7 * multiple)  # sizes that may vary must not be 1, nor equal to each other
+    sizes = [some if size == ANY else size for size, some in zip(shape, typical, strict=True)]
+    return torch.zeros(sizes, dtype=dtype, device=device)
+
+
+def program(module: FromImages | FromPixels) -> Any:
+    """``module`` as a ``torch.export`` program that takes tensors of all sizes: its first operator refuses wrong ones.
+
+    Sizes are checked there alone, so that every format refuses them with the same message.
+    """
+    example = module.example()
+    any_size = tuple({d: torch.export.Dim.DYNAMIC for d in range(t.dim())} for t in example)
+    with torch.no_grad():
+        return torch.export.export(module, example, dynamic_shapes=any_size)

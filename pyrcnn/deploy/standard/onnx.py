@@ -1,0 +1,127 @@
+"""Whole detectors in ONNX: how the operators that stay in the program become ONNX's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..programs.modules import FromImages, program
+from ..quiet import without_warnings
+from . import to_standard
+from .suppress import NONE
+
+OPSET = 18
+
+
+def _translations() -> dict[Any, Callable[..., Any]]:
+    """Operator → function that builds ONNX nodes, for the converter."""
+    from onnxscript import opset18 as op
+    from onnxscript.onnx_types import FLOAT, INT64  # noqa: F401  (of annotations)
+
+    def ints(*values: int) -> Any:
+        return op.Constant(value_ints=list(values))
+
+    def number(value: float) -> Any:
+        return op.Constant(value_float=float(value))
+
+    def suppress(boxes: Any, scores: Any, iou_threshold: float, most: int) -> Any:
+        found = op.NonMaxSuppression(
+            boxes, op.Unsqueeze(scores, ints(1)), ints(most), number(iou_threshold), number(NONE / 2)
+        )  # [M, 3]: row, 0, box
+        places = op.Gather(found, ints(0, 2), axis=1)
+        ones = op.Expand(number(1.0), op.Slice(op.Shape(found), ints(0), ints(1)))
+        zeros = op.Mul(scores, number(0.0))
+        return op.Greater(op.ScatterND(zeros, places, ones), number(0.5))
+
+    def roi_align(features: Any, rois: Any, scales: Any, height: int, width: int, sampling_ratio: int, aligned: bool,
+                  canonical_size: float, canonical_level: int) -> Any:  # fmt: skip
+        image = op.Cast(op.Squeeze(op.Slice(rois, ints(0), ints(1), ints(1)), ints(1)), to=7)
+        boxes = op.Slice(rois, ints(1), ints(5), ints(1))
+        return op.RoiAlign(
+            features[0], boxes, image, output_height=height, output_width=width,
+            sampling_ratio=max(sampling_ratio, 0), spatial_scale=float(scales[0]), mode="avg",
+            coordinate_transformation_mode="half_pixel" if aligned else "output_half_pixel",
+        )  # fmt: skip
+
+    def roi_pool(features: Any, rois: Any, scale: float, height: int, width: int, argmax_bits: int) -> Any:
+        pooled = op.MaxRoiPool(features, rois, pooled_shape=[height, width], spatial_scale=float(scale))
+        return pooled, op.Cast(pooled, to=7)  # nothing reads where the maxima were
+
+    def accept_images(images: Any, shape: Any, resize: str, shorter: int, longer: int, multiple: int, mean: Any,
+                      std: Any, shift: float, white: float, bgr: bool, dtype: int, channels_last: bool, device: str,
+                      isa: str) -> Any:  # fmt: skip
+        count = op.Shape(images, start=0, end=1)
+        old = op.Cast(op.Shape(images, start=2, end=4), to=1)
+        low, high = op.ReduceMin(old, keepdims=0), op.ReduceMax(old, keepdims=0)
+        if resize == "none":
+            new = old
+        elif resize == "square":
+            new = op.Round(op.Mul(old, op.Div(number(longer), high)))
+        else:
+            scale = op.Min(op.Div(number(shorter), low), op.Div(number(longer), high))
+            # A product that is an integer but for float32's rounding counts as this integer, as it does in float64.
+            new = op.Mul(old, scale)
+            nearest = op.Round(new)
+            exact = op.Less(op.Abs(op.Sub(new, nearest)), op.Mul(new, number(3e-7)))
+            rounded = op.Floor(op.Add(new, number(0.5))) if resize == "paper" else op.Floor(new)
+            new = op.Where(exact, nearest, rounded)
+        new = op.Max(new, number(1.0))
+        sizes = op.Cast(new, to=7)  # [2]
+        pixels = op.Cast(images, to=1)
+        if bgr:
+            pixels = op.Gather(pixels, ints(2, 1, 0), axis=1)
+        mode = "asymmetric" if resize == "square" else "half_pixel"
+        pixels = op.Resize(
+            pixels, None, None, op.Concat(count, ints(3), sizes, axis=0), mode="linear",
+            coordinate_transformation_mode=mode,
+        )  # fmt: skip
+        if resize == "square":
+            padded = ints(longer, longer)
+        else:
+            padded = op.Mul(op.Div(op.Add(sizes, ints(multiple - 1)), ints(multiple)), ints(multiple))
+        rest = op.Concat(ints(0, 0, 0, 0, 0, 0), op.Sub(padded, sizes), axis=0)
+        if resize == "square":
+            pixels = op.Pad(pixels, rest, number(0.0))
+        channels = [op.Reshape(op.Constant(value_floats=[float(v) for v in values]), ints(1, 3, 1, 1))
+                    for values in (mean, std)]  # fmt: skip
+        pixels = op.Mul(pixels, number(white / 255)) if white != 255 else pixels
+        pixels = op.Sub(op.Div(op.Sub(pixels, channels[0]), channels[1]), number(shift))
+        if resize != "square":
+            pixels = op.Pad(pixels, rest, number(0.0))
+        pairs = op.Concat(count, ints(2), axis=0)
+        return pixels, op.Expand(op.Unsqueeze(sizes, ints(0)), pairs), op.Expand(
+            op.Unsqueeze(op.Div(new, old), ints(0)), pairs)  # fmt: skip
+
+    return {
+        torch.ops.pyrcnn_standard.suppress.default: suppress,
+        torch.ops.pyrcnn.roi_align.default: roi_align,
+        torch.ops.pyrcnn.roi_pool.default: roi_pool,
+        torch.ops.pyrcnn._accept_images.default: accept_images,
+    }
+
+
+def onnx_program(module: FromImages) -> Any:
+    """``module`` as an ONNX program of standard operators (opset :data:`OPSET`).
+
+    It takes ``images`` and returns ``boxes``, ``scores``, ``labels``, ``counts`` and, where the model has them,
+    ``keypoints``.
+    """
+    with without_warnings(), torch.no_grad():
+        standard = to_standard(program(module))
+        names = ["boxes", "scores", "labels", "counts", "keypoints"]
+        outputs = len(standard.graph_signature.user_outputs)
+        made = torch.onnx.export(standard, (), input_names=["images"], output_names=names[:outputs], dynamo=True,
+                                 opset_version=OPSET, custom_translation_table=_translations(),
+                                 verbose=False)  # fmt: skip
+    assert made is not None
+    return made
+
+
+def writer(module: FromImages, metadata: dict[str, str]) -> Callable[[Path], object]:
+    """What writes ``module`` with ``metadata`` to a new file."""
+    made = onnx_program(module)
+    made.model.metadata_props.update(metadata)
+    return lambda path: made.save(path, external_data=False)
