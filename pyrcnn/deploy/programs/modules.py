@@ -12,6 +12,11 @@ from ...models.outputs import to_image_pixels
 from .accept import ANY, NATIVE_RESIZES, Wanted, accept_images, accept_pixels
 
 
+# The first operator decides which sizes a program takes. For ``torch.export``, all sizes of its input may vary: those of
+# the example are larger than 1, and no two are equal.
+EXAMPLE = (2, 3, 5, 7)
+
+
 class Shape(NamedTuple):
     """The sizes of a program's input: ``batch`` images of ``height`` × ``width``, ``ANY`` where they may vary."""
 
@@ -43,7 +48,7 @@ class FromImages(nn.Module):
 
     def example(self) -> tuple[Tensor, ...]:
         """Arguments of :meth:`forward`."""
-        return (_example(self.wanted.shape, 1, torch.uint8, self.model.device),)
+        return (torch.zeros(*EXAMPLE, dtype=torch.uint8, device=self.model.device),)
 
 
 class FromPixels(nn.Module):
@@ -65,14 +70,8 @@ class FromPixels(nn.Module):
 
     def example(self) -> tuple[Tensor, ...]:
         """Arguments of :meth:`forward`."""
-        pixels = _example(self.wanted.shape, self.multiple, torch.float32, self.model.device)
-        return pixels, torch.zeros(len(pixels), 2, dtype=torch.int64, device=pixels.device)
-
-
-def _example(shape: Any, multiple: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    typical = (2, 3, 5 * multiple, 7 * multiple)  # sizes that may vary must not be 1, nor equal to each other
-    sizes = [some if size == ANY else size for size, some in zip(shape, typical, strict=True)]
-    return torch.zeros(sizes, dtype=dtype, device=device)
+        device = self.model.device
+        return torch.zeros(*EXAMPLE, device=device), torch.zeros(11, 13, dtype=torch.int64, device=device)
 
 
 def program(module: FromImages | FromPixels) -> Any:
