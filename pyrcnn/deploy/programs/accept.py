@@ -7,7 +7,7 @@ operator that comes first sees the caller's tensors. Private: CPU and CUDA.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -84,7 +84,7 @@ def _batch(like: Tensor, size: Sequence[int], dtype: torch.dtype, channels_last:
     return batch.contiguous(memory_format=torch.channels_last) if channels_last else batch
 
 
-def _multiple_of(multiple: int) -> int:
+def _multiple_of(multiple: int) -> Any:
     return multiple * torch.library.get_ctx().new_dynamic_size(min=1)
 
 
