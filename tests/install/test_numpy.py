@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import pyrcnn
 import pyrcnn.numpy as pn
 from pyrcnn import ops
+from tests.pages import blocks
 
 Array = NDArray[Any]
 FUNCTIONS = [name for name in pn.__all__ if name != "Peaks"]
@@ -162,3 +163,10 @@ assert torch.ops.pyrcnn.nms(torch.from_numpy(b), torch.tensor([0.8, 0.9]), 0.5).
     folder = Path(pyrcnn.__file__).parents[1]
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def test_the_page_runs() -> None:
+    names: dict[str, Any] = {}
+    for snippet in blocks("NUMPY.md", "python"):
+        exec(snippet, names)
+    assert names["boxes"].shape == (1, 100, 4)

@@ -12,7 +12,7 @@ import pytest
 
 import pyrcnn
 
-FOLDER = Path(__file__).parents[1] / "examples/swaps"
+FOLDER = Path(__file__).parents[2] / "examples/swaps"
 PACKAGES = {
     "ultralytics_nms": ["ultralytics"],
     "sahi_nms": ["sahi", "torchvision"],
