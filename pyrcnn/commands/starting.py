@@ -14,6 +14,7 @@ from ..checkpoints import bundled, zoo
 from ..checkpoints.opening import BUNDLED
 from ..errors import require
 from ..models import saved
+from ..models.pretrained import downloaded, is_address
 from . import terminal
 from .common import check_name, published_weights
 
@@ -34,6 +35,8 @@ class Start:
     @classmethod
     def of(cls, name_or_file: str, weights: str | None, backbone: Path | None) -> Start:
         """Tell a name from a file. Raises :class:`pyrcnn.InputError` for what does not exist or go together."""
+        name_or_file = downloaded(name_or_file) if is_address(name_or_file) else name_or_file
+        weights = downloaded(str(weights)) if is_address(weights) else weights
         name: str | None = name_or_file
         if name_or_file not in models.names() and (Path(name_or_file).suffix or Path(name_or_file).is_file()):
             require(Path(name_or_file).is_file(), f"model: no such file: {name_or_file}")

@@ -10,6 +10,7 @@ import torch
 
 import pyrcnn
 from pyrcnn import InputError, models
+from pyrcnn.commands import starting
 
 NAME = "centernet_mobilenet_v2_fpn_512"
 IMAGE = torch.randint(0, 256, (3, 48, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -98,6 +99,15 @@ def test_a_path_is_never_taken_for_a_repository(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # asking for it would fail otherwise
     with pytest.raises(InputError, match=r"name_or_file: no such file: runs/best; a repository .* is hf://owner/name"):
         pyrcnn.load_model("runs/best")
+
+
+def test_training_starts_from_a_repository(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    small().save_pretrained(tmp_path)
+    monkeypatch.setattr(starting, "downloaded", lambda address: str(tmp_path / "model.safetensors"))
+    for given in (("hf://owner/name", None), (NAME, "hf://owner/name")):
+        start = starting.Start.of(*given, None)
+        assert start.weights == str(tmp_path / "model.safetensors")
+        assert start.model(["a"], {}).config.head_width == 8
 
 
 def test_a_license_is_an_identifier() -> None:
