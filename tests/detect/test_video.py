@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from pyrcnn import InputError, images, inference
+from pyrcnn.commands.detect.sources import Source, find, items
 from pyrcnn.images import video
 from tests.conftest import python
 from tests.test_cli import run
@@ -112,7 +113,12 @@ def test_without_pyav_one_line_says_what_to_install(monkeypatch, capsys, tmp_pat
     file = made(tmp_path / "a.mp4")
     monkeypatch.setitem(sys.modules, "av", None)
     assert run(monkeypatch, "detect", file) == 2
-    assert capsys.readouterr().err == "pyrcnn: reading videos needs av: pip install av\n"
+    missing = "reading videos needs av: pip install av"
+    assert capsys.readouterr().err == f"pyrcnn: {missing}\n"
+    Image.new("RGB", (40, 30)).save(tmp_path / "b.png")
+    sources, failures = find([tmp_path])
+    assert [source.path.name for source in sources] == ["b.png"]
+    assert failures == [f"left out 1 of the files, which are videos: {missing}"]
 
 
 def test_detect_writes_a_video_and_frames(monkeypatch, capsys, tmp_path: Path, weights: str) -> None:
@@ -177,15 +183,12 @@ def test_an_error_in_the_middle_ends_the_video_with_the_frames_before(tmp_path: 
     with pytest.raises(images.ImageError, match="damaged"):
         seen.extend(video.frames(file))
     assert [frame.number for frame in seen][:1] == [0] or not seen  # extend keeps none where it fails
-    from pyrcnn.commands.detect.sources import Source, items
-
     found = list(items([Source(file), Source(file)], 1))
     assert [item.frame.number if item.frame else None for item in found] == [0, 1, 2, 3, None] * 2
 
 
 def test_frames_are_read_as_they_are_needed(tmp_path: Path, monkeypatch) -> None:
     """A long video takes no more memory than a short one."""
-    from pyrcnn.commands.detect.sources import Source, items
     from tests.images.test_detect import Finds
 
     file = made(tmp_path / "a.mp4", count=100)

@@ -93,8 +93,8 @@ def find(given: Sequence[Path], out: Path | None = None) -> tuple[list[Source], 
 
     An entry is a file, a folder, a pattern such as ``pics/**/*.jpg``, or a list: ``FILE.txt`` or ``@FILE`` with one of
     the former per line. Folders are searched with their subfolders, except for ``out``, folders that earlier runs have
-    created, and folders whose name begins with a dot. Raises :class:`pyrcnn.InputError` if there is no file at all, or
-    the only one cannot be read.
+    created, and folders whose name begins with a dot. Without PyAV, videos among images are left out. Raises
+    :class:`pyrcnn.InputError` if there is no file at all, or the only one cannot be read.
     """
     sources: list[Source] = []
     failures: list[str] = []
@@ -107,8 +107,15 @@ def find(given: Sequence[Path], out: Path | None = None) -> tuple[list[Source], 
             except InputError as error:
                 failures.append(f"{error}{where}")
     require(bool(sources), "; ".join(failures[:5]) or "the package holds no image: name one")
-    if any(source.is_video for source in sources):
-        video.check_available()
+    pictures = [source for source in sources if not source.is_video]
+    if len(pictures) < len(sources):
+        try:
+            video.check_available()
+        except InputError as error:
+            if not pictures:
+                raise
+            failures.append(f"left out {len(sources) - len(pictures)} of the files, which are videos: {error}")
+            sources = pictures
     if len(given) == 1 and [source.path for source in sources] == list(given):
         (video.count if sources[0].is_video else images.check)(sources[0].path)
     return sources, failures
