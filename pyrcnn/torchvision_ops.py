@@ -140,7 +140,7 @@ def _load(override: str = "") -> None:
         if before is not None:
             os.environ["PYRCNN_TORCHVISION_OVERRIDE"] = before
     if build_info()["cuda_kernels"]:
-        _choose_deterministic_gradients()
+        _choose_deterministic_gradients("CUDA")
 
 
 def _replace_kernels() -> None:
@@ -158,7 +158,7 @@ def _unwarned_library() -> Iterator[torch.library.Library]:
         yield torch.library.Library("torchvision", "IMPL")
 
 
-def _choose_deterministic_gradients() -> None:
+def _choose_deterministic_gradients(device: str) -> None:
     """On CUDA, the deterministic gradients are slower. C++ cannot ask torch whether they are wanted."""
 
     def roi_align(
@@ -178,8 +178,8 @@ def _choose_deterministic_gradients() -> None:
         return torch.ops.pyrcnn._roi_pool_backward(grad, argmax, rois, scale, images, height, width, False, exact)
 
     with _unwarned_library() as library:
-        library.impl("_roi_align_backward", roi_align, "CUDA", allow_override=True)
-        library.impl("_roi_pool_backward", roi_pool, "CUDA", allow_override=True)
+        library.impl("_roi_align_backward", roi_align, device, allow_override=True)
+        library.impl("_roi_pool_backward", roi_pool, device, allow_override=True)
         _registrations.append(library)
 
 

@@ -29,7 +29,7 @@ template <typename... Parts> void expect(bool ok, const Parts&... parts) {
 
 // Why the last call of an operator failed, without the mark for our own Python wrappers.
 std::string reason() {
-  if (!torch_exception_get_what_without_backtrace) return "";
+  if (!torch_exception_get_what_without_backtrace) return " failed; torch has printed the reason to stderr";
   const std::string text = torch_exception_get_what_without_backtrace();
   return ": " + text.substr(0, text.find(kBadArgument));
 }

@@ -138,6 +138,29 @@ print(pyrcnn.provide_torchvision(), pyrcnn.provide_torchvision(override=True), k
     assert lines == ["left []", "overridden [1, 2]", "overridden overridden [1, 2]"]
 
 
+def test_gradients_that_ask_whether_they_must_be_deterministic() -> None:
+    """They are registered for CUDA; here, in the CPU's place, where all gradients are deterministic."""
+    code = """
+import sys
+sys.modules["torchvision"] = None
+pyrcnn.provide_torchvision()
+from pyrcnn import torchvision_ops
+x, rois = torch.rand(2, 3, 8, 9, requires_grad=True), torch.tensor([[0, 0, 0, 4, 4.0], [1, 2, 2, 7, 6]])
+tv = torch.ops.torchvision
+def grads():
+    results = tv.roi_align(x, rois, 0.5, 2, 3, 2, False), tv.roi_pool(x, rois, 0.5, 2, 3)[0]
+    return [torch.autograd.grad(result.square().sum(), x)[0] for result in results]
+want = grads()
+torchvision_ops._choose_deterministic_gradients("CPU")
+for deterministic in (False, True):
+    torch.use_deterministic_algorithms(deterministic)
+    asked = []
+    torchvision_ops.torch.are_deterministic_algorithms_enabled = lambda d=deterministic: asked.append(d) or d
+    print([torch.equal(a, b) for a, b in zip(grads(), want)], asked[-2:])
+"""
+    assert run(code) == ["[True, True] [False, False]", "[True, True] [True, True]"]
+
+
 def test_operators_defined_by_something_else() -> None:
     """A schema without a kernel is a common workaround for torchvision's failing import."""
     code = """
