@@ -71,8 +71,9 @@ void check_regions(const char* name, const Tensor& t, const Tensor& rois, const 
   check_floating(t, kernel);
 }
 
-// torchvision's CPU kernel compares a float32 IoU with the threshold in double precision. pyrcnn::nms rounds the threshold
-// to float32 first. Rounded down, it gives the same answer, also for an IoU that is exactly the nearest float32.
+// torchvision's CPU kernel compares a float32 IoU with the threshold in double precision. pyrcnn::nms rounds the
+// threshold to float32 first. Rounded down, it gives the same answer, also for an IoU that is exactly the nearest
+// float32.
 double as_float_below(double threshold) {
   const float nearest = float(threshold);
   return nearest > threshold ? std::nextafter(nearest, -std::numeric_limits<float>::infinity()) : nearest;
