@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import pyrcnn
-from pyrcnn import Detections, ops
+from pyrcnn import Detections
 from pyrcnn.checkpoints import bundled
 from tests.images import made
 
@@ -172,23 +172,6 @@ def test_sahi_slices_with_our_model() -> None:
     assert found[1] == found[3]
     cell = max(whole, key=lambda one: one.score.value)
     assert any(name == cell.category.name and abs(x1 - cell.bbox.minx) < 12 for name, x1, *_ in found[1])
-
-
-def test_ultralytics_gives_the_same_boxes_with_our_nms() -> None:
-    pytest.importorskip("torchvision")
-    nms = pytest.importorskip("ultralytics.utils.nms")
-    raw = torch.rand(2, 84, 2000)
-    raw[:, :4] = torch.rand(2, 4, 2000) * 300 + 10
-    before = nms.non_max_suppression(raw.clone(), 0.9, 0.5)
-    theirs = nms.TorchNMS.nms
-    try:
-        example("ultralytics_nms.py")
-        assert nms.TorchNMS.nms is ops.nms
-        after = nms.non_max_suppression(raw.clone(), 0.9, 0.5)
-    finally:
-        nms.TorchNMS.nms = staticmethod(theirs)
-    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
-    assert all(len(boxes) for boxes in after)
 
 
 def test_models_take_the_bytes_of_image_files() -> None:
