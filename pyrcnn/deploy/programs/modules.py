@@ -11,8 +11,8 @@ from ...errors import require
 from ...models.outputs import to_image_pixels
 from .accept import ANY, NATIVE_RESIZES, Wanted, accept_images, accept_pixels
 
-# The first operator decides which sizes a program takes. For ``torch.export``, all sizes of its input may vary: those
-# of the example are larger than 1, and no two are equal.
+# The first operator decides which sizes a program takes. For torch.export all sizes of its input may vary: those of
+# the example are larger than 1, and no two are equal.
 EXAMPLE = (2, 3, 5, 7)
 
 
