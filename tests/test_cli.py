@@ -115,7 +115,7 @@ def test_results_are_printed_as_they_come(monkeypatch, tmp_path: Path, weights: 
 
 def recording(function: Any, seen: list[str]) -> Any:
     def wrapped(model: Any, images: Any) -> Any:
-        seen.extend(f"model {path.name}" for path, _ in images)
+        seen.extend(f"model {item.source.path.name}" for item, _ in images)
         return function(model, images)
 
     return wrapped

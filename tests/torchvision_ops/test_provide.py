@@ -10,14 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import pyrcnn
 from tests.conftest import python
 
 INSTALLED = importlib.util.find_spec("torchvision") is not None
-pytestmark = pytest.mark.skipif(
-    not (Path(pyrcnn.__file__).parent / "libpyrcnn_torchvision.so").exists(),
-    reason="built without libpyrcnn_torchvision.so",
-)
 
 # A torchvision that asks extension.py whether there are operators, as the real ones do while they are imported.
 PACKAGE = {
