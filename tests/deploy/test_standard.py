@@ -151,3 +151,10 @@ def test_onnx_takes_images_of_any_size(name: str, tmp_path: Path) -> None:
         return [torch.from_numpy(value) for value in session.run(None, {"images": images.contiguous().numpy()})]
 
     check(in_onnxruntime, model, batches=BATCHES)
+    openvino = pytest.importorskip("openvino")
+    compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def in_openvino(images: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(value.copy()) for value in compiled([images.contiguous().numpy()]).values()]
+
+    check(in_openvino, model, batches=BATCHES)

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import pyrcnn
 from tests.checkpoints.bundle_writer import write
 from tests.conftest import python
 
@@ -157,30 +153,3 @@ def test_a_package_that_is_broken_is_not_called_missing() -> None:
     message = r"^x needs json: pip install json \(importing json failed: .*nothing"
     with pytest.raises(InputError, match=message), needing("json", "x"):
         from json import nothing  # noqa: F401
-
-
-def processor_times(command: list[str], folder: Path, cache: Path) -> list[float]:
-    """The processor time of each of four runs, of which the first writes the bytecode."""
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    environment["PYTHONPYCACHEPREFIX"] = str(cache)
-    times = []
-    for _ in range(4):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, cwd=folder, env=environment, check=True, capture_output=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    return times
-
-
-def test_help_takes_less_than_half_a_second(tmp_path: Path) -> None:
-    times = processor_times([sys.executable, "-m", "pyrcnn", "--help"], Path(pyrcnn.__file__).parent.parent, tmp_path)
-    assert min(times) < 0.5
-
-
-@pytest.mark.slow
-def test_operators_import_quickly(tmp_path: Path) -> None:
-    """They add 50 ms to torch on an idle machine; 100 are allowed, for busy ones."""
-    command, folder = python("import torch; sys.argv[1:] == ['ops'] and __import__('pyrcnn.ops')", "ops")
-    alone, _ = python("import torch; sys.argv[1:] == ['ops'] and __import__('pyrcnn.ops')", "nothing")
-    with_ops, without = (min(processor_times(each, folder, tmp_path)) for each in (command, alone))
-    assert with_ops - without < 0.1

@@ -55,7 +55,9 @@ def _translations() -> dict[Any, Callable[..., Any]]:
                       isa: str) -> Any:  # fmt: skip
         count = op.Shape(images, start=0, end=1)
         old = op.Cast(op.Shape(images, start=2, end=4), to=1)
-        low, high = op.ReduceMin(old, keepdims=0), op.ReduceMax(old, keepdims=0)
+        # Not ReduceMin and ReduceMax, which OpenVINO 2026 reads otherwise without axes.
+        sides = op.Slice(old, ints(0), ints(1)), op.Slice(old, ints(1), ints(2))
+        low, high = op.Min(*sides), op.Max(*sides)
         if resize == "none":
             new = old
         elif resize == "square":
