@@ -1,7 +1,7 @@
-"""How long processes take to start: ``python -m benchmarks.startup [--rounds 7]``.
+"""How long processes take to start: ``python -m benchmarks.measuring.startup [--rounds 7]``.
 
-Each command runs in turn with the others, after one run that writes the bytecode. The table has medians of processor and
-of wall time.
+Each command runs in turn with the others, after one run that writes the bytecode. The table has medians of processor
+and of wall time.
 """
 
 from __future__ import annotations
