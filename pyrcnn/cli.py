@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+from .commands import terminal
 from .errors import InputError, needing, require
 
 try:
@@ -14,11 +15,11 @@ try:
         import typer
         from typer.core import TyperGroup
 except InputError as missing:
-    print(f"pyrcnn: {missing}", file=sys.stderr)
+    terminal.complain(missing)
     raise SystemExit(2) from None
 
 from . import __version__
-from .commands import interrupts, terminal
+from .commands import interrupts
 from .commands.data import app as data_commands
 from .commands.options import Json, Overwrite
 

@@ -12,6 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyrcnn.deploy.engines.native.ops.conv_chain import Chain, chain_weight, conv_chains
 from pyrcnn.deploy.engines.native.ops.winograd import winograd_conv2d, winograd_weight
+from pyrcnn.deploy.programs.accept import ANY, NATIVE_RESIZES, Wanted, accept_images, accept_pixels
+from pyrcnn.models.preprocess import Resizing
 from tests.cases import OpCase, all_cases
 from tests.ops import checks
 
@@ -85,6 +87,20 @@ def _convolutions() -> Iterator[Callable[[], object]]:
     yield lambda: winograd_conv2d(make(2, 16, 3, 9), weight, None, make(2, 16, 3, 9))
 
 
+def _accepted() -> Iterator[Callable[[], object]]:
+    """The first operators of exported programs."""
+    g = torch.Generator().manual_seed(0)
+    pixels, sizes = torch.randn(2, 3, 8, 12, generator=g), torch.tensor([[8, 12], [7, 9]])
+    images = torch.randint(0, 256, (2, 3, 8, 12), generator=g, dtype=torch.uint8)
+    for wanted in (
+        Wanted((2, 3, 8, 12), torch.float32, False, "cpu"), Wanted((ANY, 3, ANY, ANY), torch.bfloat16, True, "cpu"),
+    ):  # fmt: skip
+        yield lambda wanted=wanted: accept_pixels(pixels, sizes, wanted, 4)
+        for rule in NATIVE_RESIZES:
+            resizing = Resizing(rule, 6, 16, 4, "imagenet")
+            yield lambda wanted=wanted, resizing=resizing: accept_images(images, wanted, resizing)
+
+
 def calls() -> list[Call]:
     """Return valid calls of all public functions, and of all native operators as the public functions call them."""
     found: list[Call] = []
@@ -104,6 +120,6 @@ def calls() -> list[Call]:
             for inputs in case.hostile(g, CPU, dtype) if case.hostile else ():
                 found.append(Call(case.name, case.call, inputs, case, dtype, is_hostile=True))
     with recorder:
-        for convolve in _convolutions():
-            convolve()
+        for call in (*_convolutions(), *_accepted()):
+            call()
     return found + recorder.calls

@@ -27,11 +27,12 @@ COMMANDS = {
     "data convert": ("a.json", "b", "--to", "yolo"),
     "data split": ("a.json", "b"),
 }
+MODULES = {"detect": "detect.command"}
 
 
 def ending(monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException) -> int:
     """The exit code of a command whose work raises ``error``."""
-    module = importlib.import_module(f"pyrcnn.commands.{name.replace(' ', '.')}")
+    module = importlib.import_module(f"pyrcnn.commands.{MODULES.get(name, name.replace(' ', '.'))}")
 
     def fail(*_: object) -> None:
         raise error
