@@ -19,7 +19,8 @@ from tests.ops import checks
 
 REFUSALS = (ValueError, RuntimeError, TypeError, IndexError, OverflowError)
 UNCLEAR = re.compile(r"API call failed|bad_alloc|INTERNAL ASSERT|^$")
-UNKNOWN_SIZE = {"nms", "batched_nms"}  # the sizes of their results depend on the values
+# The sizes of their results depend on the values, or are unknown until the program runs.
+UNKNOWN_SIZE = {"nms", "batched_nms", "_accept_pixels", "_accept_images"}
 SLOW = 30.0  # seconds of processor time, for results as large as the limited memory
 MEASURED = 1 << 20  # elements of results that are computed again with two threads, at most
 OUT_OF_MEMORY = "out of memory"
