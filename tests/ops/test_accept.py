@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import pyrcnn
 from pyrcnn import InputError
 from pyrcnn.deploy.programs.accept import ANY, Wanted, accept_images, accept_pixels
 from pyrcnn.models import preprocess
@@ -64,10 +65,16 @@ def test_other_pixels_are_refused(pixels: Tensor, sizes: Tensor, wanted: Wanted,
         accept_pixels(pixels, sizes, wanted, multiple=4)
 
 
-@pytest.mark.skipif(not torch.backends.cpu.get_cpu_capability().startswith(("AVX2", "DEFAULT")), reason="has AVX-512")
-def test_a_program_for_another_processor_is_refused() -> None:
-    with pytest.raises(InputError, match=r"images must be computed by a processor with avx512, .*got one with"):
-        accept_images(some(1, 3, 4, 4), FREE._replace(isa="avx512"), Resizing("none", 1, 1, 1, "raw"))
+@pytest.mark.parametrize("isa", ["default", "avx2", "avx512"])
+def test_a_program_for_a_better_processor_is_refused(isa: str) -> None:
+    order, best = ["default", "avx2", "avx512"], pyrcnn.build_info()["cpu_best"]
+    arguments = some(1, 3, 4, 4), FREE._replace(isa=isa), Resizing("none", 1, 1, 1, "raw")
+    if order.index(isa) <= order.index(best):
+        accept_images(*arguments)
+        return
+    message = f"images must be computed by a processor with {isa}, .*got one with {best}"
+    with pytest.raises(InputError, match=message):
+        accept_images(*arguments)
 
 
 CASES = [
