@@ -16,11 +16,15 @@ def swap() -> None:
 
 
 def predictions(count: int) -> np.ndarray:
-    """Return [N, 6]: corners, score and class, as SAHI collects them from the slices of an image."""
+    """Return [N, 6]: corners, score and class, as SAHI collects them from the slices of an image.
+
+    No two scores are equal: SAHI orders equal ones otherwise.
+    """
     rng = np.random.default_rng(0)
     corner = rng.random((count, 2)) * 2000
     boxes = np.concatenate([corner, corner + rng.random((count, 2)) * 60 + 4], 1)
-    return np.concatenate([boxes, rng.random((count, 1)), np.zeros((count, 1))], 1).astype(np.float32)
+    scores = rng.permutation(count)[:, None] / count
+    return np.concatenate([boxes, scores, np.zeros((count, 1))], 1).astype(np.float32)
 
 
 def main() -> None:
