@@ -50,7 +50,8 @@ class Pretrained:
             dtype: of the weights in the file, for example torch.float16; None: as they are.
             license: identifier for the card, for example ``"apache-2.0"``.
 
-        Raises :class:`pyrcnn.InputError` if the folder cannot be written.
+        Raises :class:`pyrcnn.InputError` if the folder cannot be written or ``license`` is no identifier; then nothing is
+        written.
 
         Example:
             >>> import tempfile
@@ -60,11 +61,11 @@ class Pretrained:
             >>> models.CenterNet.from_pretrained(folder).config.num_classes
             3
         """
-        place = Path(path_of(folder, "folder"))
+        place, text = Path(path_of(folder, "folder")), card(self, license)  # which checks before anything is written
         self.FILES.save(self, place / FILE, dtype)
         if not (place / CARD).exists():
             with replacing(place / CARD, argument="folder", overwrite=False) as temporary:
-                temporary.write_text(card(self, license), encoding="utf-8")
+                temporary.write_text(text, encoding="utf-8")
 
     @classmethod
     def from_pretrained(

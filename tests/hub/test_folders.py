@@ -110,6 +110,7 @@ def test_training_starts_from_a_repository(monkeypatch: pytest.MonkeyPatch, tmp_
         assert start.model(["a"], {}).config.head_width == 8
 
 
-def test_a_license_is_an_identifier() -> None:
+def test_a_bad_license_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="license must be an identifier"):
-        small().save_pretrained("unused", license="mit\nevil: yes")
+        small().save_pretrained(tmp_path / "new", license="mit\nevil: yes")
+    assert not (tmp_path / "new").exists()
