@@ -50,8 +50,8 @@ class Pretrained:
             dtype: of the weights in the file, for example torch.float16; None: as they are.
             license: identifier for the card, for example ``"apache-2.0"``.
 
-        Raises :class:`pyrcnn.InputError` if the folder cannot be written or ``license`` is no identifier; then nothing is
-        written.
+        Raises :class:`pyrcnn.InputError` if the folder cannot be written, or ``license`` is no identifier: then
+        nothing is written.
 
         Example:
             >>> import tempfile
