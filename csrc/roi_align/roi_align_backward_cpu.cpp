@@ -47,14 +47,14 @@ template <typename C> Bins bins_on(const Taps<C>& roi, int64_t first, int64_t la
 }
 
 template <typename T, typename C>
-void backward(const Tensor& grad, const Pyramid<C>& pyramid, const Options& o, Tables<C>& tables,
+void backward(const Tensor& grad, const Pyramid<C>& pyramid, const Options& o, const Tables<C>& tables,
               const std::vector<Tensor>& grads, bool channels_last) {
   const auto read = PYRCNN_KERNEL(read_grad<T>);
   const auto spread_to = PYRCNN_KERNEL(spread<T>);
   const auto write = PYRCNN_KERNEL(write_pixels<T>);
   const int64_t channels = pyramid.channels, bins = int64_t(o.bins_y) * o.bins_x;
   const bool grad_last = is_channels_last(grad);
-  tables.group_by_plane(pyramid.levels * pyramid.images);
+  const Groups groups = tables.by_plane();
   // NHWC gradients of the compute type are summed in the result, all channels at once. Others are summed in a tile.
   const bool in_place = std::is_same_v<T, C> && channels_last && grad_last && channels > 0 && channels % kBlock == 0;
   const std::vector<Task> tasks = split_planes(pyramid, in_place ? channels : kBlock);
@@ -76,8 +76,9 @@ void backward(const Tensor& grad, const Pyramid<C>& pyramid, const Options& o, T
       if constexpr (std::is_same_v<T, C>)
         if (in_place) sums = to + pixel * channels;
       std::fill_n(sums, pixels * (in_place ? channels : kBlock), C(0));
-      for (int64_t i = tables.start[task.plane]; i < tables.start[task.plane + 1]; ++i) {
-        const int64_t k = tables.order[i];
+      const auto [first, last] = groups.find(task.plane);
+      for (int64_t i = first; i < last; ++i) {
+        const int64_t k = groups.order[i];
         const Taps<C>& roi = tables.taps[k];
         if (roi.first_row >= task.last || roi.last_row <= task.first) continue;
         const T* from = data<T>(grad) + k * channels * bins + (grad_last ? c : c * bins);
@@ -114,7 +115,7 @@ std::vector<Tensor> cpu(const Tensor& grad, const Tensor& rois, Integers heights
     using C = compute_t<T>;
     const auto sizes = pyramid<C>(images, grad.size(1), heights, widths, scales, canonical_size, canonical_level);
     const bool wanted = std::any_of(grads.begin(), grads.end(), [](const Tensor& t) { return t.numel() > 0; });
-    Tables<C> tables(sizes, o, compute_rois<C>(rois), wanted);
+    const Tables<C> tables(sizes, o, compute_rois<C>(rois), wanted);
     if (!wanted) return;
     backward<T>(dense(grad), sizes, o, tables, grads, channels_last);
   });

@@ -2,10 +2,10 @@
 #pragma once
 #include <algorithm>
 #include <memory>
-#include <numeric>
 #include <tuple>
 #include <vector>
 
+#include "common/cpu/groups.h"
 #include "common/cpu/parallel.h"
 #include "roi_align_check.h"
 #include "roi_align_taps.h"
@@ -64,20 +64,13 @@ template <typename C> class Tables {
     });
   }
 
-  // Sorts the RoIs by plane and by their position. Those of plane p are order[start[p]] .. order[start[p + 1]].
-  void group_by_plane(int64_t planes) {
-    start.assign(planes + 1, 0);
-    for (int64_t p : plane) ++start[p + 1];
-    std::partial_sum(start.begin(), start.end(), start.begin());
-    order.resize(plane.size());
-    std::vector<int64_t> next(start.begin(), start.end() - 1);
-    for (size_t k = 0; k < plane.size(); ++k) order[next[plane[k]]++] = int64_t(k);
-    const auto before = [this](int64_t a, int64_t b) { return std::tie(place_[a], a) < std::tie(place_[b], b); };
-    for (int64_t p = 0; p < planes; ++p) std::sort(order.begin() + start[p], order.begin() + start[p + 1], before);
+  // The RoIs grouped by plane, in the order of their positions.
+  Groups by_plane() const {
+    return {plane, [this](int64_t a, int64_t b) { return std::tie(place_[a], a) < std::tie(place_[b], b); }};
   }
 
   std::vector<Taps<C>> taps;
-  std::vector<int64_t> plane, start, order;
+  std::vector<int64_t> plane;
 
  private:
   struct Axes {

@@ -1,8 +1,10 @@
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <tuple>
 #include <type_traits>
 
+#include "common/cpu/groups.h"
 #include "common/cpu/memory.h"
 #include "common/cpu/parallel.h"
 #include "common/cpu/results.h"
@@ -18,7 +20,6 @@ constexpr int64_t kAhead = 16;               // bins by which prefetches are ahe
 // The images of all RoIs and, for the forward pass, their cells.
 template <typename C> struct Regions {
   std::vector<int64_t> image;
-  std::vector<int64_t> start, order;  // the RoIs of image n: order[start[n]] .. order[start[n + 1]], ascending
   std::vector<Cells> cells;
 
   // Throws if a RoI's batch index is out of range.
@@ -42,14 +43,7 @@ template <typename C> struct Regions {
     }
   }
 
-  void group_by_image(int64_t images) {
-    start.assign(images + 1, 0);
-    for (int64_t n : image) ++start[n + 1];
-    for (int64_t n = 0; n < images; ++n) start[n + 1] += start[n];
-    order.resize(image.size());
-    std::vector<int64_t> next(start);
-    for (size_t k = 0; k < image.size(); ++k) order[next[image[k]]++] = int64_t(k);
-  }
+  Groups by_image() const { return {image, std::less<int64_t>()}; }
 
   Bins bins(int64_t k, const Shape& s) const {
     const Cells* rows = cells.data() + k * (s.bins_y + s.bins_x);
@@ -60,7 +54,7 @@ template <typename C> struct Regions {
 template <typename T, typename C>
 void forward(const Tensor& input, const Regions<C>& regions, const Shape& s, bool channels_last, T* out,
              Places argmax) {
-  const int64_t bins = int64_t(s.bins_y) * s.bins_x, pixels = int64_t(s.height) * s.width, images = input.size(0);
+  const int64_t bins = int64_t(s.bins_y) * s.bins_x, pixels = int64_t(s.height) * s.width;
   const double cost = 16 * kNanosecondsPerCell * double(bins);
   if (channels_last) {
     const auto pool = PYRCNN_KERNEL(pool_nhwc<T>);
@@ -74,20 +68,19 @@ void forward(const Tensor& input, const Regions<C>& regions, const Shape& s, boo
   }
   const auto load = PYRCNN_KERNEL(load_tile<T>);
   const auto pool = PYRCNN_KERNEL(pool_tile<T>);
-  const int64_t blocks = ceil_div(s.channels, kBlock);
+  const Groups groups = regions.by_image();
+  const int64_t blocks = ceil_div(s.channels, kBlock), images = groups.size();
   const double per_block =
       cost * kBlock * double(regions.image.size()) / double(images) + 0.1 * double(pixels * kBlock);
   parallel(images * blocks, per_block, [&](int64_t first, int64_t last) {
     const auto tile = workspace<T>(pixels * kBlock), scratch = workspace<T>(bins * kBlock);
     const auto indices = workspace<int32_t>(bins * kBlock);
     for (int64_t task = first; task < last; ++task) {
-      const int64_t image = task / blocks, c = task % blocks * kBlock,
+      const int64_t group = task / blocks, image = groups.number[group], c = task % blocks * kBlock,
                     count = std::min<int64_t>(kBlock, s.channels - c);
-      const int64_t begin = regions.start[image], end = regions.start[image + 1];
-      if (begin == end) continue;
       load(data<T>(input) + (image * s.channels + c) * pixels, pixels, count, tile.get());
-      for (int64_t i = begin; i < end; ++i) {
-        const int64_t k = regions.order[i], at = (k * s.channels + c) * bins;
+      for (int64_t i = groups.start[group]; i < groups.start[group + 1]; ++i) {
+        const int64_t k = groups.order[i], at = (k * s.channels + c) * bins;
         pool(regions.bins(k, s), s, tile.get(), count, scratch.get(), indices.get(), out + at, argmax.at(at));
       }
     }
@@ -113,7 +106,6 @@ std::tuple<Tensor, Tensor> forward_cpu(const Tensor& input, const Tensor& rois, 
     Regions<C> regions(from, input.size(0));
     if (out.numel() == 0) return;
     regions.find_cells(from, input.size(0), scale, s);
-    regions.group_by_image(input.size(0));
     const Places where{argmax_bits == 16 ? mutable_data<int16_t>(argmax) : nullptr,
                        argmax_bits == 32 ? mutable_data<int32_t>(argmax) : nullptr};
     forward<T, C>(dense(input), regions, s, channels_last, mutable_data<T>(out), where);
@@ -163,14 +155,16 @@ void backward(const Tensor& grad, const Tensor& argmax, const Regions<C>& region
   const int64_t plane_step = nhwc ? 1 : pixels, blocks = ceil_div(s.channels, kBlock);
   const double cost =
       double(bins * kBlock * int64_t(regions.image.size())) / double(images) + 0.5 * double(pixels * kBlock);
+  const Groups groups = regions.by_image();
   parallel(images * blocks, cost, [&](int64_t first, int64_t last) {
     const auto sums = workspace<C>(pixels * kBlock);
     for (int64_t task = first; task < last; ++task) {
       const int64_t image = task / blocks, c = task % blocks * kBlock,
                     count = std::min<int64_t>(kBlock, s.channels - c);
       std::fill_n(sums.get(), pixels * kBlock, C(0));
-      for (int64_t i = regions.start[image]; i < regions.start[image + 1]; ++i) {
-        const int64_t k = regions.order[i];
+      const auto [begin, end] = groups.find(image);
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t k = groups.order[i];
         const T* from = data<T>(grad) + k * grad.stride(0) + c * of_grad.channel;
         const I* index = data<I>(argmax) + k * s.channels * bins + c * of_argmax.channel;
         const auto add_from = [&](auto channels, int64_t j) {
@@ -203,9 +197,8 @@ Tensor backward_cpu(const Tensor& grad, const Tensor& argmax, const Tensor& rois
     using T = typename decltype(type)::type;
     using C = compute_t<T>;
     const Shape s{channels, int32_t(height), int32_t(width), int32_t(grad.size(2)), int32_t(grad.size(3))};
-    Regions<C> regions(compute_rois<C>(rois), images);
+    const Regions<C> regions(compute_rois<C>(rois), images);
     if (out.numel() == 0) return;
-    regions.group_by_image(images);
     dispatch_places(argmax.scalar_type(), [&](auto place) {
       using I = typename decltype(place)::type;
       const Tensor where = dense(argmax);

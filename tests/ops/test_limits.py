@@ -293,6 +293,13 @@ def test_crops_of_maps_without_cells_are_outside_at_once(size: tuple[int, ...], 
     assert time.process_time() - began < 10  # with a loop over all maps, a minute
 
 
+@pytest.mark.parametrize("pool", [ops.roi_pool, ops.roi_align])
+@pytest.mark.parametrize("size", [(2**40, 37, 0, 5), (2**31, 37, 6, 0)])
+def test_memory_of_pooling_depends_on_the_regions_alone(pool: Callable[..., Tensor], size: tuple[int, ...]) -> None:
+    rois = torch.tensor([[5.0, 0, 0, 4, 4], [2.0**30, 1, 1, 3, 3], [5.0, 1, 1, 2, 2]])
+    assert not pool(hollow(*size), rois, 2).any()
+
+
 @pytest.mark.parametrize("given", [torch.zeros(0, 5, 4, device="meta"), torch.zeros(100_000, 4), torch.ones(2)])
 def test_a_tensor_is_no_sequence_of_numbers(given: Tensor) -> None:
     """Its elements would be read, and put into the error message, one by one."""
