@@ -92,6 +92,7 @@ STABLE_TORCH_LIBRARY(pyrcnn, m) {
       "preprocess(Tensor[] images, SymInt[] heights, SymInt[] widths, SymInt height, SymInt width, float[] mean, "
       "float[] std, float shift, float white, bool legacy, bool bgr, bool pad_normalized, ScalarType dtype, "
       "bool channels_last) -> Tensor");
+  m.def("_resize_as_pillow(Tensor image, SymInt height, SymInt width) -> Tensor");
 
   // the first operator of exported programs
   m.def(

@@ -5,6 +5,7 @@
 #include <tuple>
 
 #include "preprocess/preprocess_check.h"
+#include "resize_as_pillow/resize_as_pillow_check.h"
 #include "resized_size.h"
 
 namespace pyrcnn::accept {
@@ -68,11 +69,12 @@ struct Resize {
   int64_t shorter, longer, multiple;
 
   bool square() const { return rule == "square"; }
+  bool as_pillow() const { return rule == "detectron2"; }
   Size operator()(Size old) const {
     if (square()) return keep_aspect(old, longer);
     if (rule == "torchvision") return shorter_side(old, shorter, longer);
-    if (rule == "paper") return shorter_side_rounded(old, shorter, longer);
-    check(rule == "none", "resize must be square, torchvision, paper or none, got ", rule);
+    if (rule == "paper" || as_pillow()) return shorter_side_rounded(old, shorter, longer);
+    check(rule == "none", "resize must be square, torchvision, detectron2, paper or none, got ", rule);
     return old;
   }
   Size padded(Size size) const {
@@ -91,10 +93,11 @@ struct Fill {
   PYRCNN_HD void operator()(int64_t i) const { sizes[i] = size[i % 2], scales[i] = scale[i % 2]; }
 };
 
-// run(images, options) is preprocess on one device, and each(count, kernel) loops there.
-template <typename Run, typename Each>
+// On one device, run(images, options) is preprocess, pillow(image, height, width) is _resize_as_pillow, and
+// each(count, kernel) loops.
+template <typename Run, typename Pillow, typename Each>
 std::tuple<Tensor, Tensor, Tensor> accept_images(const Tensor& images, const Wanted& wanted, const Resize& resize,
-                                                 preprocess::Options options, Run&& run, Each&& each) {
+                                                 preprocess::Options options, Run&& run, Pillow&& pillow, Each&& each) {
   check_input("images", images, wanted);
   check(images.size(1) == 3, "images must be [N, 3, H, W], got ", shape(images));
   check(resize.shorter > 0 && resize.longer > 0 && resize.multiple > 0, "shorter, longer and multiple must be ",
@@ -103,7 +106,10 @@ std::tuple<Tensor, Tensor, Tensor> accept_images(const Tensor& images, const Wan
   const Size old{images.size(2), images.size(3)}, size = resize(old), padded = resize.padded(size);
   const std::vector<int64_t> heights(count, size.height), widths(count, size.width);
   std::vector<Tensor> each_image;
-  for (int64_t i = 0; i < count; ++i) each_image.push_back(torch::stable::select(images, 0, i));
+  for (int64_t i = 0; i < count; ++i) {
+    const Tensor image = torch::stable::select(images, 0, i);
+    each_image.push_back(resize.as_pillow() ? pillow(image, size.height, size.width) : image);
+  }
   options.heights = heights, options.widths = widths;
   options.height = padded.height, options.width = padded.width;
   options.legacy = resize.square(), options.pad_normalized = !resize.square();

@@ -1,17 +1,13 @@
 #include "accept_check.h"
-#include "common/cpu/isa.h"
+#include "common/cpu/isa_needed.h"
 
 namespace pyrcnn::accept {
 namespace {
 
 // `isa` is the instruction set that the program was compiled for; empty: any.
 void check_isa(const char* name, const std::string& isa) {
-  if (isa.empty()) return;
-  for (Isa known : {Isa::kDefault, Isa::kAvx2, Isa::kAvx512})
-    if (isa == isa_name(known))
-      return check(known <= best_isa(), name, " must be computed by a processor with ", isa,
-                   ", for which this program was compiled, got one with ", isa_name(best_isa()));
-  check(false, "isa must be default, avx2 or avx512, got ", isa);
+  const std::string problem = isa_problem(isa);
+  check(problem.empty(), name, " ", problem);
 }
 
 std::tuple<Tensor, Tensor> pixels(const Tensor& pixels, const Tensor& sizes, Integers shape, int64_t multiple,
@@ -27,7 +23,7 @@ std::tuple<Tensor, Tensor, Tensor> images(const Tensor& images, Integers shape, 
   check_isa("images", isa);
   return accept_images(images, {shape, 1, device}, {resize, shorter, longer, multiple},
                        {{}, {}, 0, 0, mean, deviation, shift, white, false, bgr, false, dtype, channels_last},
-                       preprocess::on_cpu, [](int64_t count, const Fill& fill) {
+                       preprocess::on_cpu, resize_as_pillow::on_cpu, [](int64_t count, const Fill& fill) {
                          for (int64_t i = 0; i < count; ++i) fill(i);
                        });
 }

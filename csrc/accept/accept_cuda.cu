@@ -19,7 +19,8 @@ std::tuple<Tensor, Tensor, Tensor> images_cuda(const Tensor& images, Integers sh
   const OnDevice on(images);
   return accept_images(images, {shape, 1, device}, {resize, shorter, longer, multiple},
                        {{}, {}, 0, 0, mean, deviation, shift, white, false, bgr, false, dtype, channels_last},
-                       preprocess::on_cuda, [&](int64_t count, const Fill& fill) { each(on, count, fill); });
+                       preprocess::on_cuda, resize_as_pillow::on_cuda,
+                       [&](int64_t count, const Fill& fill) { each(on, count, fill); });
 }
 
 }  // namespace

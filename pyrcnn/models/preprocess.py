@@ -16,17 +16,15 @@ from ..errors import require
 from ..images import load_image as load_image  # callers import both from here
 from ..images import load_images as load_images
 from ..memory import upload
+from ..ops._register import input_errors, no_gradient, register_fake
+
+_pillow_op = torch.ops.pyrcnn._resize_as_pillow.default
 
 
 def count_images(images: Any) -> int:
     """The number of images that a caller passes; :class:`pyrcnn.InputError` if it is no list of them."""
     require(hasattr(images, "__len__"), f"images must be a list of images, got {type(images).__name__}")
     return len(images)
-
-
-def to_255(image: Tensor) -> Tensor:
-    """uint8 or float 0..1 → float32 0..255."""
-    return image.float() * 255 if image.is_floating_point() else image.float()
 
 
 # ---- resizing --------------------------------------------------------------------------------------------------------
@@ -78,34 +76,18 @@ def resize_half_pixel(image: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(values[None], (height, width), mode="bilinear", align_corners=False)[0]
 
 
-def pillow_taps(size: int, new_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pillow's bilinear filter along one side: per new pixel the old ones [new, K] and their weights in 2**-22.
-
-    When the image shrinks, the triangle of weights is as wide as a new pixel.
-    """
-    scale = size / new_size
-    reach = max(scale, 1.0)
-    centre = (np.arange(new_size) + 0.5) * scale
-    first = np.maximum(np.floor(centre - reach + 0.5), 0).astype(np.int64)
-    last = np.minimum(np.floor(centre + reach + 0.5), size).astype(np.int64)
-    at = first[:, None] + np.arange((last - first).max())
-    weights = np.maximum(1 - np.abs((at - centre[:, None] + 0.5) / reach), 0) * (at < last[:, None])
-    weights /= weights.sum(1, keepdims=True)
-    return at.clip(max=size - 1), (weights * 2**22 + 0.5).astype(np.int32)
-
-
+@input_errors
 def resize_as_pillow(image: Tensor, height: int, width: int) -> Tensor:
-    """Bilinear resize of [3, H, W] to uint8, bit-identical to Pillow's: along x, then y, rounded after each."""
-    values = (to_255(image) + 0.5).clamp(0, 255).to(torch.int32)
-    for axis, size in ((2, width), (1, height)):
-        if values.shape[axis] != size:
-            at, weights = (torch.from_numpy(taps.T).to(image.device) for taps in pillow_taps(values.shape[axis], size))
-            lines = values.transpose(0, axis).contiguous()  # whole rows are gathered, which is fast
-            total = lines.new_full((size, *lines.shape[1:]), 2**21)  # a half
-            for index, weight in zip(at, weights, strict=True):
-                total.addcmul_(lines[index], weight[:, None, None])
-            values = (total >> 22).transpose(0, axis)
-    return values.to(torch.uint8)
+    """Bilinear resize of [3, H, W], uint8 or 0..1, to uint8: bit-identical to Pillow's, which smooths as it shrinks."""
+    return _pillow_op(image, height, width)
+
+
+@register_fake("_resize_as_pillow")
+def _(image: Tensor, height: int, width: int) -> Tensor:
+    return image.new_empty((3, height, width), dtype=torch.uint8)
+
+
+no_gradient("_resize_as_pillow")
 
 
 # How images are resized: the rule for the new size, and the function that resamples before normalising. None: the pass

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import pyrcnn
-from pyrcnn import InputError, deploy
+from pyrcnn import deploy
 from pyrcnn.deploy.exporting import METADATA
 from pyrcnn.models.preprocess import load_images
 from tests.deploy.small import small
@@ -23,8 +23,8 @@ from tests.deploy.small import small
 PICTURE = Path(pyrcnn.__file__).parent / "assets" / "BloodImage_00068.jpg"
 MOBILE = "centernet_mobilenet_v2_fpn_512"
 FASTER = "faster_rcnn_mobilenet_v2_fpn"  # pads to sizes that depend on the image; torchvision's resizing
-# keypoints; the paper's resizing and RoIPool
-OTHERS = ["centernet_mobilenet_v2_fpn_512_kpts", "faster_rcnn_vgg16"]
+# keypoints; the paper's resizing and RoIPool; Pillow's resizing
+OTHERS = ["centernet_mobilenet_v2_fpn_512_kpts", "faster_rcnn_vgg16", "faster_rcnn_resnet50_fpn_detectron2"]
 BATCHES = [(1, 60, 90), (2, 80, 50), (3, 33, 47), (1, 200, 130), (1, 64, 64)]
 
 Run = Callable[[Tensor], Sequence[Tensor]]
@@ -135,11 +135,6 @@ def test_from_pixels_of_any_size(name: str, tmp_path: Path) -> None:
                 torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-3)
     with pytest.raises((RuntimeError, ValueError), match=r"pixels must be .* with H and W multiples of 32, .*33"):
         run(torch.zeros(1, 3, 64, 33), torch.tensor([[64, 33]]))
-
-
-def test_models_whose_resizing_is_not_native_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="whole must be False for a model that resizes images as detectron2"):
-        deploy.export(small("faster_rcnn_resnet50_fpn_detectron2"), tmp_path / "model.pt2")
 
 
 @pytest.mark.slow

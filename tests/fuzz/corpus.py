@@ -12,8 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from pyrcnn.deploy.engines.native.ops.conv_chain import Chain, chain_weight, conv_chains
 from pyrcnn.deploy.engines.native.ops.winograd import winograd_conv2d, winograd_weight
-from pyrcnn.deploy.programs.accept import ANY, NATIVE_RESIZES, Wanted, accept_images, accept_pixels
-from pyrcnn.models.preprocess import Resizing
+from pyrcnn.deploy.programs.accept import ANY, Wanted, accept_images, accept_pixels
+from pyrcnn.models.preprocess import RESIZES, Resizing, resize_as_pillow
 from tests.cases import OpCase, all_cases
 from tests.ops import checks
 
@@ -96,9 +96,11 @@ def _accepted() -> Iterator[Callable[[], object]]:
         Wanted((2, 3, 8, 12), torch.float32, False, "cpu"), Wanted((ANY, 3, ANY, ANY), torch.bfloat16, True, "cpu"),
     ):  # fmt: skip
         yield lambda wanted=wanted: accept_pixels(pixels, sizes, wanted, 4)
-        for rule in NATIVE_RESIZES:
+        for rule in ("square", *RESIZES):
             resizing = Resizing(rule, 6, 16, 4, "imagenet")
             yield lambda wanted=wanted, resizing=resizing: accept_images(images, wanted, resizing)
+    for image in (images[0], images[1] / 255):
+        yield lambda image=image: resize_as_pillow(image, 5, 31)
 
 
 def calls() -> list[Call]:

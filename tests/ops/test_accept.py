@@ -57,7 +57,12 @@ SIZES = torch.zeros(2, 2, dtype=torch.int64)
         (torch.zeros(2, 3, 8, 12), SIZES[:1], FIXED, r"sizes must be \[2, 2\]"),
         (torch.zeros(2, 3, 8, 12), SIZES.float(), FIXED, "sizes must be int64 or int32, got Float"),
         (torch.zeros(2, 3, 8, 12), SIZES, FIXED._replace(device="cuda"), "pixels must be on cuda, .*got cpu"),
-        (torch.zeros(2, 3, 8, 12), SIZES, FIXED._replace(isa="avx1024"), "isa must be default, avx2 or avx512"),
+        (
+            torch.zeros(2, 3, 8, 12),
+            SIZES,
+            FIXED._replace(isa="avx1024"),
+            "pixels must be computed with default, .*got avx1024",
+        ),
     ],
 )
 def test_other_pixels_are_refused(pixels: Tensor, sizes: Tensor, wanted: Wanted, message: str) -> None:
@@ -80,6 +85,7 @@ def test_a_program_for_a_better_processor_is_refused(isa: str) -> None:
 CASES = [
     Resizing("square", 40, 40, 1, "caffe"),
     Resizing("torchvision", 24, 40, 8, "imagenet"),
+    Resizing("detectron2", 24, 40, 8, "detectron2"),
     Resizing("paper", 24, 40, 8, "paper"),
     Resizing("none", 1, 1, 16, "unit"),
 ]
@@ -92,6 +98,8 @@ def expected(images: Tensor, r: Resizing) -> tuple[Tensor, ...]:
     new = preprocess.keep_aspect(*old, r.longer) if square else preprocess.RESIZES[r.rule][0](*old, r.shorter, r.longer)
     padded = (r.longer, r.longer) if square else tuple(-(-side // r.multiple) * r.multiple for side in new)
     n = preprocess.normalization(r.convention)
+    if r.rule == "detectron2":
+        images = torch.stack([reference.resize_by_pillow(image, *new) for image in images])
     pixels = reference.preprocess(list(images), padded, n.mean, n.std, [new] * len(images), n.shift, n.white,
                                   legacy=square, bgr=n.bgr, pad_normalized=not square)  # fmt: skip
     scales = torch.tensor([new[0] / old[0], new[1] / old[1]])
@@ -118,7 +126,7 @@ def test_sizes_are_those_of_the_models() -> None:
     for _ in range(3000):
         old = (rng.randint(1, 60), rng.randint(1, 60))
         shorter = rng.randint(1, 12)
-        for rule in ("square", "torchvision", "paper"):
+        for rule in ("square", "torchvision", "detectron2", "paper"):
             r = Resizing(rule, shorter, shorter + rng.randint(0, 12), 1, "raw")
             new = (preprocess.keep_aspect(*old, r.longer) if rule == "square"
                    else preprocess.RESIZES[rule][0](*old, r.shorter, r.longer))  # fmt: skip
@@ -133,7 +141,7 @@ def test_sizes_are_those_of_the_models() -> None:
         (some(3, 8, 8), {}, r"images must be \[N, 3, H, W\], .*got \[3, 8, 8\]"),
         (some(1, 3, 0, 8), {}, r"images must be .*got \[1, 3, 0, 8\]"),
         (some(1, 3, 8, 8).int(), {}, "images must be uint8 or floating point, got Int"),
-        (some(1, 3, 8, 8), {"rule": "detectron2"}, "resize must be square, torchvision, paper or none"),
+        (some(1, 3, 8, 8), {"rule": "pillow"}, "resize must be square, torchvision, detectron2, paper or none"),
         (some(1, 3, 8, 8), {"longer": 0}, "shorter, longer and multiple must be positive"),
     ],
 )

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 
@@ -51,3 +53,14 @@ def preprocess(
                     normal = (value - mean[c]) / std[c] - shift
                     batch[n, c, y, x] = normal if inside or not pad_normalized else 0.0
     return batch
+
+
+def resize_by_pillow(image: Tensor, height: int, width: int) -> Tensor:
+    """The image [3, H, W] of bytes as Pillow resizes it along x, then along y.
+
+    Pillow 13 resizes along y first if the height shrinks much more than the width.
+    """
+    resized = Image.fromarray(image.permute(1, 2, 0).numpy())
+    for size in ((width, resized.height), (width, height)):
+        resized = resized.resize(size, Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(resized)).permute(2, 0, 1)

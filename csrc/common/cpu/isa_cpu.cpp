@@ -4,6 +4,7 @@
 #include <string>
 
 #include "common/tensor.h"
+#include "isa_needed.h"
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -52,6 +53,17 @@ Isa best_isa() {
 #else
   return Isa::kDefault;
 #endif
+}
+
+std::string isa_problem(const std::string& needed) {
+  if (needed.empty()) return "";
+  for (Isa isa : {Isa::kDefault, Isa::kAvx2, Isa::kAvx512}) {
+    if (isa_name(isa) != needed) continue;
+    if (isa <= best_isa()) return "";
+    return "must be computed by a processor with " + needed + ", for which this program was compiled, got one with " +
+           isa_name(best_isa());
+  }
+  return "must be computed with default, avx2 or avx512, got " + needed;
 }
 
 Isa cpu_isa() {

@@ -18,7 +18,6 @@ from ...ops._register import input_errors, no_gradient, register_fake
 _pixels_op = torch.ops.pyrcnn._accept_pixels.default
 _images_op = torch.ops.pyrcnn._accept_images.default
 ANY = -1
-NATIVE_RESIZES = ("square", "torchvision", "paper", "none")  # of _accept_images
 
 
 class Wanted(NamedTuple):
@@ -63,7 +62,7 @@ def accept_images(images: Tensor, wanted: Wanted, resizing: Resizing) -> tuple[T
     Args:
         images: [N, 3, H, W] RGB, uint8 (0..255) or floating point (0..1), any strides.
         wanted: what is accepted, and the dtype and memory format of the network input.
-        resizing: how images are resized and normalised; the rule is one of :data:`NATIVE_RESIZES`.
+        resizing: how images are resized and normalised.
 
     Returns:
         pixels [N, 3, height, width], sizes [N, 2] (h, w) in them without padding, int64, and scales [N, 2] (y, x), new

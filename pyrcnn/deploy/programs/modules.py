@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ...errors import require
 from ...models.outputs import to_image_pixels
-from .accept import ANY, NATIVE_RESIZES, Wanted, accept_images, accept_pixels
+from .accept import ANY, Wanted, accept_images, accept_pixels
 
 # The first operator decides which sizes a program takes. For torch.export all sizes of its input may vary: those of
 # the example are larger than 1, and no two are equal.
@@ -35,9 +34,6 @@ class FromImages(nn.Module):
     def __init__(self, model: Any, shape: Shape, channels_last: bool, isa: str):
         super().__init__()
         self.model, self.resizing = model, model.resizing()
-        rule = self.resizing.rule
-        require(rule in NATIVE_RESIZES, f"whole must be False for a model that resizes images as {rule}: export from "
-                "preprocessed pixels")  # fmt: skip
         self.wanted = Wanted((shape.batch, 3, *shape[1:]), model.dtype, channels_last, model.device.type, isa)
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:

@@ -27,6 +27,27 @@ def _translations() -> dict[Any, Callable[..., Any]]:
     def number(value: float) -> Any:
         return op.Constant(value_float=float(value))
 
+    def pillow_weights(size: Any, new_size: Any) -> Any:
+        """The weights [new_size, size] of Pillow's bilinear filter along a side; both sizes are [1], float."""
+        ratio = op.Div(size, new_size)
+        reach = op.Max(ratio, number(1.0))
+        half, step = number(0.5), number(1.0)
+
+        def centres(count: Any) -> Any:
+            return op.Add(op.Range(number(0.0), op.Squeeze(count), step), half)
+
+        middle = op.Unsqueeze(op.Mul(centres(new_size), ratio), ints(1))
+        away = op.Div(op.Abs(op.Sub(op.Unsqueeze(centres(size), ints(0)), middle)), reach)
+        triangle = op.Max(op.Sub(step, away), number(0.0))
+        return op.Div(triangle, op.ReduceSum(triangle, ints(1)))
+
+    def resize_as_pillow(pixels: Any, old: Any, new: Any) -> Any:
+        """Along x, then y, rounded to bytes after each."""
+        weights = [pillow_weights(*(op.Slice(sides, ints(i), ints(i + 1)) for sides in (old, new))) for i in (0, 1)]
+        half = number(0.5)
+        across = op.Floor(op.Add(op.MatMul(pixels, op.Transpose(weights[1], perm=[1, 0])), half))
+        return op.Floor(op.Add(op.MatMul(weights[0], across), half))
+
     def suppress(boxes: Any, scores: Any, iou_threshold: float, most: int) -> Any:
         found = op.NonMaxSuppression(
             boxes, op.Unsqueeze(scores, ints(1)), ints(most), number(iou_threshold), number(NONE / 2)
@@ -68,18 +89,20 @@ def _translations() -> dict[Any, Callable[..., Any]]:
             new = op.Mul(old, scale)
             nearest = op.Round(new)
             exact = op.Less(op.Abs(op.Sub(new, nearest)), op.Mul(new, number(3e-7)))
-            rounded = op.Floor(op.Add(new, number(0.5))) if resize == "paper" else op.Floor(new)
+            rounded = op.Floor(new) if resize == "torchvision" else op.Floor(op.Add(new, number(0.5)))
             new = op.Where(exact, nearest, rounded)
         new = op.Max(new, number(1.0))
         sizes = op.Cast(new, to=7)  # [2]
         pixels = op.Cast(images, to=1)
         if bgr:
             pixels = op.Gather(pixels, ints(2, 1, 0), axis=1)
-        mode = "asymmetric" if resize == "square" else "half_pixel"
-        pixels = op.Resize(
-            pixels, None, None, op.Concat(count, ints(3), sizes, axis=0), mode="linear",
-            coordinate_transformation_mode=mode,
-        )  # fmt: skip
+        if resize == "detectron2":
+            pixels = resize_as_pillow(pixels, old, op.Cast(sizes, to=1))
+        else:
+            pixels = op.Resize(
+                pixels, None, None, op.Concat(count, ints(3), sizes, axis=0), mode="linear",
+                coordinate_transformation_mode="asymmetric" if resize == "square" else "half_pixel",
+            )  # fmt: skip
         if resize == "square":
             padded = ints(longer, longer)
         else:

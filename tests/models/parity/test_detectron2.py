@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from pyrcnn import Targets, checkpoints, models
 from pyrcnn.checkpoints.formats import detectron2
-from pyrcnn.models.preprocess import resize_as_pillow, shorter_side_rounded
+from pyrcnn.models.preprocess import shorter_side_rounded
 
 from .compare import assert_learns_the_same, assert_same
 from .detectron2_cases import CASES, LOSSES, MAX_SIZE, MIN_SIZE, TRAINING_PROPOSALS, Case, weights
@@ -78,12 +77,3 @@ def test_losses_and_gradients_are_detectron2s(case: Case, tmp_path: Path) -> Non
 def test_sizes_are_detectron2s() -> None:
     ours = [shorter_side_rounded(h, w, 800, 1333) for h, w in arrays()["sizes"].tolist()]
     assert ours == [tuple(size) for size in arrays()["resized"].tolist()]
-
-
-@pytest.mark.parametrize("scale", [0.3, 0.77, 1.0, 1.5, 2.9])
-def test_images_are_resized_as_pillow_resizes_them(scale: float) -> None:
-    given = example_image("street")
-    size = [round(scale * side) for side in given.shape[1:]]
-    wanted = Image.fromarray(given.permute(1, 2, 0).numpy()).resize((size[1], size[0]), Image.Resampling.BILINEAR)
-    for image in (given, given / 255):
-        assert np.array_equal(resize_as_pillow(image, *size).permute(1, 2, 0).numpy(), np.array(wanted))
