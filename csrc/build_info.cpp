@@ -5,6 +5,7 @@
 #include <string>
 
 #include "common/cpu/isa.h"
+#include "common/cpu/isa_needed.h"
 
 namespace {
 
@@ -24,6 +25,12 @@ const char* pyrcnn_build_info() {
     all += entry(", ", "cuda", PYRCNN_CUDA_SUMMARY);
     return all += "}";
   }();
+  return text.c_str();
+}
+
+const char* pyrcnn_instruction_set_error(const char* needed) {
+  thread_local std::string text;
+  text = pyrcnn::isa_problem(needed == nullptr ? "" : needed);
   return text.c_str();
 }
 

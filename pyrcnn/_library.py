@@ -45,6 +45,13 @@ def build_info() -> dict[str, Any]:
     return json.loads(library.pyrcnn_build_info())
 
 
+def instruction_set_error(needed: str) -> str:
+    """Return why this processor cannot run what was compiled for ``needed`` ("default", "avx2" …), or ""."""
+    function = ctypes.CDLL(str(LIBRARY)).pyrcnn_instruction_set_error
+    function.restype, function.argtypes = ctypes.c_char_p, [ctypes.c_char_p]
+    return function(needed.encode()).decode()
+
+
 def load_libtorch() -> None:
     """Load ``libtorch_cpu.so`` of the installed torch into the process, without importing torch."""
     if "torch" in sys.modules:

@@ -4,6 +4,7 @@
 // Images are PPM files (P6), which need no library; `convert a.jpg a.ppm` of ImageMagick makes one.
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
+#include <pyrcnn/build_info.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 
 #include <fstream>
@@ -28,6 +29,14 @@ at::Tensor read_ppm(const std::string& path) {
   return pixels.permute({0, 3, 1, 2});
 }
 
+// Throws if this processor lacks the instruction set that the package was compiled for. Nothing of it has run yet.
+void check_processor(const std::string& package) {
+  const auto entries = torch::inductor::AOTIModelPackageLoader::load_metadata_from_package(package, "model");
+  const auto needed = entries.find("pyrcnn.instruction_set");
+  const std::string problem = pyrcnn_instruction_set_error(needed == entries.end() ? "" : needed->second.c_str());
+  if (!problem.empty()) throw std::runtime_error(package + " " + problem);
+}
+
 void detect(torch::inductor::AOTIModelPackageLoader& detector, const std::string& path) {
   const auto results = detector.run({read_ppm(path)});  // boxes [1, D, 4], scores, labels [1, D], counts [1]
   const auto boxes = results[0][0].to(at::kFloat).contiguous(), scores = results[1][0].to(at::kFloat).contiguous();
@@ -49,6 +58,7 @@ int main(int argc, char** argv) {
   }
   const c10::InferenceMode inference;
   try {
+    check_processor(argv[1]);
     torch::inductor::AOTIModelPackageLoader detector(argv[1]);
     for (int i = 2; i < argc; ++i) detect(detector, argv[i]);
   } catch (const std::exception& error) {

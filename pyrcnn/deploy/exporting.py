@@ -24,6 +24,7 @@ from .quiet import without_warnings
 from .standard import onnx
 
 Writer = Callable[[Path], object]  # writes the exported program to a new file
+INSTRUCTION_SET = "pyrcnn.instruction_set"  # the entry of a compiled package that :func:`load` checks
 METADATA = "pyrcnn.json"  # the entry with family, config, classes and category ids, as in a weights file, and the input
 FORMATS = {"torch": ".pt2", "aoti": ".pt2", "onnx": ".onnx"}  # name → the file's suffix
 
@@ -52,7 +53,8 @@ def _torch_writer(exported: FromImages | FromPixels, about: str) -> Writer:
 def _aoti_writer(exported: FromImages | FromPixels, about: str) -> Writer:
     from torch._inductor import aoti_compile_and_package
 
-    made, options = program(exported), aoti.options(exported.wanted.isa, {METADATA: about})
+    made, isa = program(exported), exported.wanted.isa
+    options = aoti.options(isa, {METADATA: about, INSTRUCTION_SET: isa})
 
     def write(archive: io.BytesIO) -> None:
         with without_warnings(), torch.no_grad(), aoti.sizes_from_data():
