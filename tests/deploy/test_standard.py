@@ -14,12 +14,13 @@ from torch import Tensor
 
 from pyrcnn import InputError, deploy, ops
 from pyrcnn.deploy import standard
+from pyrcnn.deploy.programs.accept import accept_images
 from pyrcnn.deploy.programs.modules import FromImages, Shape, program
 from pyrcnn.deploy.standard import FROM_STANDARD, to_standard
 from pyrcnn.deploy.standard.suppress import NONE, suppress
 from tests.cases import OpCase, all_cases
 from tests.deploy.small import small
-from tests.deploy.test_whole import BATCHES, FASTER, MOBILE, check, detector
+from tests.deploy.test_whole import BATCHES, FASTER, MOBILE, batch, check, detector
 
 HAVE_RUNTIMES = all(importlib.util.find_spec(name) for name in ("onnxscript", "onnxruntime"))
 
@@ -158,3 +159,24 @@ def test_onnx_takes_images_of_any_size(name: str, tmp_path: Path) -> None:
         return [torch.from_numpy(value.copy()) for value in compiled([images.contiguous().numpy()]).values()]
 
     check(in_openvino, model, batches=BATCHES)
+
+
+class Preprocessing(FromImages):
+    """The first operator of a whole detector alone."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return accept_images(images, self.wanted, self.resizing)
+
+
+@pytest.mark.skipif(not HAVE_RUNTIMES, reason="needs onnxscript and onnxruntime")
+def test_pillows_resize_has_the_same_bits_in_onnx(tmp_path: Path) -> None:
+    import onnxruntime
+
+    model = deploy.networks.replace_networks(small("faster_rcnn_resnet50_fpn_detectron2"))
+    module = Preprocessing(model, Shape(), False, "")
+    standard.onnx.onnx_program(module).save(tmp_path / "pixels.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "pixels.onnx"))
+    for sizes in (*BATCHES, (2, 128, 192)):
+        images = batch(*sizes).contiguous()
+        for got, wanted in zip(session.run(None, {"images": images.numpy()}), module(images), strict=True):
+            torch.testing.assert_close(torch.from_numpy(got), wanted, rtol=0, atol=0)

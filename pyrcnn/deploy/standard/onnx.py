@@ -27,26 +27,41 @@ def _translations() -> dict[Any, Callable[..., Any]]:
     def number(value: float) -> Any:
         return op.Constant(value_float=float(value))
 
-    def pillow_weights(size: Any, new_size: Any) -> Any:
-        """The weights [new_size, size] of Pillow's bilinear filter along a side; both sizes are [1], float."""
-        ratio = op.Div(size, new_size)
-        reach = op.Max(ratio, number(1.0))
-        half, step = number(0.5), number(1.0)
+    def pillow_weights(size: Any, new_size: Any) -> tuple[Any, Any]:
+        """Pillow's bilinear weights [new_size, size] along a side, of sizes [1], in 2**-11 and 2**-22."""
+
+        def double(value: float) -> Any:
+            return op.Cast(number(value), to=11)
 
         def centres(count: Any) -> Any:
-            return op.Add(op.Range(number(0.0), op.Squeeze(count), step), half)
+            return op.Add(op.Range(double(0), op.Squeeze(count), double(1)), double(0.5))
 
+        ratio = op.Div(size, new_size)
         middle = op.Unsqueeze(op.Mul(centres(new_size), ratio), ints(1))
-        away = op.Div(op.Abs(op.Sub(op.Unsqueeze(centres(size), ints(0)), middle)), reach)
-        triangle = op.Max(op.Sub(step, away), number(0.0))
-        return op.Div(triangle, op.ReduceSum(triangle, ints(1)))
+        away = op.Div(op.Abs(op.Sub(op.Unsqueeze(centres(size), ints(0)), middle)), op.Max(ratio, double(1)))
+        triangle = op.Max(op.Sub(double(1), away), double(0))
+        share = op.Div(triangle, op.ReduceSum(triangle, ints(1)))
+        whole = op.Floor(op.Add(op.Mul(share, double(2**22)), double(0.5)))
+        high = op.Floor(op.Div(whole, double(2**11)))
+        return op.Cast(high, to=1), op.Cast(op.Sub(whole, op.Mul(high, double(2**11))), to=1)
 
     def resize_as_pillow(pixels: Any, old: Any, new: Any) -> Any:
-        """Along x, then y, rounded to bytes after each."""
-        weights = [pillow_weights(*(op.Slice(sides, ints(i), ints(i + 1)) for sides in (old, new))) for i in (0, 1)]
-        half = number(0.5)
-        across = op.Floor(op.Add(op.MatMul(pixels, op.Transpose(weights[1], perm=[1, 0])), half))
-        return op.Floor(op.Add(op.MatMul(weights[0], across), half))
+        """Along x, then y, rounded to bytes after each. Sums of either part of the weights are exact in float32."""
+
+        def rounded(high: Any, low: Any) -> Any:
+            high, low = (op.Cast(part, to=6) for part in (high, low))
+            total = op.Add(op.Add(op.Mul(high, integer(2**11)), low), integer(2**21))
+            return op.Cast(op.Div(total, integer(2**22)), to=1)
+
+        def integer(value: int) -> Any:
+            return op.Cast(op.Constant(value_int=value), to=6)
+
+        old, new = (op.Cast(sides, to=11) for sides in (old, new))
+        down, across = (
+            pillow_weights(*(op.Slice(sides, ints(i), ints(i + 1)) for sides in (old, new))) for i in (0, 1)
+        )
+        pixels = rounded(*(op.MatMul(pixels, op.Transpose(part, perm=[1, 0])) for part in across))
+        return rounded(*(op.MatMul(part, pixels) for part in down))
 
     def suppress(boxes: Any, scores: Any, iou_threshold: float, most: int) -> Any:
         found = op.NonMaxSuppression(
@@ -97,7 +112,7 @@ def _translations() -> dict[Any, Callable[..., Any]]:
         if bgr:
             pixels = op.Gather(pixels, ints(2, 1, 0), axis=1)
         if resize == "detectron2":
-            pixels = resize_as_pillow(pixels, old, op.Cast(sizes, to=1))
+            pixels = resize_as_pillow(pixels, old, sizes)
         else:
             pixels = op.Resize(
                 pixels, None, None, op.Concat(count, ints(3), sizes, axis=0), mode="linear",
