@@ -63,6 +63,8 @@ inline std::tuple<Tensor, Tensor> accept_pixels(const Tensor& pixels, const Tens
   return {copy_as("pixels", pixels, dtype, channels_last), copy_as("sizes", sizes, ScalarType::Long)};
 }
 
+constexpr int64_t kMostSide = int64_t(1) << 31;
+
 // How images are resized: "square" resizes the longer side and pads to a square, the others the shorter side.
 struct Resize {
   const std::string& rule;
@@ -100,8 +102,9 @@ std::tuple<Tensor, Tensor, Tensor> accept_images(const Tensor& images, const Wan
                                                  preprocess::Options options, Run&& run, Pillow&& pillow, Each&& each) {
   check_input("images", images, wanted);
   check(images.size(1) == 3, "images must be [N, 3, H, W], got ", shape(images));
-  check(resize.shorter > 0 && resize.longer > 0 && resize.multiple > 0, "shorter, longer and multiple must be ",
-        "positive, got ", resize.shorter, ", ", resize.longer, " and ", resize.multiple);
+  for (const int64_t side : {resize.shorter, resize.longer, resize.multiple})
+    check(side > 0 && side < kMostSide, "shorter, longer and multiple must be from 1 to 2^31, got ", resize.shorter,
+          ", ", resize.longer, " and ", resize.multiple);
   const int64_t count = images.size(0);
   const Size old{images.size(2), images.size(3)}, size = resize(old), padded = resize.padded(size);
   const std::vector<int64_t> heights(count, size.height), widths(count, size.width);

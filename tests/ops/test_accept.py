@@ -142,7 +142,9 @@ def test_sizes_are_those_of_the_models() -> None:
         (some(1, 3, 0, 8), {}, r"images must be .*got \[1, 3, 0, 8\]"),
         (some(1, 3, 8, 8).int(), {}, "images must be uint8 or floating point, got Int"),
         (some(1, 3, 8, 8), {"rule": "pillow"}, "resize must be square, torchvision, detectron2, paper or none"),
-        (some(1, 3, 8, 8), {"longer": 0}, "shorter, longer and multiple must be positive"),
+        (some(1, 3, 8, 8), {"longer": 0}, r"shorter, longer and multiple must be from 1 to 2\^31, got 40, 0 and 1"),
+        (some(1, 3, 8, 8), {"rule": "paper", "multiple": 2**63 - 1}, "shorter, longer and multiple must be from 1 to"),
+        (some(1, 3, 8, 8), {"rule": "none", "longer": 2**31}, "shorter, longer and multiple must be from 1 to"),
     ],
 )
 def test_other_images_are_refused(images: Tensor, changes: dict[str, Any], message: str) -> None:
