@@ -20,7 +20,7 @@ from pyrcnn.deploy.standard import FROM_STANDARD, to_standard
 from pyrcnn.deploy.standard.suppress import NONE, suppress
 from tests.cases import OpCase, all_cases
 from tests.deploy.small import small
-from tests.deploy.test_whole import BATCHES, FASTER, MOBILE, batch, check, detector
+from tests.deploy.test_whole import BATCHES, FASTER, MOBILE, TENSORFLOW, batch, check, detector
 
 HAVE_RUNTIMES = all(importlib.util.find_spec(name) for name in ("onnxscript", "onnxruntime"))
 
@@ -135,7 +135,7 @@ def test_what_standard_operators_cannot_do_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not HAVE_RUNTIMES, reason="needs onnxscript and onnxruntime")
-@pytest.mark.parametrize("name", [MOBILE, FASTER])
+@pytest.mark.parametrize("name", [MOBILE, FASTER, TENSORFLOW])
 def test_onnx_takes_images_of_any_size(name: str, tmp_path: Path) -> None:
     import onnx
     import onnxruntime

@@ -23,8 +23,9 @@ from tests.deploy.small import small
 PICTURE = Path(pyrcnn.__file__).parent / "assets" / "BloodImage_00068.jpg"
 MOBILE = "centernet_mobilenet_v2_fpn_512"
 FASTER = "faster_rcnn_mobilenet_v2_fpn"  # pads to sizes that depend on the image; torchvision's resizing
-# keypoints; the paper's resizing and RoIPool; Pillow's resizing
-OTHERS = ["centernet_mobilenet_v2_fpn_512_kpts", "faster_rcnn_vgg16", "faster_rcnn_resnet50_fpn_detectron2"]
+TENSORFLOW = "faster_rcnn_resnet50_v1_640"
+# keypoints; the paper's resizing and RoIPool; Pillow's resizing; TensorFlow's resizing and crops
+OTHERS = ["centernet_mobilenet_v2_fpn_512_kpts", "faster_rcnn_vgg16", "faster_rcnn_resnet50_fpn_detectron2", TENSORFLOW]
 BATCHES = [(1, 60, 90), (2, 80, 50), (3, 33, 47), (1, 200, 130), (1, 64, 64)]
 
 Run = Callable[[Tensor], Sequence[Tensor]]
@@ -39,7 +40,15 @@ SMALLER: dict[str, dict[str, Any]] = {
 def detector(name: str) -> Any:
     """A model for small images, trained where it can be: of equal scores, rounding would decide the order."""
     torch.manual_seed(0)
-    return pyrcnn.load_model(name, **SMALLER[name]) if name in SMALLER else small(name)
+    if name in SMALLER:
+        return pyrcnn.load_model(name, **SMALLER[name])
+    if name != TENSORFLOW:
+        return small(name)
+    model = small(name, min_size=160, max_size=160)
+    with torch.no_grad():
+        for parameter in model.roi.predictor.parameters():
+            parameter.mul_(1e-3)  # otherwise all scores are 0 or 1
+    return model
 
 
 def batch(n: int, h: int, w: int) -> Tensor:

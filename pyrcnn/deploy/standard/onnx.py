@@ -135,7 +135,12 @@ def _translations() -> dict[Any, Callable[..., Any]]:
         return pixels, op.Expand(op.Unsqueeze(sizes, ints(0)), pairs), op.Expand(
             op.Unsqueeze(op.Div(new, old), ints(0)), pairs)  # fmt: skip
 
+    def sort(values: Any, stable: bool | None = None, dim: int = -1, descending: bool = False) -> Any:
+        count = op.Gather(op.Shape(values), ints(dim))
+        return op.TopK(values, count, axis=dim, largest=int(descending))  # of equal ones, the first comes first
+
     return {
+        torch.ops.aten.sort.stable: sort,
         torch.ops.pyrcnn_standard.suppress.default: suppress,
         torch.ops.pyrcnn.roi_align.default: roi_align,
         torch.ops.pyrcnn.roi_pool.default: roi_pool,
