@@ -158,7 +158,8 @@ def test_onnx_takes_images_of_any_size(name: str, tmp_path: Path) -> None:
     def in_openvino(images: Tensor) -> list[Tensor]:
         return [torch.from_numpy(value.copy()) for value in compiled([images.contiguous().numpy()]).values()]
 
-    check(in_openvino, model, batches=BATCHES)
+    within = 0.1 if name == TENSORFLOW else 0.01  # random weights multiply what rounding changes
+    check(in_openvino, model, within, BATCHES)
 
 
 class Preprocessing(FromImages):
