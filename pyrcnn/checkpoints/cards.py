@@ -11,7 +11,9 @@ from .. import models
 from . import bundled
 from .zoo import PUBLISHED
 
-MEASURED = bundled.ASSETS / "models.json"  # written by docs/model_cards.py, so that listing does not build models
+MEASURED = (
+    bundled.ASSETS / "models.json"
+)  # written by scripts/site/model_cards.py, so that listing does not build models
 
 
 @lru_cache(maxsize=1)

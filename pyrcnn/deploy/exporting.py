@@ -126,7 +126,7 @@ def export(
     A whole detector takes ``images`` [N, 3, H, W], RGB, uint8 (0..255) or floating point (0..1), in any memory layout.
     It returns boxes [N, D, 4] in the pixels of the images, scores [N, D], labels [N, D], counts [N] (and keypoints
     [N, D, J, 3]): in image n, the first ``counts[n]`` rows are what ``model([image])`` detects, the others padding.
-    ``docs/EXPORT.md`` shows how programs in Python and C++ call each format.
+    ``docs/guides/export.md`` shows how programs in Python and C++ call each format.
 
     Args:
         model: a CenterNet or Faster R-CNN; it is left unchanged. Optimized models cannot be exported.

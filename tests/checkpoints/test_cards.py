@@ -11,7 +11,7 @@ import pytest
 from pyrcnn import models
 from pyrcnn.checkpoints import cards
 
-spec = importlib.util.spec_from_file_location("model_cards", Path(__file__).parents[2] / "docs/model_cards.py")
+spec = importlib.util.spec_from_file_location("model_cards", Path(__file__).parents[2] / "scripts/site/model_cards.py")
 model_cards = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(model_cards)
 CHEAP = ("centernet_mobilenet_v2_fpn_512", "faster_rcnn_mobilenet_v2_fpn", "faster_rcnn_vgg16")
@@ -22,7 +22,7 @@ def committed() -> dict[str, dict[str, float]]:
 
 
 def test_the_document_is_generated() -> None:
-    assert model_cards.DOCUMENT.read_text() == model_cards.markdown(), "run python docs/model_cards.py"
+    assert model_cards.DOCUMENT.read_text() == model_cards.markdown(), "run python scripts/site/model_cards.py"
 
 
 @pytest.mark.parametrize("name", models.names())

@@ -1,4 +1,4 @@
-"""The commands of docs/DETECT.md."""
+"""The commands of docs/guides/detect.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_commands_of_the_page_run(monkeypatch, capsys, tmp_path: Path) -> No
     content = {"images": listed, "annotations": [truth], "categories": [{"id": 7, "name": "WBC"}]}
     (tmp_path / "annotations.json").write_text(json.dumps(content))
     monkeypatch.chdir(tmp_path)
-    assert len(run_commands("DETECT.md", monkeypatch, capsys)) == 7
+    assert len(run_commands("guides/detect.md", monkeypatch, capsys)) == 7
     assert {"a.jpg", "more", "clip.mp4"} == {path.name for path in (tmp_path / "marked").iterdir()}
     assert (tmp_path / "pyrcnn-detections/more/b.jpg").exists()
     lines = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]

@@ -14,9 +14,9 @@ from PIL import Image
 
 from pyrcnn import InputError, data, evaluate
 from pyrcnn.evaluate import page
+from tests.browser import CHROMIUM, Page
 from tests.detector import TinyDetector, annotation_file, dataset
 
-from .browser import CHROMIUM, Page
 from .files import FIXTURES, truth_as_detections
 
 pytest.importorskip("matplotlib")

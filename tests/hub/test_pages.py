@@ -1,4 +1,4 @@
-"""The snippets and commands of docs/HUB.md and docs/SERVING.md."""
+"""The snippets and commands of docs/guides/hub.md and docs/guides/serving.md."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_page_of_the_hub(monkeypatch, capsys, tmp_path: Path) -> None:
         image.save(tmp_path / "photos/a.jpg")
         image.save(tmp_path / "large.jpg")
     monkeypatch.chdir(tmp_path)
-    folder, hub, supervision, sahi = blocks("HUB.md", "python")
+    folder, hub, supervision, sahi = blocks("guides/hub.md", "python")
     names: dict[str, Any] = {}
     exec(folder, names)
     assert sorted(path.name for path in Path("cells").iterdir()) == ["README.md", "model.safetensors"]
@@ -45,7 +45,7 @@ def test_the_page_of_the_hub(monkeypatch, capsys, tmp_path: Path) -> None:
     monkeypatch.setattr("pyrcnn.checkpoints.opening.downloaded", downloaded)
     monkeypatch.setattr(models.Detector, "push_to_hub", pushed)
     exec(hub, names)
-    assert len(run_commands("HUB.md", monkeypatch, capsys)) == 1
+    assert len(run_commands("guides/hub.md", monkeypatch, capsys)) == 1
     name, address = "owner/name", "hf://owner/name@main"
     assert asked == [(name, True), (name, "main"), (address, None), (address, None)]
     pytest.importorskip("supervision")
@@ -59,7 +59,7 @@ def test_the_page_of_the_hub(monkeypatch, capsys, tmp_path: Path) -> None:
 
 
 def test_the_page_of_the_server_names_what_is_there() -> None:
-    text = (EXAMPLES.parent / "docs/SERVING.md").read_text()
+    text = (EXAMPLES.parent / "docs/guides/serving.md").read_text()
     app = (EXAMPLES / "serve/app.py").read_text()
     for variable in re.findall(r"^\| `([A-Z_]+)`", text, re.MULTILINE):
         assert f'os.environ.get("{variable}"' in app

@@ -167,6 +167,6 @@ assert torch.ops.pyrcnn.nms(torch.from_numpy(b), torch.tensor([0.8, 0.9]), 0.5).
 
 def test_the_page_runs() -> None:
     names: dict[str, Any] = {}
-    for snippet in blocks("NUMPY.md", "python"):
+    for snippet in blocks("guides/numpy.md", "python"):
         exec(snippet, names)
     assert names["boxes"].shape == (1, 100, 4)

@@ -24,7 +24,7 @@ PACKAGES = {
 
 def test_every_example_is_tested() -> None:
     assert {path.stem for path in FOLDER.glob("*.py")} == {*PACKAGES, "timing"}
-    page = (FOLDER.parents[1] / "docs/TORCHVISION.md").read_text()
+    page = (FOLDER.parents[1] / "docs/guides/torchvision.md").read_text()
     assert all(f"python examples/swaps/{name}.py" in page for name in PACKAGES)
 
 

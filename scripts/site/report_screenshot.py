@@ -1,7 +1,7 @@
-"""Writes ``report.jpg``, the top of the report of the bundled Faster R-CNN, with Chromium.
+"""Writes ``docs/report.jpg``, the top of the report of the bundled Faster R-CNN, with Chromium.
 
-``python docs/report_screenshot.py IMAGES ANNOTATIONS``, the folder and the file of BCCD's test images in COCO's format;
-from the folder of the sources, because it uses the tests' driver of the browser.
+``python scripts/site/report_screenshot.py IMAGES ANNOTATIONS``, the folder and the file of BCCD's test images in COCO's
+format. It uses the tests' driver of the browser.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from pathlib import Path
 
 from PIL import Image
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
 
 import pyrcnn  # noqa: E402
 from pyrcnn import data, evaluate  # noqa: E402
-from tests.evaluate.browser import Page  # noqa: E402
+from tests.browser import Page  # noqa: E402
 
 WIDTH, HEIGHT, SCALE = 1200, 2130, 0.75
 
@@ -37,7 +37,7 @@ def main() -> None:
             shown.evaluate("document.querySelector('.tile:last-child').remove()")
             area = {"x": 0, "y": 0, "width": WIDTH, "height": HEIGHT, "scale": SCALE}
             png = shown.screenshot(whole=True, clip=area)
-    Image.open(io.BytesIO(png)).convert("RGB").save(HERE / "report.jpg", quality=72, optimize=True)
+    Image.open(io.BytesIO(png)).convert("RGB").save(ROOT / "docs/report.jpg", quality=72, optimize=True)
 
 
 if __name__ == "__main__":
