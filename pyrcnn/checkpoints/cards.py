@@ -13,7 +13,7 @@ from .zoo import PUBLISHED
 
 MEASURED = (
     bundled.ASSETS / "models.json"
-)  # written by scripts/site/model_cards.py, so that listing does not build models
+)  # by scripts/site/model_cards.py, so that listing builds no models
 
 
 @lru_cache(maxsize=1)
