@@ -11,9 +11,7 @@ from .. import models
 from . import bundled
 from .zoo import PUBLISHED
 
-MEASURED = (
-    bundled.ASSETS / "models.json"
-)  # by scripts/site/model_cards.py, so that listing builds no models
+MEASURED = bundled.ASSETS / "models.json"  # by scripts/site/model_cards.py, so that listing builds no models
 
 
 @lru_cache(maxsize=1)

@@ -29,14 +29,29 @@ def constants(package: str) -> dict[str, Any]:
 
 @functools.cache
 def addresses() -> dict[str, str]:
-    """Each full name by which a public function or class can be reached → the name that the site documents."""
+    """Each full name of a public function or class → that in the module that defines it, which mkdocstrings knows.
+
+    The other may be the name of a module: ``pyrcnn.ops.nms`` is both.
+    """
     found: dict[str, str] = {}
     for package in PACKAGES:
         for name, value in documented(package).items():
-            public = f"{package}.{name}"
-            found[public] = public
-            found.setdefault(f"{value.__module__}.{value.__qualname__}", public)
+            home = f"{value.__module__}.{value.__qualname__}"
+            found[f"{package}.{name}"] = found[home] = home
     return found
+
+
+def link(package: str, name: str) -> str:
+    """The Markdown of a link to a public function or class."""
+    return f"[`{name}`][{addresses()[f'{package}.{name}']}]"
+
+
+def block(package: str, name: str) -> str:
+    """The Markdown for which mkdocstrings writes the docstring of a public function or class."""
+    public = f"{package}.{name}"
+    home = addresses()[public]
+    anchor = "" if home == public else f'<a id="{public}"></a>\n\n'
+    return f"{anchor}::: {home}\n    options: {{heading: {public}, toc_label: {name}}}\n"
 
 
 def linked(text: str, module: str) -> str:

@@ -77,10 +77,9 @@ def facts(name: str) -> Iterator[tuple[str, str]]:
             yield "Memory formats", f"NCHW and NHWC; the result has that of {_list(case.layouts)}"
     from pyrcnn import numpy
 
-    also = [text for text, there in (
-        (f"[`pyrcnn.numpy.{name}`][pyrcnn.numpy.{name}]", name in numpy.__all__),
-        (f"`pyrcnn::{name}` in `<pyrcnn/ops.h>`", re.search(rf"\b{name}\(", _read("include/pyrcnn/ops.h")) is not None),
-    ) if there]  # fmt: skip
+    also = [f"{names.link('pyrcnn.numpy', name)} of `pyrcnn.numpy`"] if name in numpy.__all__ else []
+    if re.search(rf"\b{name}\(", _read("include/pyrcnn/ops.h")):
+        also.append(f"`pyrcnn::{name}` of `<pyrcnn/ops.h>`")
     if also:
         yield "Also", ", ".join(also)
 
@@ -120,7 +119,7 @@ def _row(cells: list[str]) -> str:
 
 def section(name: str) -> str:
     """The docstring of a public name, and the tables about it."""
-    lines = [f"::: pyrcnn.ops.{name}", ""]
+    lines = [names.block("pyrcnn.ops", name)]
     rows = list(facts(name))
     if rows:
         lines += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows), ""]
@@ -137,5 +136,5 @@ def index() -> str:
     for found in pages().values():
         for name in found:
             value = documented[name]
-            lines.append(f"| [`{name}`][pyrcnn.ops.{name}] | {cell(summary(value, value.__module__))} |")
+            lines.append(f"| {names.link('pyrcnn.ops', name)} | {cell(summary(value, value.__module__))} |")
     return "\n".join(lines)

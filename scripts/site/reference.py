@@ -56,9 +56,9 @@ def package_page(package: str) -> str:
     if package in ELSEWHERE:
         lines += ["| name | |", "|---|---|"]
         for name, value in documented.items():
-            lines.append(f"| [`{name}`][{package}.{name}] | {cell(summary(value, value.__module__))} |")
+            lines.append(f"| {names.link(package, name)} | {cell(summary(value, value.__module__))} |")
     else:
-        lines += [line for name in documented for line in ("", f"::: {package}.{name}", "")]
+        lines += [names.block(package, name) for name in documented]
     lines += list(_constants(package, module))
     return "\n".join(lines) + "\n"
 
