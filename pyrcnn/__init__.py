@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .structures import Detections, Targets
     from .torchvision_ops import provide_torchvision
 
-__version__ = "0.1.0"
+__version__ = "0.1.0"  # of this package
 __all__ = [
     "Detections",
     "InputError",

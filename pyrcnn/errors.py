@@ -12,6 +12,14 @@ class InputError(ValueError, RuntimeError, AssertionError):
 
     It is a ``ValueError``. It is also a ``RuntimeError`` and an ``AssertionError``, because torchvision's operators
     raise those and callers catch them.
+
+    Example:
+        >>> from pyrcnn import ops
+        >>> try:
+        ...     ops.box_area(torch.zeros(3))
+        ... except InputError as error:
+        ...     print(error)
+        boxes must be a tensor [..., 4], got [3]
     """
 
 

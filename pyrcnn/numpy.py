@@ -81,6 +81,9 @@ def nms(boxes: Array, scores: Array, iou_threshold: float) -> NDArray[np.int64]:
     Returns:
         [D] int64, in descending order of score, ties by lower index.
 
+    Raises:
+        InputError: for wrong shapes or dtypes.
+
     Example:
         >>> boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10]], np.float32)
         >>> nms(boxes, np.array([0.8, 0.9, 0.7], np.float32), 0.5)
@@ -101,6 +104,9 @@ def batched_nms(boxes: Array, scores: Array, idxs: Array, iou_threshold: float) 
 
     Returns:
         [D] int64, in descending order of score, ties by lower index.
+
+    Raises:
+        InputError: for wrong shapes or dtypes.
 
     Example:
         >>> boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10], [0, 0, 10, 10]], np.float32)
@@ -139,6 +145,9 @@ def nms_padded(
     Returns:
         indices [N, max_output] int64 in descending order of score, padded with -1, and counts [N] int64.
 
+    Raises:
+        InputError: for wrong shapes or dtypes.
+
     Example:
         >>> boxes = np.array([[[0, 0, 10, 10], [1, 0, 11, 10], [20, 0, 30, 10]]], np.float32)
         >>> nms_padded(boxes, np.array([[0.8, 0.9, 0.7]], np.float32), 0.5, max_output=4)
@@ -162,6 +171,9 @@ def box_iou(boxes1: Array, boxes2: Array) -> Array:
     Returns:
         float32, or float64 for float64 boxes.
 
+    Raises:
+        InputError: for wrong shapes or dtypes.
+
     Example:
         >>> box_iou(np.array([[0, 0, 4, 2]], np.float32), np.array([[2, 0, 4, 2], [4, 0, 5, 2]], np.float32))
         array([[0.5, 0. ]], dtype=float32)
@@ -174,7 +186,19 @@ def box_iou(boxes1: Array, boxes2: Array) -> Array:
 
 
 class Peaks(NamedTuple):
-    """The largest local maxima of heatmaps: see :func:`heatmap_peaks`."""
+    """The largest local maxima of heatmaps: what :func:`heatmap_peaks` returns.
+
+    Attributes:
+        scores: [N, k] float32 (float64 for float64 heatmaps); 0 where a peak is missing.
+        classes: [N, k] int64.
+        ys: [N, k] int64, rows of the heatmap.
+        xs: [N, k] int64, columns of the heatmap.
+
+    Example:
+        >>> peaks = heatmap_peaks(np.eye(4, dtype=np.float32)[None, None], k=4, sigmoid=False)
+        >>> peaks.ys[peaks.scores > 0.5]
+        array([0, 1, 2, 3])
+    """
 
     scores: Array
     classes: NDArray[np.int64]
@@ -198,6 +222,9 @@ def heatmap_peaks(
 
     Returns:
         ``Peaks(scores, classes, ys, xs)``, each [N, k] ([N, C, k] with ``per_class``).
+
+    Raises:
+        InputError: for a wrong shape, dtype, ``k`` or ``kernel``.
 
     Example:
         >>> heatmap = np.zeros((1, 2, 4, 4), np.float32)
@@ -225,6 +252,9 @@ def decode_centers(
 
     Returns:
         x1 y1 x2 y2 in input pixels; float32, or float64 for float64 maps.
+
+    Raises:
+        InputError: for wrong shapes or dtypes.
 
     Example:
         >>> cell, twos, halves = np.array([[1]]), np.full((1, 2, 4, 4), 2.0), np.full((1, 2, 4, 4), 0.5)
@@ -264,6 +294,9 @@ def roi_detections(
 
     Returns:
         boxes [N, D, 4], scores [N, D], labels [N, D] (padded with -1) and counts [N].
+
+    Raises:
+        InputError: for wrong shapes or dtypes.
 
     Example:
         >>> logits, proposals = np.array([[[0.0, 3.0, 0.0]]]), np.array([[[2.0, 2.0, 6.0, 6.0]]])

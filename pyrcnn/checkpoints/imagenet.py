@@ -17,13 +17,23 @@ LATER = ("roi.head.layer4.", "roi.head.fc6.", "roi.head.fc7.")  # heads that sta
 
 
 def load_backbone(model: nn.Module, file: str | os.PathLike[str]) -> Report:
-    """Fill ``model.backbone`` from a classifier: torchvision's ``.pth`` of ResNet-50, ResNet-101, VGG-16 or MobileNetV2
-    (``resnet50-*.pth``), detectron2's ``.pkl`` of a ResNet (``R-50.pkl``).
+    """Fill ``model.backbone`` from a classifier; the rest of the model keeps its values and is reported as missing.
 
-    The rest of the model keeps its values and is reported as missing. An RoI head that is ResNet's last stage or VGG's
-    fully connected layers is filled too. torchvision's weights expect ``normalization="imagenet"`` and
-    ``norm_eps=1e-5``, and its MobileNetV2 ``padding="symmetric"`` in models with that setting. Notes in the report name
-    the settings that differ.
+    An RoI head that is ResNet's last stage or VGG's fully connected layers is filled too. torchvision's weights expect
+    ``normalization="imagenet"`` and ``norm_eps=1e-5``, and its MobileNetV2 ``padding="symmetric"`` in models with that
+    setting. Notes in the report name the settings that differ.
+
+    Args:
+        model: a detector, which may be wrapped.
+        file: torchvision's ``.pth`` of ResNet-50, ResNet-101, VGG-16 or MobileNetV2 (``resnet50-*.pth``), or
+            detectron2's ``.pkl`` of a ResNet (``R-50.pkl``).
+
+    Raises:
+        pyrcnn.InputError: if the file cannot be read, or holds another network than the backbone.
+
+    Example::
+
+        report = checkpoints.load_backbone(model, "resnet50-0676ba61.pth")
     """
     model = models.unwrap(model)
     path = path_of(file, "file")

@@ -40,7 +40,8 @@ def load_model(
         progress: called as ``progress(done, total)`` with bytes while weights are downloaded.
         changes: fields of the model's configuration to replace.
 
-    Raises :class:`pyrcnn.InputError` if the name, a file or the device does not exist, or the weights do not fit.
+    Raises:
+        pyrcnn.InputError: if the name, a file or the device does not exist, or the weights do not fit.
 
     Example:
         >>> import pyrcnn

@@ -26,26 +26,35 @@ from .suggest import skeleton, suggest_preset
 # One module per format: ``matches(entries)`` tells whether a dict has the format's names, ``read(model, entries)``
 # returns its tensors by the model's names. TensorFlow's checkpoints are recognised before they are opened; among the
 # others ``choosing.choose`` takes the one whose names fit the model best.
-READERS = (own, tensorflow, detectron2, torchvision)
+READERS = (own, tensorflow, detectron2, torchvision)  # the formats that load reads
 NAMED = (own, detectron2, torchvision)
 
 
 def load(model: nn.Module, source: Any, *, new_heads: bool = False) -> Report:
     """Copy the weights of ``source`` into ``model``; the report lists what was used, missing, unexpected, reshaped.
 
-    ``source`` is our ``.safetensors``, a TensorFlow 2 checkpoint (prefix, folder, the zoo's ``.tar.gz``), or weights
-    with the model's, torchvision's or detectron2's names in a ``.pth``, ``.pkl`` or ``.safetensors`` file, in several
-    files with an index (``model.safetensors.index.json``), or in a dict. The format is recognised by content.
+    The format is recognised by content. The weights may stand below any keys and prefixes (``state_dict``,
+    ``model_state_dict``, ``module.``, ``_orig_mod.``), beside other objects; no code in the source is executed. If
+    several parts of a source fit, those with the fewest missing entries are taken, then an average of weights (a key
+    with "ema", "swa", "averag" or "shadow"), then the first; the report's ``notes`` name the others. With the heads of
+    a file of ours, the model takes its class names and category ids.
 
-    The weights may stand below any keys and prefixes (``state_dict``, ``model_state_dict``, ``module.``,
-    ``_orig_mod.``), beside other objects; no code in the source is executed. If several parts of a source fit, those
-    with the fewest missing entries are taken, then an average of weights (a key with "ema", "swa", "averag" or
-    "shadow"), then the first; the report's ``notes`` name the others.
+    Args:
+        model: a detector, which may be wrapped (``torch.compile``, ``DataParallel``).
+        source: our ``.safetensors``, a TensorFlow 2 checkpoint (prefix, folder, the zoo's ``.tar.gz``), or weights with
+            the model's, torchvision's or detectron2's names in a ``.pth``, ``.pkl`` or ``.safetensors`` file, in
+            several files with an index (``model.safetensors.index.json``), or in a dict.
+        new_heads: keep the model's heads if the source has another class count.
 
-    ``model`` may be wrapped (``torch.compile``, ``DataParallel``). ``new_heads`` keeps the model's heads if the source
-    has another class count. Raises :class:`pyrcnn.InputError` for anything else that does not fit; it names the entries
-    and the preset that fits, and the model is unchanged. With the heads of a file of ours, the model takes its class
-    names and category ids.
+    Raises:
+        pyrcnn.InputError: for anything that does not fit; it names the entries and the preset that fits, and the model
+            is unchanged.
+
+    Example:
+        >>> from pyrcnn import models
+        >>> model = models.build("centernet_mobilenet_v2_fpn_512", num_classes=2)
+        >>> load(model, model.state_dict()).missing
+        ()
     """
     return _Source(source).load(models.unwrap(model), new_heads)
 
@@ -66,6 +75,16 @@ def build(
         classes: the names of the classes to train. If the source has another number of classes, the model gets these,
             in this order, and those that the source has too keep its weights.
         changes: those of :func:`pyrcnn.models.build`; ``num_classes`` must be the source's without ``classes``.
+
+    Returns:
+        the model and the report of :func:`load`.
+
+    Raises:
+        pyrcnn.InputError: as :func:`load`, for an unknown name, and for a file of another model.
+
+    Example::
+
+        model, report = checkpoints.build("faster_rcnn_resnet50_fpn", "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth")
     """
     known = name is None or name in models.names()
     require(known, f"name must be one of {', '.join(models.names())}, got {name!r}")

@@ -27,8 +27,18 @@ class Entries(dict[str, Tensor]):
 class Report:
     """How a checkpoint's entries were used. Names are the model's; ``unexpected`` names are the checkpoint's.
 
-    ``reshaped`` entries have another class count in the checkpoint and keep the model's values. ``notes`` name the
-    settings in which weights and model differ.
+    Attributes:
+        source: the checkpoint.
+        used: entries that were copied.
+        missing: entries of the model that the checkpoint lacks.
+        unexpected: entries of the checkpoint that the model lacks.
+        reshaped: entries with another class count in the checkpoint; they keep the model's values.
+        notes: settings in which weights and model differ.
+
+    Example:
+        >>> print(Report("a.pth", used=("backbone.weight",), missing=("head.bias",)))
+        a.pth: 1 entries used
+          missing: head.bias
     """
 
     source: str

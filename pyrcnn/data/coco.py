@@ -39,6 +39,12 @@ class CocoDataset(Dataset[tuple[Tensor, Targets]]):
         report: what was wrong with files and annotations, and what was done about it.
         records: one :class:`~pyrcnn.data.index.Record` per image, made on demand.
         pixels: the decoded images if they are cached, else None.
+
+    Example::
+
+        train_data = data.coco("images", "annotations/train.json")
+        image, targets = train_data[0]
+        print(train_data.classes, train_data.report)
     """
 
     def __init__(self, records: Index, categories: Sequence[dict[str, Any]], report: Report,

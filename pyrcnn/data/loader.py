@@ -43,7 +43,17 @@ class SeededBatch(NamedTuple):
 
 
 def collate(items: Sequence[tuple[Tensor, Targets]]) -> Batch:
-    """Return (images, targets) as two lists; the images may have any sizes, and the model pads them into a batch."""
+    """Return (images, targets) as two lists; the images may have any sizes, and the model pads them into a batch.
+
+    Args:
+        items: (image [3, H, W], targets) pairs, for example of a ``torch.utils.data.DataLoader``.
+
+    Example:
+        >>> item = torch.zeros(3, 4, 4), Targets(torch.zeros(0, 4), torch.zeros(0).long())
+        >>> images, targets = collate([item, item])
+        >>> len(images), len(targets)
+        (2, 2)
+    """
     return [image for image, _ in items], [targets for _, targets in items]
 
 
@@ -62,6 +72,9 @@ class BatchOrder(Sampler[list[tuple[int, int]]]):
         start: the number of the first batch, to resume a run.
         part: (k, n): of each batch, every n-th item from item k on, for process k of n. A process that would get none
             gets the batch's first item.
+
+    Raises:
+        pyrcnn.InputError: if ``count`` or ``batch_size`` is not positive.
 
     Example:
         >>> order = BatchOrder(count=4, batch_size=2)
@@ -171,7 +184,18 @@ def seed_from(*numbers: int) -> int:
 
 
 def aspect_groups(dataset: Any) -> list[int]:
-    """Return 1 for each image of a :class:`~pyrcnn.data.CocoDataset` that is at least as wide as tall, else 0."""
+    """Return the groups by which images of one shape share batches, for :class:`BatchOrder`.
+
+    Args:
+        dataset: a :class:`~pyrcnn.data.CocoDataset`, which may be wrapped.
+
+    Returns:
+        1 for each image that is at least as wide as tall, else 0.
+
+    Example::
+
+        order = data.BatchOrder(len(train_data), 8, groups=data.aspect_groups(train_data))
+    """
     heights, widths = dataset.records.sizes.unbind(1)
     return (widths >= heights).int().tolist()
 
@@ -206,6 +230,17 @@ def batches(dataset: Any, batch_size: int, transforms: Sequence[Transform] = (),
         workers: processes that read and augment ahead; 0 for none.
         groups: see :class:`BatchOrder`.
         start: the number of the first batch.
+
+    Returns:
+        endless (list of images [3, H, W] uint8, list of :class:`~pyrcnn.Targets`), and the number of batches per epoch.
+
+    Raises:
+        pyrcnn.InputError: for an empty data set or a ``batch_size`` below 1, and later if no image can be read.
+
+    Example::
+
+        found, per_epoch = data.batches(train_data, 8, [data.HorizontalFlip()], workers=2)
+        images, targets = next(found)
     """
     order = BatchOrder(len(dataset), batch_size, seed, groups, start)
     return ((b.images, b.targets) for b in seeded_batches(dataset, order, transforms, workers)), order.per_epoch

@@ -14,7 +14,18 @@ KEPT = 1000  # problems per action in Report.problems; all are counted
 
 @dataclass(frozen=True)
 class Problem:
-    """One fault: where it is (``image a.jpg``, ``annotation 17 of a.jpg``), what is wrong, and what was done."""
+    """One fault of a data set.
+
+    Attributes:
+        where: the entry: ``image a.jpg``, ``annotation 17 of a.jpg``.
+        what: what is wrong.
+        action: what was done: ``image skipped``, ``annotation skipped``, ``box clipped``, ``noted`` …
+        count: how many entries have this fault.
+
+    Example:
+        >>> print(Problem("annotation 17 of a.jpg", "the box leaves the image", "box clipped"))
+        annotation 17 of a.jpg: the box leaves the image; box clipped
+    """
 
     where: str
     what: str
@@ -34,6 +45,12 @@ class Report:
         problems: the first thousand problems with each action.
         counts: how many there are in all with each action.
         unreadable: ids of images that could not be decoded later.
+
+    Example:
+        >>> report = Report("train.json")
+        >>> report.add("image a.jpg", "no such file", "image skipped")
+        >>> bool(report), report.counts["image skipped"]
+        (True, 1)
     """
 
     source: str

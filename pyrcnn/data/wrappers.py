@@ -25,7 +25,15 @@ def as_coco(dataset: Any) -> CocoDataset | None:
     torch's ``Subset`` (also from ``random_split``) and ``ConcatDataset`` are unwrapped, in any nesting. Categories of
     joined data sets are found by name. Images get new ids if ids are used twice.
 
-    Raises :class:`pyrcnn.InputError` for joined data sets whose classes or keypoints differ.
+    Args:
+        dataset: a data set of :mod:`pyrcnn.data`, which may be wrapped.
+
+    Raises:
+        pyrcnn.InputError: for joined data sets whose classes or keypoints differ.
+
+    Example:
+        >>> as_coco([1, 2, 3]) is None
+        True
     """
     if isinstance(dataset, CocoDataset):
         return dataset

@@ -153,8 +153,13 @@ def export(
     extra entry ``pyrcnn.json`` holds class names, category ids, configuration, the input's sizes, and the instruction
     set that an AOTInductor package needs.
 
-    Raises :class:`pyrcnn.InputError` for another model, format or suffix, a size that the network does not take, a path
-    that cannot be written, missing packages, and models that the format cannot hold.
+    Raises:
+        pyrcnn.InputError: for another model, format or suffix, a size that the network does not take, a path that
+            cannot be written, missing packages, and models that the format cannot hold.
+
+    Example::
+
+        deploy.export(pyrcnn.load_model(), "detector.pt2")
     """
     known = isinstance(format, str) and format in FORMATS
     require(known, f"format must be one of {', '.join(FORMATS)}, got {format!r}")

@@ -14,7 +14,7 @@ from ..models.detector import Detector
 from .fold import fold_norms_
 from .fx_graph import get_layer, only_user, remove_unused_, result_shapes, trace
 
-DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)  # of the networks of an optimized model
 
 Build = Callable[[str, fx.GraphModule, tuple[int, ...]], Callable[[Tensor], Any]]
 

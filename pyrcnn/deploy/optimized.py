@@ -28,6 +28,13 @@ def fastest_dtype(device: torch.device) -> torch.dtype:
 
     bfloat16 on GPUs of compute capability 8.0 and up and on CPUs with AMX or AVX512_BF16; float16 on older GPUs with
     tensor cores; else float32.
+
+    Args:
+        device: a CPU or CUDA device.
+
+    Example:
+        >>> fastest_dtype(torch.device("cpu")) in (torch.float32, torch.bfloat16)
+        True
     """
     if device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)
@@ -44,6 +51,15 @@ class Optimized(nn.Module):
     ``model(images)``, ``preprocess``, ``predict_padded``, and CenterNet's ``heads`` or Faster R-CNN's ``proposals``;
     ``classes``, ``category_ids`` and ``config`` are the model's; ``engine`` is the name of the engine. Several Python
     threads may call it at once. It cannot be trained, moved, copied or saved.
+
+    Raises:
+        pyrcnn.InputError: when called, for invalid images; and when it is trained, moved, copied or saved.
+
+    Example:
+        >>> from pyrcnn import models
+        >>> fast = optimize(models.build("centernet_mobilenet_v2_fpn_512", input_size=64), engine="native")
+        >>> fast.engine
+        'native'
     """
 
     def __init__(self, model: Any, engine: Engine, graphs: int = 0):
@@ -204,8 +220,9 @@ def optimize(
         keep_memory: on CPUs, let the process keep freed memory for the next feature maps
             (:func:`~pyrcnn.memory.keep_freed_memory`). Affects the whole process; needs glibc.
 
-    Raises :class:`pyrcnn.InputError` for another kind of model, an invalid argument, and an engine that is not
-    installed or does not support the model.
+    Raises:
+        pyrcnn.InputError: for another kind of model, an invalid argument, and an engine that is not installed or does
+            not support the model.
 
     Example:
         >>> from pyrcnn import models

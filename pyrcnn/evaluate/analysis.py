@@ -39,6 +39,10 @@ class ClassScores:
         detections: how many there are, of any score.
         scores: AP, AP50, AP75, APs, APm, APl and AR (at most 100 detections per image) as COCO defines them, for this
             class alone; -1 where there are no objects. APs is missing for keypoints.
+
+    Example::
+
+        {one.name: one.scores["AP50"] for one in evaluate.analyze(model, val_data).classes}
     """
 
     name: str
@@ -72,7 +76,8 @@ class Evaluation:
         classes: the classes that have objects, in the order of their labels.
         names: the name of each label of the data set.
         keypoints: whether keypoints were scored; then IoU means OKS.
-        ious: [T] 0.5, 0.55, … 0.95; recalls: [R] 0, 0.01, … 1.
+        ious: [T] 0.5, 0.55, … 0.95.
+        recalls: [R] 0, 0.01, … 1.
         sizes: of objects: all, small (below 32² pixels), medium (below 96²) and large; without small for keypoints.
         precision: [T, R, C, S] the interpolated precision; -1 without objects of the size.
         thresholds: [T, R, C, S] the score down to which detections reach that recall; 0 where none do.
@@ -80,6 +85,11 @@ class Evaluation:
         score: the score above which detections count in ``confusion`` and ``mistakes``.
         confusion: [C of all + 1, C of all + 1] of :func:`~pyrcnn.evaluate.matches.confusion`; None for keypoints.
         images: the matches of every image; empty if they were not asked for.
+
+    Example::
+
+        found = evaluate.analyze(model, val_data)
+        recall_at_half = found.recall[0, :, 0]  # of each class, at IoU 0.5, all sizes
     """
 
     scores: dict[str, float]

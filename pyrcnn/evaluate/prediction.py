@@ -46,6 +46,14 @@ def predict(model: nn.Module, dataset: CocoDataset, *, batch_size: int = inferen
 
     Raises:
         pyrcnn.InputError: if the model lacks a class that has objects in the data set.
+
+    Returns:
+        dictionaries with ``image_id``, ``category_id``, ``bbox`` (x, y, width, height in pixels), ``score``, and
+        ``keypoints`` if the model predicts them.
+
+    Example::
+
+        json.dump(evaluate.predict(model, data.coco("images", "test.json")), open("results.json", "w"))
     """
     model = unwrap(model)
     dataset = check_dataset(dataset)
@@ -80,7 +88,19 @@ def _countable(results: Results) -> Results:
 def to_results(detections: Detections, image_id: int | str, category_ids: Sequence[int | str | None]) -> Results:
     """Return one image's detections as COCO result dictionaries; ``bbox`` is x, y, width, height in pixels.
 
-    ``category_ids`` has one id per label; detections of a label with None are left out.
+    Args:
+        detections: of one image.
+        image_id: its id in the annotations.
+        category_ids: one id per label; detections of a label with None are left out.
+
+    Raises:
+        pyrcnn.InputError: for a label without an entry in ``category_ids``.
+
+    Example:
+        >>> import torch
+        >>> found = Detections(torch.tensor([[1.0, 2.0, 5.0, 8.0]]), torch.tensor([0.5]), torch.tensor([0]))
+        >>> to_results(found, 7, [1])
+        [{'image_id': 7, 'category_id': 1, 'bbox': [1.0, 2.0, 4.0, 6.0], 'score': 0.5}]
     """
     arrays = detections.numpy()
     boxes = arrays["boxes"].astype(np.float64)

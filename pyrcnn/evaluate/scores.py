@@ -11,7 +11,9 @@ from ..data import CocoDataset
 from . import cocoeval
 from .inputs import Inputs, gather, read_annotations
 
+# The keys of COCO's numbers for boxes, in COCO's order.
 BOX_NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+# The keys of COCO's numbers for keypoints, in COCO's order.
 KEYPOINT_NAMES = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 
 
@@ -36,6 +38,10 @@ def coco(model_or_detections: Any, dataset: CocoDataset | str | Path, *, keypoin
             entries that cannot be used are left out, with a report that is logged as a warning.
 
     Source: https://cocodataset.org/#detection-eval and https://cocodataset.org/#keypoints-eval
+
+    Example::
+
+        evaluate.coco(model, data.coco("images", "test.json"))["AP50"]
     """
     inputs = gather(model_or_detections, dataset, batch_size=batch_size, plain=plain, engine=engine, progress=progress)
     return _numbers(inputs, keypoints, sigmas)
@@ -56,6 +62,10 @@ def score(truth: Mapping[str, Any], results: Any, *, keypoints: bool = False,
 
     Raises:
         pyrcnn.InputError: if ``truth`` or all of ``results`` cannot be used.
+
+    Example::
+
+        evaluate.score(json.load(open("test.json")), json.load(open("results.json")))["AP"]
     """
     return _numbers(Inputs(read_annotations(truth), results), keypoints, sigmas)
 
@@ -70,6 +80,14 @@ def named(stats: Sequence[float], keypoints: bool) -> dict[str, float]:
 
 
 def scores_keypoints(dataset: CocoDataset) -> bool:
-    """Whether keypoints can be scored with COCO's tolerances: some object has labelled ones, 17 of them."""
+    """Whether keypoints can be scored with COCO's tolerances: some object has labelled ones, 17 of them.
+
+    Args:
+        dataset: a data set of :mod:`pyrcnn.data`.
+
+    Example::
+
+        evaluate.coco(model, val_data, keypoints=evaluate.scores_keypoints(val_data))
+    """
     count = cocoeval.COCO_KEYPOINTS
     return any(k is not None and len(k) == count for r in dataset.records for k in r.objects.keypoints)

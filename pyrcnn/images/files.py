@@ -31,7 +31,16 @@ if os.environ.get(_MAX_PIXELS):
 
 
 class ImageError(InputError):
-    """An image file that cannot be read. ``reason`` is the message without the file's name."""
+    """An image file that cannot be read; it is a :class:`pyrcnn.InputError`.
+
+    Args:
+        path: the file.
+        reason: the message without the file's name.
+
+    Example:
+        >>> print(ImageError("a.jpg", "no such file"))
+        images: cannot read a.jpg: no such file
+    """
 
     def __init__(self, path: str | os.PathLike[str], reason: str):
         super().__init__(f"images: cannot read {os.fspath(path)}: {reason}")
@@ -42,14 +51,28 @@ class ImageError(InputError):
 
 
 def suffixes() -> frozenset[str]:
-    """Return the suffixes of the image files that can be read, in small letters, with the dot."""
+    """Return the suffixes of the image files that can be read, in small letters, with the dot.
+
+    Example:
+        >>> {".jpg", ".png"} <= suffixes()
+        True
+    """
     known = Image.registered_extensions()
     readable = {*Image.OPEN, "MPO"} - _NO_PIXELS  # Pillow opens MPO as JPEG
     return frozenset(suffix for suffix, name in known.items() if name in readable)
 
 
 def files_in(folder: Path) -> list[Path]:
-    """Return the image files in ``folder``, by their suffix, sorted by name."""
+    """Return the image files in ``folder``, by their suffix, sorted by name.
+
+    Args:
+        folder: an existing folder; its subfolders are not searched.
+
+    Example:
+        >>> from pyrcnn.checkpoints import bundled
+        >>> [path.name for path in files_in(bundled.ASSETS)]
+        ['BloodImage_00021.jpg', 'BloodImage_00068.jpg']
+    """
     known = suffixes()
     return [path for path in sorted(folder.iterdir()) if path.suffix.lower() in known and not path.is_dir()]
 

@@ -17,9 +17,17 @@ from ..errors import InputError, needing, require
 def load_image(image: Any) -> Tensor:
     """Return any image as [3, H, W] RGB: uint8 (0..255), or float (0..1) if floats were given.
 
-    Accepts a tensor [3, H, W], a path, the ``bytes`` of an image file, a PIL image, or a numpy array HxW, HxWx1, HxWx3
-    or HxWx4. Files and PIL images are converted as :func:`read` does. Raises :class:`pyrcnn.InputError`, for files
-    :class:`ImageError`.
+    Args:
+        image: a tensor [3, H, W], a path, the ``bytes`` of an image file, a PIL image, or a numpy array HxW, HxWx1,
+            HxWx3 or HxWx4. Files and PIL images are converted as :func:`read` does.
+
+    Raises:
+        pyrcnn.InputError: for anything else; for files :class:`ImageError`.
+
+    Example:
+        >>> import numpy as np
+        >>> load_image(np.zeros((48, 64), np.uint8)).shape
+        torch.Size([3, 48, 64])
     """
     if isinstance(image, Tensor):
         return _checked(image)
@@ -35,7 +43,18 @@ def load_image(image: Any) -> Tensor:
 
 
 def load_images(images: Iterable[Any]) -> list[Tensor]:
-    """Return :func:`load_image` of each. Raises :class:`pyrcnn.InputError` if a single path or image is given."""
+    """Return :func:`load_image` of each.
+
+    Args:
+        images: what :func:`load_image` takes, of any sizes.
+
+    Raises:
+        pyrcnn.InputError: as :func:`load_image`, and if a single path or image is given.
+
+    Example:
+        >>> [tuple(image.shape) for image in load_images([torch.zeros(3, 4, 8), torch.zeros(3, 2, 2)])]
+        [(3, 4, 8), (3, 2, 2)]
+    """
     single = isinstance(images, str | bytes | os.PathLike) or _is_pil(images) or getattr(images, "ndim", 4) < 4
     require(not single, "images must be a list of images, got a single image: put it in a list")
     return [load_image(image) for image in images]

@@ -20,8 +20,17 @@ from .jpeg import plain_size
 def read(path: str | os.PathLike[str], oriented: bool = True) -> Tensor:
     """Return the image file as [3, H, W] uint8 RGB, a view of an array [H, W, 3].
 
-    ``oriented`` applies the EXIF orientation. Raises :class:`ImageError` if the file is missing, is no image, is too
-    large, or is damaged or truncated.
+    Args:
+        path: the file.
+        oriented: apply the EXIF orientation.
+
+    Raises:
+        ImageError: if the file is missing, is no image, is too large, or is damaged or truncated.
+
+    Example:
+        >>> from pyrcnn.checkpoints import bundled
+        >>> read(bundled.ASSETS / "BloodImage_00021.jpg").shape
+        torch.Size([3, 480, 640])
     """
     with opened(path) as (image, _):
         loaded, turn = _loaded(image)
@@ -38,7 +47,19 @@ def check(path: str | os.PathLike[str], whole: bool = True) -> tuple[tuple[int, 
     """Return ``((height, width), transposed)`` of the stored image; ``transposed``: its orientation swaps the two.
 
     Only the header is read. A file that looks truncated, or whose header does not say enough, is also decoded, a JPEG
-    file at an eighth of its size; without ``whole``, truncation is not looked for. Raises :class:`ImageError`.
+    file at an eighth of its size.
+
+    Args:
+        path: the file.
+        whole: look for truncation.
+
+    Raises:
+        ImageError: if the file is missing, is no image, is too large, or is damaged or truncated.
+
+    Example:
+        >>> from pyrcnn.checkpoints import bundled
+        >>> check(bundled.ASSETS / "BloodImage_00021.jpg")
+        ((480, 640), False)
     """
     plain = plain_size(path)
     if plain is not None:

@@ -16,14 +16,32 @@ from .wrapping import unwrap
 
 
 def names() -> list[str]:
-    """The names that :func:`build` knows, as ``pyrcnn models`` lists them."""
+    """The names that :func:`build` knows, as ``pyrcnn models`` lists them.
+
+    Example:
+        >>> names()[-1]
+        'faster_rcnn_vgg16'
+    """
     return list(PRESETS)
 
 
 def build(name: str, **changes: Any) -> nn.Module:
-    """The detector ``name`` with random weights; ``changes`` replace fields of its configuration: ``num_classes=3``.
+    """The detector ``name`` with random weights, in training mode.
 
-    Raises :class:`pyrcnn.InputError` for an unknown name or field.
+    Args:
+        name: one of :func:`names`.
+        changes: fields of its configuration to replace, for example ``num_classes=3``; a nested configuration takes a
+            dict: ``roi={"score_threshold": 0.3}``.
+
+    Returns:
+        a :class:`CenterNet` or a :class:`FasterRCNN`, float32, on the CPU.
+
+    Raises:
+        pyrcnn.InputError: for an unknown name or field, and for values that no model has.
+
+    Example:
+        >>> build("centernet_mobilenet_v2_fpn_512", num_classes=3).config.num_classes
+        3
     """
     require(name in PRESETS, f"name must be one of {', '.join(PRESETS)}, got {name!r}")
     return from_config(changed(PRESETS[name], **changes))

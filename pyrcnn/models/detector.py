@@ -28,9 +28,16 @@ T = TypeVar("T", bound="Detector")
 class Network(NamedTuple):
     """A part of a detector that maps one tensor to tensors, so that it can be traced, exported and compiled alone.
 
-    ``module`` belongs to the detector: copy it before you change it. ``example`` is the shape of a typical input
-    [N, C, H, W]; other N, H and W are fine. ``float32`` names the layers inside ``module`` that compute and return
-    float32 whatever the dtype of the others (:class:`~pyrcnn.models.layers.Float32Layer`).
+    Attributes:
+        module: it belongs to the detector: copy it before you change it.
+        example: the shape [N, C, H, W] of a typical input; other N, H and W are fine.
+        float32: the names of the layers inside ``module`` that compute and return float32 whatever the dtype of the
+            others (:class:`~pyrcnn.models.layers.Float32Layer`).
+
+    Example:
+        >>> from pyrcnn import models
+        >>> list(models.build("faster_rcnn_mobilenet_v2_fpn").networks())
+        ['backbone', 'proposals', 'regions']
     """
 
     module: nn.Module
@@ -50,7 +57,24 @@ class _Replacement(nn.Module):
 
 
 class Detector(Pretrained, nn.Module, ABC):
-    """Networks between :meth:`preprocess`, which makes their input, and operators that turn their output into boxes."""
+    """Networks between :meth:`preprocess`, which makes their input, and operators that turn their output into boxes.
+
+    The base class of both families. Call it as ``model(images)`` for a list of :class:`~pyrcnn.Detections`, or as
+    ``model(images, targets)`` for a dict of losses.
+
+    Attributes:
+        config: the configuration.
+        classes: the name of each label.
+        category_ids: the id of each label in COCO's results.
+
+    Raises:
+        pyrcnn.InputError: when called, for invalid images and targets.
+
+    Example:
+        >>> from pyrcnn import models
+        >>> isinstance(models.build("centernet_mobilenet_v2_fpn_512"), Detector)
+        True
+    """
 
     PARTS: ClassVar[dict[str, tuple[str, ...]]]
     """Network → the submodules that it calls one after another. Inference calls each network as a whole."""

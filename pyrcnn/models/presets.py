@@ -12,7 +12,7 @@ from ..errors import require
 from .centernet import CenterNet, CenterNetConfig
 from .faster_rcnn import FasterRCNN, FasterRCNNConfig, RoIConfig, RPNConfig
 
-Config = CenterNetConfig | FasterRCNNConfig
+Config = CenterNetConfig | FasterRCNNConfig  # of any family
 FAMILIES: dict[type, type[nn.Module]] = {  # configuration → the detector that it describes
     CenterNetConfig: CenterNet,
     FasterRCNNConfig: FasterRCNN,
@@ -76,7 +76,7 @@ def _detectron2(config: FasterRCNNConfig) -> FasterRCNNConfig:
     )
 
 
-PRESETS: dict[str, Config] = {
+PRESETS: dict[str, Config] = {  # name → configuration
     "centernet_hg104_512": _hourglass,
     "centernet_hg104_512_kpts": _with_people(_hourglass),
     "centernet_hg104_1024": replace(_hourglass, input_size=1024),
@@ -165,9 +165,19 @@ PRESETS: dict[str, Config] = {
 
 
 def changed(config: Any, **changes: Any) -> Any:
-    """``config`` with some fields replaced; a nested configuration takes a dict of its own changes.
+    """``config`` with some fields replaced.
 
-    Unknown names raise :class:`pyrcnn.InputError`; lists become tuples, so that values read from JSON compare equal.
+    Args:
+        config: a configuration; it is left unchanged.
+        changes: the new values by field. A nested configuration takes a dict of its own changes. Lists become tuples,
+            so that values read from JSON compare equal.
+
+    Raises:
+        pyrcnn.InputError: for the name of no field.
+
+    Example:
+        >>> changed(PRESETS["faster_rcnn_resnet50_fpn"], num_classes=2, roi={"max_detections": 10}).roi.max_detections
+        10
     """
     known = {field.name for field in fields(config)}
     for name, value in changes.items():
@@ -184,7 +194,18 @@ def _tuples(value: Any) -> Any:
 
 
 def from_config(config: Config) -> nn.Module:
-    """The detector that ``config`` describes, with random weights."""
+    """The detector that ``config`` describes, with random weights.
+
+    Args:
+        config: a configuration, for example a preset with changes (:func:`changed`).
+
+    Raises:
+        pyrcnn.InputError: for values that no model has.
+
+    Example:
+        >>> type(from_config(CenterNetConfig(num_classes=2))).__name__
+        'CenterNet'
+    """
     return FAMILIES[type(config)](config)
 
 

@@ -25,7 +25,22 @@ MOST_HEADER = 25 << 20  # bytes of a file's header: 100,000 tensors
 
 
 def metadata(model: nn.Module) -> dict[str, str]:
-    """The metadata from which :func:`load` rebuilds ``model`` (which may be wrapped) without its weights."""
+    """The metadata from which :func:`load` rebuilds ``model`` without its weights.
+
+    Args:
+        model: a detector, which may be wrapped.
+
+    Returns:
+        one entry of JSON: family, configuration, class names, category ids.
+
+    Raises:
+        pyrcnn.InputError: for a model of another package.
+
+    Example:
+        >>> from pyrcnn import models
+        >>> list(metadata(models.build("centernet_mobilenet_v2_fpn_512")))
+        ['pyrcnn']
+    """
     model = unwrap(model)
     good = isinstance(model, nn.Module) and all(hasattr(model, name) for name in ("config", "classes", "category_ids"))
     require(good, f"model must be a detector of pyrcnn, got {type(model).__name__}")
@@ -42,11 +57,23 @@ def save(model: nn.Module, file: str | os.PathLike[str], dtype: torch.dtype | No
          overwrite: bool = True) -> None:  # fmt: skip
     """Write ``model`` to a ``.safetensors`` file from which ``models.load(file)`` rebuilds it.
 
-    Of a wrapped model (``torch.compile``, ``DataParallel``, ``AveragedModel``) the inner one is written. ``dtype`` (for
-    example torch.float16) stores the weights at that precision. Vectors (biases, norms and their statistics) stay
-    float32: they are small and lose most. The file is complete or absent, never half-written, and has the permissions
-    that the umask gives, or those of the file that it replaces. Raises :class:`pyrcnn.InputError` if it cannot be
-    written, or exists and ``overwrite`` is False.
+    The file is complete or absent, never half-written, and has the permissions that the umask gives, or those of the
+    file that it replaces.
+
+    Args:
+        model: a detector. Of a wrapped one (``torch.compile``, ``DataParallel``, ``AveragedModel``) the inner model is
+            written.
+        file: ends in ``.safetensors``.
+        dtype: stores the weights at that precision, for example torch.float16; None: at their own. Vectors (biases,
+            norms and their statistics) stay float32: they are small and lose most.
+        overwrite: replace a file that exists.
+
+    Raises:
+        pyrcnn.InputError: if the file cannot be written, or exists and ``overwrite`` is False.
+
+    Example::
+
+        checkpoints.save(model, "first.safetensors", dtype=torch.float16)
     """
     with needing("safetensors", "checkpoints.save"):
         from safetensors.torch import save_file
@@ -68,8 +95,20 @@ def save(model: nn.Module, file: str | os.PathLike[str], dtype: torch.dtype | No
 def load(file: str | os.PathLike[str], **changes: Any) -> nn.Module:
     """The model in a ``.safetensors`` file that :func:`save` wrote, in eval mode: configuration, class names, weights.
 
-    Weights are float32. ``changes`` replace fields of the configuration that no weight's shape depends on. Raises
-    :class:`pyrcnn.InputError` with the file's name if it is missing, damaged, or another program's.
+    Args:
+        file: the file.
+        changes: fields of the configuration to replace that no weight's shape depends on.
+
+    Returns:
+        the detector, float32, on the CPU.
+
+    Raises:
+        pyrcnn.InputError: with the file's name, if it is missing, damaged, or another program's.
+
+    Example:
+        >>> from pyrcnn.checkpoints import bundled
+        >>> load(bundled.ASSETS / "centernet_mobilenet_v2_fpn_512.safetensors", max_detections=10).config.max_detections
+        10
     """
     path = path_of(file, "file")
     entry, state = opened(path, "file")

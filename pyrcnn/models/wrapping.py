@@ -44,7 +44,10 @@ def unwrap(model: nn.Module, keep: tuple[type[nn.Module], ...] = ()) -> nn.Modul
 
     A wrapper has one submodule, named "module" (``nn.DataParallel``, ``nn.parallel.DistributedDataParallel``,
     ``torch.optim.swa_utils.AveragedModel``) or "_orig_mod" (``torch.compile``). The weights are shared, not copied.
-    ``keep``: the classes of wrappers that stay, with what is inside.
+
+    Args:
+        model: any module.
+        keep: the classes of wrappers that stay, with what is inside.
 
     Example:
         >>> import torch

@@ -62,6 +62,12 @@ def generalized_box_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
         boxes1: [..., K1, 4], xyxy.
         boxes2: [..., K2, 4], xyxy; the leading dimensions broadcast.
 
+    Returns:
+        [..., K1, K2], float32 for float16 and bfloat16; NaN for two boxes at one point without area.
+
+    Raises:
+        InputError: for shapes that do not fit.
+
     Example:
         >>> generalized_box_iou(torch.tensor([[0.0, 0.0, 2.0, 2.0]]), torch.tensor([[2.0, 0.0, 4.0, 2.0]]))
         tensor([[0.]])
@@ -94,6 +100,12 @@ def distance_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tenso
         boxes2: [..., K2, 4], xyxy; the leading dimensions broadcast.
         eps: added to the squared diagonal.
 
+    Returns:
+        [..., K1, K2], float32 for float16 and bfloat16.
+
+    Raises:
+        InputError: for shapes that do not fit.
+
     Example:
         >>> distance_box_iou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[2.0, 0.0, 4.0, 2.0]]))
         tensor([[0.4500]])
@@ -118,6 +130,12 @@ def complete_box_iou(boxes1: Tensor, boxes2: Tensor, eps: float = 1e-7) -> Tenso
         boxes2: [..., K2, 4], xyxy; the leading dimensions broadcast.
         eps: prevents divisions by 0 in the weight and the distance.
 
+    Returns:
+        [..., K1, K2], float32 for float16 and bfloat16.
+
+    Raises:
+        InputError: for shapes that do not fit.
+
     Example:
         >>> complete_box_iou(torch.tensor([[0.0, 0.0, 4.0, 2.0]]), torch.tensor([[0.0, 0.0, 4.0, 2.0]]))
         tensor([[1.]])
@@ -141,6 +159,9 @@ def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
         boxes: [..., 4], any dtype.
         size: (height, width) of the image.
 
+    Raises:
+        InputError: for another shape.
+
     Example:
         >>> clip_boxes_to_image(torch.tensor([[-3.0, 2.0, 9.0, 30.0]]), (20, 8))
         tensor([[ 0.,  2.,  8., 20.]])
@@ -154,7 +175,17 @@ def clip_boxes_to_image(boxes: Tensor, size: tuple[int, int]) -> Tensor:
 
 @input_errors
 def remove_small_boxes(boxes: Tensor, min_size: float) -> Tensor:
-    """Return the indices, int64 and ascending, of the boxes [K, 4] (xyxy) with both sides at least ``min_size``.
+    """Return the indices of the boxes with both sides at least ``min_size``.
+
+    Args:
+        boxes: [K, 4], xyxy, any dtype.
+        min_size: in the units of the boxes.
+
+    Returns:
+        [D] int64, ascending.
+
+    Raises:
+        InputError: for another shape.
 
     Example:
         >>> remove_small_boxes(torch.tensor([[0.0, 0.0, 4.0, 2.0], [0.0, 0.0, 4.0, 4.0]]), 3)

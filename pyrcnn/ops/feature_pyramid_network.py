@@ -26,7 +26,15 @@ class ExtraFPNBlock(nn.Module):
 
 
 class LastLevelMaxPool(ExtraFPNBlock):
-    """Adds ``pool``: every second row and column of the coarsest feature map."""
+    """Adds ``pool``: every second row and column of the coarsest feature map.
+
+    For ``extra_blocks`` of :class:`FeaturePyramidNetwork`.
+
+    Example:
+        >>> maps, names = LastLevelMaxPool()([torch.rand(1, 5, 8, 8)], [], ["a"])
+        >>> names, tuple(maps[1].shape)
+        (['a', 'pool'], (1, 5, 4, 4))
+    """
 
     def forward(self, results: list[Tensor], x: list[Tensor], names: list[str]) -> tuple[list[Tensor], list[str]]:
         """See :class:`ExtraFPNBlock`."""

@@ -13,7 +13,19 @@ _op = torch.ops.pyrcnn.heatmap_peaks.default
 
 
 class Peaks(NamedTuple):
-    """Peaks of heatmaps in descending order of score, each [N, k]; missing ones are 0. See :func:`heatmap_peaks`."""
+    """Peaks of heatmaps in descending order of score: what :func:`heatmap_peaks` returns.
+
+    Attributes:
+        scores: [N, k] float32 (float64 for float64 heatmaps); 0 where a peak is missing.
+        classes: [N, k] int64.
+        ys: [N, k] int64, rows of the heatmap.
+        xs: [N, k] int64, columns of the heatmap.
+
+    Example:
+        >>> peaks = heatmap_peaks(torch.eye(4)[None, None], k=4, sigmoid=False)
+        >>> peaks.ys[peaks.scores > 0.5]
+        tensor([0, 1, 2, 3])
+    """
 
     scores: Tensor
     classes: Tensor

@@ -14,12 +14,18 @@ _op = torch.ops.pyrcnn.match_boxes.default
 
 
 class Matches(NamedTuple):
-    """The result of :func:`match_boxes`, one entry per anchor.
+    """The result of :func:`match_boxes`, one entry per anchor: [N, K], or [K] for one image.
 
     Attributes:
         indices: int64, the ground truth with the highest IoU (the lowest index among equals); 0 if none overlaps.
         states: int8, 1 foreground, 0 background, -1 ignored.
         ious: float32 (float64 for float64 boxes), that IoU; 0 if none overlaps.
+
+    Example:
+        >>> boxes = torch.tensor([[0.0, 0.0, 8.0, 8.0]])
+        >>> matches = match_boxes(boxes, boxes, high=0.7, low=0.3)
+        >>> matches.indices[matches.states == 1]
+        tensor([0])
     """
 
     indices: Tensor

@@ -61,6 +61,9 @@ class MultiScaleRoIAlign(nn.Module):
         sampling_ratio: samples per bin and axis; 0 or less takes one per cell of the feature map.
         canonical_scale, canonical_level: a box with this side, in pixels, reads this level.
 
+    Raises:
+        InputError: when called, for wrong shapes, dtypes or devices.
+
     Example:
         >>> pool = MultiScaleRoIAlign(["p2", "p3"], 7, 2)
         >>> maps = {"p2": torch.ones(1, 8, 64, 64), "p3": torch.ones(1, 8, 32, 32)}

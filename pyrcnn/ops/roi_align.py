@@ -123,6 +123,15 @@ def roi_align_levels(
 class RoIAlign(nn.Module):
     """:func:`roi_align` as a module, with torchvision's arguments.
 
+    Args:
+        output_size: bins per RoI, one number or (height, width).
+        spatial_scale: cells of the feature map per image pixel.
+        sampling_ratio: samples per bin and axis, at most 256; 0 or less takes one per cell.
+        aligned: shift by half a cell.
+
+    Raises:
+        InputError: when called, as :func:`roi_align`.
+
     Example:
         >>> RoIAlign(7, spatial_scale=0.25, sampling_ratio=2)(torch.ones(1, 8, 64, 64), torch.zeros(3, 5)).shape
         torch.Size([3, 8, 7, 7])

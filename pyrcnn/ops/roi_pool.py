@@ -67,6 +67,13 @@ def roi_pool(
 class RoIPool(nn.Module):
     """:func:`roi_pool` as a module, with torchvision's arguments.
 
+    Args:
+        output_size: bins per RoI, one number or (height, width).
+        spatial_scale: cells of the feature map per image pixel.
+
+    Raises:
+        InputError: when called, as :func:`roi_pool`.
+
     Example:
         >>> RoIPool(7, spatial_scale=1 / 16)(torch.ones(1, 8, 64, 64), torch.zeros(3, 5)).shape
         torch.Size([3, 8, 7, 7])

@@ -47,12 +47,12 @@ class TrainConfig:
     resume: bool | str = False
     overwrite: bool = False  # remove the files of another run in ``out`` first
     device: str = "cpu"  # or "cuda"; of several processes on a machine, each takes its own GPU
-    epochs: float = 12.0
+    epochs: float = 12.0  # passes over the training data
     steps: int = 0  # how many steps the run has, whatever ``epochs`` says; 0: as many as ``epochs`` are
     batch_size: int = 8  # images per batch, of all processes together
     accumulate: int = 1  # batches per step
     optimizer: str = "adamw"  # or "adam" or "sgd"
-    learning_rate: float = 5e-4
+    learning_rate: float = 5e-4  # the peak of the schedule
     backbone_rate: float = 1.0  # the backbone's learning rate, as a multiple of ``learning_rate``
     weight_decay: float = 0.05  # of weights, not of biases and norms
     momentum: float = 0.9  # sgd only
@@ -72,10 +72,10 @@ class TrainConfig:
     channels_last: bool | str = "auto"  # the model's memory format; "auto": where it is faster
     compile: bool = False  # compile the losses with torch.compile: slow at first, then faster on a GPU
     freeze_norm: bool = False  # the backbone's batch norms keep their initial statistics
-    augment: tuple[Transform, ...] = (HorizontalFlip(),)
+    augment: tuple[Transform, ...] = (HorizontalFlip(),)  # applied in order; see pyrcnn.data
     group_by_aspect: bool = True  # wide and tall images in separate batches
     workers: int = 0  # processes that read and augment ahead, for each process that trains
-    seed: int = 0
+    seed: int = 0  # of the order of images, augmentation and samples
     evaluate_every: float = 1.0  # epochs between scores on the validation data; 0 for the end only
     # the score that decides which weights are the best; "auto": keypoints_AP if keypoints are scored, else AP
     best_by: str = "auto"

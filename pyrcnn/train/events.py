@@ -28,11 +28,16 @@ class StepEvent:
     """What ``on_step`` gets, each ``config.log_every`` steps and after the last one.
 
     Attributes:
-        step: how many steps are done; steps: of how many.
+        step: how many steps are done.
+        steps: how many the run has.
         epoch: how many passes over the data that is.
         learning_rate: of the last step.
         losses: the mean of each loss since the last event; ``loss`` is their sum, ``gradient_norm`` the norm of all
             gradients before it was limited.
+
+    Example::
+
+        train.fit(model, train_data, on_step=lambda event: print(event.step, event.losses["loss"]))
     """
 
     step: int
@@ -50,6 +55,10 @@ class EvaluationEvent:
         step, steps, epoch: as in :class:`StepEvent`.
         scores: COCO's numbers (``AP`` …), those of keypoints (``keypoints_AP`` …) and of each class (``AP/NAME``).
         best: whether the weights are the best so far; then ``best.safetensors`` holds them.
+
+    Example::
+
+        train.fit(model, train_data, val_data, on_evaluation=lambda event: print(event.scores["AP"], event.best))
     """
 
     step: int

@@ -43,6 +43,11 @@ class Result:
         best: the best score by ``config.best_by``, or None without validation data.
         best_file: the weights with the best score, or None.
         last_file: the last weights, or None if ``config.out`` is None.
+
+    Example::
+
+        result = train.fit(model, train_data, val_data)
+        print(result.best, result.best_file)
     """
 
     steps: int

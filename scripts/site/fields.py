@@ -57,7 +57,7 @@ def constant(module: ModuleType, name: str) -> str:
         targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
         named = [one for target in targets for one in getattr(target, "elts", [target])]
         if any(isinstance(one, ast.Name) and one.id == name for one in named):
-            return comment(source.splitlines(), node.lineno, node.end_lineno or node.lineno)
+            return comment(source.splitlines(), node.lineno, node.lineno)
         if isinstance(node, ast.ImportFrom) and any((n.asname or n.name) == name for n in node.names):
             package = module.__name__ if hasattr(module, "__path__") else module.__name__.rpartition(".")[0]
             package = package.rsplit(".", node.level - 1)[0] if node.level > 1 else package

@@ -152,6 +152,10 @@ def from_torchvision(
         pairs: of keypoints that swap in a mirror image, as for :class:`HorizontalFlip`.
         sets_size: whether the pipeline resizes images to the size to train on; a Faster R-CNN then only pads them.
 
+    Raises:
+        pyrcnn.InputError: if ``pipeline`` cannot be called, and when called, if it returns no uint8 RGB image or
+            removes keypoints.
+
     Example::
 
         data.from_torchvision(v2.Compose([v2.RandomPhotometricDistort(), v2.RandomZoomOut(), v2.RandomIoUCrop()]))
@@ -173,6 +177,10 @@ def from_albumentations(
         pipeline: an ``albumentations.Compose``, or one of its transforms.
         pairs: of keypoints that swap in a mirror image, as for :class:`HorizontalFlip`.
         sets_size: whether the pipeline resizes images to the size to train on; a Faster R-CNN then only pads them.
+
+    Raises:
+        pyrcnn.InputError: if albumentations is missing or ``pipeline`` is none of its own, and when called, if it
+            returns no uint8 RGB image or removes keypoints.
 
     Example::
 

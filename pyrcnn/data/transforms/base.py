@@ -22,10 +22,27 @@ class Transform(Protocol):
 
     A transform that needs other items of the data set has their number in an attribute ``others``, and is called with a
     fourth argument: a list of so many pairs.
+
+    Transforms of this package are frozen dataclasses of plain values. They raise :class:`pyrcnn.InputError` when they
+    are made with a value out of range.
+
+    Example:
+        >>> class Brighter:
+        ...     def __call__(self, image, targets, generator):
+        ...         return (image.int() + 10).clamp(max=255).to(torch.uint8), targets
+        >>> targets = Targets(torch.tensor([[0.0, 0.0, 4.0, 4.0]]), torch.tensor([0]))
+        >>> apply([Brighter()], torch.zeros(3, 4, 4, dtype=torch.uint8), targets, torch.Generator())[0].max().item()
+        10
     """
 
     def __call__(self, image: Tensor, targets: Targets, generator: torch.Generator) -> Pair:
-        """Return the changed image and targets."""
+        """Return the changed image and targets.
+
+        Args:
+            image: [3, H, W] uint8.
+            targets: its objects, in pixels.
+            generator: the only source of random numbers, so that runs can be resumed.
+        """
         ...
 
 

@@ -45,6 +45,20 @@ class ColorJitter:
 
     The first three are linear in the colours, so together they are one 3x3 matrix and one offset per image. The hue
     turns by up to ± ``hue`` of HSV's circle.
+
+    Args:
+        brightness: the factor is from 1 - brightness to 1 + brightness.
+        contrast: likewise.
+        saturation: likewise.
+        hue: the largest turn, as a share of the circle.
+
+    Raises:
+        pyrcnn.InputError: for a negative amount.
+
+    Example:
+        >>> image, objects = torch.zeros(3, 8, 8, dtype=torch.uint8), Targets(torch.zeros(0, 4), torch.zeros(0).long())
+        >>> ColorJitter(0.4, contrast=0.0)(image, objects, torch.Generator())[0].dtype
+        torch.uint8
     """
 
     brightness: float = 0.2
@@ -77,6 +91,20 @@ class ColorJitterTF:
     Colours are 0 to 1, and are clipped after each step. The hue turns by up to ± ``hue`` of HSV's circle. Contrast
     multiplies each channel's distance from its mean. Saturation multiplies HSV's. Brightness adds up to ±
     ``brightness``.
+
+    Args:
+        hue: the largest turn, as a share of the circle.
+        contrast: the smallest and the largest factor.
+        saturation: the smallest and the largest factor.
+        brightness: the largest amount that is added, where white is 1.
+
+    Raises:
+        pyrcnn.InputError: for values out of range.
+
+    Example:
+        >>> image, objects = torch.zeros(3, 8, 8, dtype=torch.uint8), Targets(torch.zeros(0, 4), torch.zeros(0).long())
+        >>> ColorJitterTF(brightness=0.1)(image, objects, torch.Generator())[0].max() <= 26
+        tensor(True)
     """
 
     hue: float = 0.02
@@ -110,6 +138,17 @@ class LightingNoise:
     """Add a random amount of each principal component of ImageNet's colours (Krizhevsky et al. 2012; CenterNet's).
 
     The amounts are normal with ``deviation``, times the component's own.
+
+    Args:
+        deviation: the standard deviation of the amounts.
+
+    Raises:
+        pyrcnn.InputError: for a negative deviation.
+
+    Example:
+        >>> image, objects = torch.zeros(3, 8, 8, dtype=torch.uint8), Targets(torch.zeros(0, 4), torch.zeros(0).long())
+        >>> LightingNoise()(image, objects, torch.Generator())[0].shape
+        torch.Size([3, 8, 8])
     """
 
     deviation: float = 0.1
@@ -130,6 +169,19 @@ class PatchGaussian:
 
     The square's side is a whole number from ``low`` to ``high``, without ``high``; it may reach outside the image. The
     noise's deviation is uniform up to ``deviation``, where colours are 0 to 1.
+
+    Args:
+        low: the smallest side of the square, in pixels.
+        high: the side is below this.
+        deviation: the largest standard deviation of the noise, where white is 1.
+
+    Raises:
+        pyrcnn.InputError: for values out of range.
+
+    Example:
+        >>> image, objects = torch.zeros(3, 8, 8, dtype=torch.uint8), Targets(torch.zeros(0, 4), torch.zeros(0).long())
+        >>> PatchGaussian(high=8)(image, objects, torch.Generator())[0].shape
+        torch.Size([3, 8, 8])
     """
 
     low: int = 1

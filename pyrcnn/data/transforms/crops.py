@@ -15,7 +15,23 @@ from .base import Pair, check_probability, check_range, cut_window, uniform, who
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """With ``probability``, cut out a part whose sides are ``low`` to ``high`` times those of the image."""
+    """With ``probability``, cut out a part whose sides are ``low`` to ``high`` times those of the image.
+
+    Args:
+        low: the least share of a side.
+        high: the largest share of a side, at most 1.
+        probability: of a crop, 0 to 1.
+        min_visible: objects that keep less than this share of their area are removed, 0 to 1.
+
+    Raises:
+        pyrcnn.InputError: for values out of range.
+
+    Example:
+        >>> image = torch.zeros(3, 48, 64, dtype=torch.uint8)
+        >>> objects = Targets(torch.tensor([[0.0, 0.0, 64.0, 48.0]]), torch.tensor([0]))
+        >>> RandomCrop(0.5, 0.5, probability=1.0, min_visible=0.0)(image, objects, torch.Generator())[0].shape
+        torch.Size([3, 24, 32])
+    """
 
     low: float = 0.5
     high: float = 1.0
@@ -46,6 +62,22 @@ class RandomCenterCrop:
     Its side is one of ``steps`` sizes from ``low`` to ``high`` times the image's longer side. Its centre is at least
     ``border`` pixels from the image's borders; ``border`` is halved until twice the border fits into that side of the
     image. A box is kept if any part of it is visible, which is ``min_visible`` 0.
+
+    Args:
+        low: the smallest side, as a share of the image's longer side.
+        high: the largest side, likewise.
+        steps: how many sizes there are.
+        border: the least distance of the centre from the image's borders, in pixels.
+        min_visible: objects that keep less than this share of their area are removed, 0 to 1.
+
+    Raises:
+        pyrcnn.InputError: for values out of range.
+
+    Example:
+        >>> image = torch.zeros(3, 48, 64, dtype=torch.uint8)
+        >>> objects = Targets(torch.tensor([[0.0, 0.0, 64.0, 48.0]]), torch.tensor([0]))
+        >>> RandomCenterCrop(1.0, 1.0)(image, objects, torch.Generator())[0].shape
+        torch.Size([3, 64, 64])
     """
 
     low: float = 0.6
@@ -88,6 +120,23 @@ class RandomCropTF:
     a fraction of the image's. It is drawn up to ``attempts`` times, until one object lies inside to at least
     ``covered`` of its area; if none does, the image stays whole. An image without objects counts as one object, so that
     it hardly ever changes (TensorFlow's ``sample_distorted_bounding_box``).
+
+    Args:
+        probability: of a crop, 0 to 1.
+        aspect: the smallest and the largest width / height.
+        area: the smallest and the largest area, as shares of the image's.
+        covered: the least share of an object's area inside the part.
+        attempts: how often a part is drawn.
+        min_visible: objects that keep less than this share of their area are removed, 0 to 1.
+
+    Raises:
+        pyrcnn.InputError: for values out of range.
+
+    Example:
+        >>> image = torch.zeros(3, 48, 64, dtype=torch.uint8)
+        >>> objects = Targets(torch.tensor([[0.0, 0.0, 16.0, 16.0]]), torch.tensor([0]))
+        >>> len(RandomCropTF(probability=1.0)(image, objects, torch.Generator())[1])
+        1
     """
 
     probability: float = 0.75

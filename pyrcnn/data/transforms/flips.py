@@ -22,10 +22,14 @@ def flip_pairs(keypoint_names: Sequence[str]) -> tuple[tuple[int, int], ...]:
     A name is left if it has the word ``left`` or ``l`` (``left_eye``, ``eye_l``, ``LeftEye``, ``lefteye``), or a corner
     such as ``tl``; its pair has the same name with the other word.
 
-    >>> flip_pairs(["nose", "left_eye", "right_eye"])
-    ((1, 2),)
-    >>> flip_pairs(["tl", "tr", "br", "bl"])
-    ((0, 1), (3, 2))
+    Args:
+        keypoint_names: the names of the J keypoints, in order.
+
+    Example:
+        >>> flip_pairs(["nose", "left_eye", "right_eye"])
+        ((1, 2),)
+        >>> flip_pairs(["tl", "tr", "br", "bl"])
+        ((0, 1), (3, 2))
     """
     index: dict[str, int] = {}
     for i, name in enumerate(keypoint_names):
@@ -77,6 +81,19 @@ class HorizontalFlip:
     """Mirror left and right with ``probability``. ``pairs`` of keypoints swap; None for the pairs of COCO's 17.
 
     In training, None stands for the pairs that the names of the data set's keypoints tell (:func:`flip_pairs`).
+
+    Args:
+        probability: of a flip, 0 to 1.
+        pairs: (left, right) indices of keypoints.
+
+    Raises:
+        pyrcnn.InputError: for a probability out of range, and when called, for pairs that do not fit the keypoints.
+
+    Example:
+        >>> image = torch.zeros(3, 48, 64, dtype=torch.uint8)
+        >>> objects = Targets(torch.tensor([[0.0, 0.0, 16.0, 48.0]]), torch.tensor([0]))
+        >>> HorizontalFlip(1.0)(image, objects, torch.Generator())[1].boxes
+        tensor([[48.,  0., 64., 48.]])
     """
 
     probability: float = 0.5
@@ -102,7 +119,20 @@ class HorizontalFlip:
 
 @dataclass(frozen=True)
 class VerticalFlip:
-    """Flip top and bottom with ``probability``: for images without a top, such as microscope or aerial images."""
+    """Flip top and bottom with ``probability``: for images without a top, such as microscope or aerial images.
+
+    Args:
+        probability: of a flip, 0 to 1.
+
+    Raises:
+        pyrcnn.InputError: for a probability out of range.
+
+    Example:
+        >>> image = torch.zeros(3, 48, 64, dtype=torch.uint8)
+        >>> objects = Targets(torch.tensor([[0.0, 0.0, 16.0, 16.0]]), torch.tensor([0]))
+        >>> VerticalFlip(1.0)(image, objects, torch.Generator())[1].boxes
+        tensor([[ 0., 32., 16., 48.]])
+    """
 
     probability: float = 0.5
 

@@ -35,6 +35,21 @@ class Mosaic:
     The result has ``size`` (height, width). Each image is resized to fit into half of its sides, and touches the point,
     which is in the middle half of the canvas, with one corner. Parts outside the canvas are cut off; ``fill`` is where
     no image is. A scale transform usually follows: ``ScaleJitter(0.5, 2, size=(640, 640))``.
+
+    Args:
+        probability: of a mosaic, 0 to 1.
+        size: (height, width) of the result, in pixels.
+        fill: the value where no image is, 0 to 255.
+        min_visible: objects that keep less than this share of their area are removed, 0 to 1.
+
+    Raises:
+        pyrcnn.InputError: for values out of range, and when called without three other items.
+
+    Example:
+        >>> image = torch.zeros(3, 48, 64, dtype=torch.uint8)
+        >>> item = image, Targets(torch.tensor([[0.0, 0.0, 32.0, 48.0]]), torch.tensor([0]))
+        >>> Mosaic(size=(96, 128))(*item, torch.Generator(), [item] * 3)[0].shape
+        torch.Size([3, 96, 128])
     """
 
     probability: float = 1.0
@@ -78,6 +93,19 @@ class MixUp:
 
     The images lie on each other with their upper left corners, as they are; the result is as large as both together.
     The first one's share is drawn from the beta distribution with both parameters ``alpha``.
+
+    Args:
+        probability: of mixing, 0 to 1.
+        alpha: both parameters of the beta distribution.
+
+    Raises:
+        pyrcnn.InputError: for values out of range, and when called without another item.
+
+    Example:
+        >>> image = torch.zeros(3, 48, 64, dtype=torch.uint8)
+        >>> item = image, Targets(torch.tensor([[0.0, 0.0, 32.0, 48.0]]), torch.tensor([0]))
+        >>> len(MixUp(probability=1.0)(*item, torch.Generator(), [item])[1])
+        2
     """
 
     probability: float = 0.5

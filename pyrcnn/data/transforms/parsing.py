@@ -28,6 +28,9 @@ def parse_transforms(text: str) -> tuple[Transform, ...]:
     Raises:
         pyrcnn.InputError: for a name that is no transform, and for an argument that it does not take.
 
+    Args:
+        text: names of :mod:`pyrcnn.data`, with or without arguments, separated by commas.
+
     Example:
         >>> parse_transforms("VerticalFlip, RandomCrop(0.5, probability=1)")
         (VerticalFlip(probability=0.5), RandomCrop(low=0.5, high=1.0, probability=1, min_visible=0.3))

@@ -29,7 +29,21 @@ from .base import (
 
 @dataclass(frozen=True)
 class Resize:
-    """Resize, keeping the aspect ratio, to a short side of ``short`` pixels and a long side of at most ``long``."""
+    """Resize, keeping the aspect ratio, to a short side of ``short`` pixels and a long side of at most ``long``.
+
+    Args:
+        short: of the short side, in pixels.
+        long: the most of the long side, in pixels.
+
+    Raises:
+        pyrcnn.InputError: unless 0 < short <= long.
+
+    Example:
+        >>> image = torch.zeros(3, 48, 64, dtype=torch.uint8)
+        >>> objects = Targets(torch.tensor([[0.0, 0.0, 32.0, 48.0]]), torch.tensor([0]))
+        >>> Resize(24, 64)(image, objects, torch.Generator())[1].boxes
+        tensor([[ 0.,  0., 16., 24.]])
+    """
 
     short: int
     long: int
@@ -55,6 +69,20 @@ class ShortSide:
 
     With ``between``, ``sides`` are the first and the last of all whole numbers to draw from. The default is
     detectron2's. In training, the model does not resize the image again.
+
+    Args:
+        sides: lengths of the short side, in pixels.
+        long: the most of the long side, in pixels.
+        between: draw from all whole numbers from the first of two ``sides`` to the second.
+
+    Raises:
+        pyrcnn.InputError: for sides that are not positive, or not in order with ``between``.
+
+    Example:
+        >>> image = torch.zeros(3, 48, 64, dtype=torch.uint8)
+        >>> objects = Targets(torch.tensor([[0.0, 0.0, 32.0, 48.0]]), torch.tensor([0]))
+        >>> ShortSide((24,))(image, objects, torch.Generator())[0].shape
+        torch.Size([3, 24, 32])
     """
 
     sides: tuple[int, ...] = (640, 672, 704, 736, 768, 800)
@@ -79,7 +107,21 @@ class ShortSide:
 
 @dataclass(frozen=True)
 class Pad:
-    """Pad at the bottom and right with ``fill`` until both sides are divisible by ``multiple``."""
+    """Pad at the bottom and right with ``fill`` until both sides are divisible by ``multiple``.
+
+    Args:
+        multiple: what both sides are multiples of afterwards, in pixels.
+        fill: the value of the new pixels, 0 to 255.
+
+    Raises:
+        pyrcnn.InputError: unless ``multiple`` is positive.
+
+    Example:
+        >>> image = torch.zeros(3, 48, 64, dtype=torch.uint8)
+        >>> objects = Targets(torch.tensor([[0.0, 0.0, 32.0, 48.0]]), torch.tensor([0]))
+        >>> Pad(32)(image, objects, torch.Generator())[0].shape
+        torch.Size([3, 64, 64])
+    """
 
     multiple: int = 32
     fill: int = GREY
@@ -98,6 +140,19 @@ class RandomPad:
     """Enlarge the height and the width by 0 to ``most`` pixels each, with the image at a random place.
 
     The default is that of the TensorFlow zoo's CenterNet at 512 pixels.
+
+    Args:
+        most: the most pixels that a side grows by.
+        fill: the value of the new pixels, 0 to 255.
+
+    Raises:
+        pyrcnn.InputError: if ``most`` is negative.
+
+    Example:
+        >>> image = torch.zeros(3, 48, 64, dtype=torch.uint8)
+        >>> objects = Targets(torch.tensor([[0.0, 0.0, 32.0, 48.0]]), torch.tensor([0]))
+        >>> RandomPad(most=0)(image, objects, torch.Generator())[0].shape
+        torch.Size([3, 48, 64])
     """
 
     most: int = 199
@@ -121,6 +176,22 @@ class LargeScaleJitter:
     The factor is uniform between ``low`` and ``high``; at 1, the image just fits into ``size``. An image that is larger
     is cut at a random place; a smaller one is padded with ``fill`` at the bottom and right. In training, the model does
     not resize the image again.
+
+    Args:
+        low: the smallest factor.
+        high: the largest factor.
+        size: (height, width) of the result, in pixels.
+        fill: the value of padding, 0 to 255.
+        min_visible: objects that keep less than this share of their area are removed, 0 to 1.
+
+    Raises:
+        pyrcnn.InputError: for values out of range.
+
+    Example:
+        >>> image = torch.zeros(3, 48, 64, dtype=torch.uint8)
+        >>> objects = Targets(torch.tensor([[0.0, 0.0, 32.0, 48.0]]), torch.tensor([0]))
+        >>> LargeScaleJitter(size=(32, 32))(image, objects, torch.Generator())[0].shape
+        torch.Size([3, 32, 32])
     """
 
     low: float = 0.1
@@ -152,6 +223,22 @@ class ScaleJitter:
     Above 1, a part is cut out and enlarged. Below 1, the image shrinks and is placed at random on a canvas of ``fill``.
     Crop, resize and padding are one resampling. With ``size`` (height, width), the result has that size instead and the
     image is scaled to fit into it, which makes the model's own resize unnecessary.
+
+    Args:
+        low: the smallest factor.
+        high: the largest factor.
+        size: (height, width) of the result, in pixels; None for that of the image.
+        fill: the value of uncovered pixels, 0 to 255.
+        min_visible: objects that keep less than this share of their area are removed, 0 to 1.
+
+    Raises:
+        pyrcnn.InputError: for values out of range.
+
+    Example:
+        >>> image = torch.zeros(3, 48, 64, dtype=torch.uint8)
+        >>> objects = Targets(torch.tensor([[0.0, 0.0, 32.0, 48.0]]), torch.tensor([0]))
+        >>> ScaleJitter(0.5, 2.0, size=(32, 32))(image, objects, torch.Generator())[0].shape
+        torch.Size([3, 32, 32])
     """
 
     low: float = 0.7

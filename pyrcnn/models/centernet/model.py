@@ -27,13 +27,18 @@ STRIDE = 4  # of every CenterNet's output
 
 @dataclass(frozen=True)
 class CenterNetConfig:
-    """Everything that defines a CenterNet: plain values only, so that a weights file can carry it."""
+    """Everything that defines a CenterNet: plain values only, so that a weights file can carry it.
+
+    Example:
+        >>> CenterNetConfig(num_classes=3, input_size=256).max_detections
+        100
+    """
 
     backbone: str = "mobilenet_v2"  # a name of BACKBONES
-    num_classes: int = 90
+    num_classes: int = 90  # without background
     input_size: int = 512  # images are resized and padded to a square of this side
     normalization: str = "unit"  # a name of preprocess.NORMALIZATIONS
-    max_detections: int = 100
+    max_detections: int = 100  # of an image
     joints: int = 0  # J, of a person's skeleton; 0: boxes only
     keypoint_class: int = 0  # the class that has joints
     clip_keypoints: bool = False  # move joints outside the image to its border with score 0
@@ -41,15 +46,15 @@ class CenterNetConfig:
     keypoint_rescoring: bool = False  # multiply a person's score by the mean of the joints'
     neck: str = "fpn"  # "fpn", "deconv" or "none"
     neck_laterals: tuple[int, ...] = (64, 32, 24)  # fpn: channels before each 3x3 convolution, coarse to fine
-    neck_widths: tuple[int, ...] = (32, 24, 24)  # channels after each
-    neck_momentum: float = 0.01
+    neck_widths: tuple[int, ...] = (32, 24, 24)  # channels after each step of the neck
+    neck_momentum: float = 0.01  # of the neck's batch norms: the weight of a new batch in their statistics
     separable: bool = True  # depthwise + pointwise convolutions in neck and heads
-    head_width: int = 256
+    head_width: int = 256  # channels between the two convolutions of a head
     padding: str = "same"  # mobilenet_v2: "same" (TF) or "symmetric" (torchvision's weights)
     stem: int = 128  # hourglass104: width of the first convolution
     dims: tuple[int, ...] = (256, 256, 384, 384, 384, 512)  # hourglass104: widths of the nested levels
     norm_eps: float = 1e-3  # of the backbone's batch norms
-    norm_momentum: float = 0.0003
+    norm_momentum: float = 0.0003  # of the backbone's batch norms: the weight of a new batch in their statistics
     trainable_layers: int | None = None  # how many of the backbone's upper stages train; None: all
 
 
@@ -77,6 +82,17 @@ class CenterNet(Detector):
     """CenterNet (Zhou et al. 2019): an object is a peak of a heat map; the peak's cell gives its box.
 
     Modules: ``backbone`` (list of maps), ``neck`` (one map of stride 4 per stack), ``head.<name>.<stack>``.
+
+    Args:
+        config: the configuration.
+
+    Raises:
+        pyrcnn.InputError: for values of the configuration that do not fit together.
+
+    Example:
+        >>> model = CenterNet(CenterNetConfig(num_classes=2, input_size=64)).eval()
+        >>> len(model([torch.zeros(3, 48, 64, dtype=torch.uint8)]))
+        1
     """
 
     config: CenterNetConfig

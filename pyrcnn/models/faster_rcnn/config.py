@@ -20,13 +20,13 @@ class RPNConfig:
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height / width; "tensorflow" anchors: width / height
     anchors: str = "torchvision"  # a name of anchors.ANCHORS
     channels: int = 0  # of the 3×3 convolutions; 0: as many as the features have
-    convs: int = 1
-    activation: str = "relu"  # or "relu6"
+    convs: int = 1  # 3×3 convolutions before the two outputs
+    activation: str = "relu"  # after each convolution: "relu" or "relu6"
     weights: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)  # what dx, dy, dw, dh are divided by
     clip: float = math.log(1000 / 16)  # largest dw, dh
     before_nms: tuple[int, int] = (2000, 1000)  # proposals per level that enter suppression
     after_nms: tuple[int, int] = (2000, 1000)  # proposals of all levels that remain
-    nms_threshold: float = 0.7
+    nms_threshold: float = 0.7  # IoU above which the lower-scored proposal of a level is suppressed
     min_size: float = 1e-3  # proposals with a shorter side are dropped
     foreground: float = 0.7  # IoU from which an anchor is an object
     background: float = 0.3  # IoU below which it is background
@@ -51,14 +51,14 @@ class RoIConfig:
     head: str = "mlp"  # "mlp", or "conv5": the ResNet's last stage
     convs: int = 0  # 3×3 convolutions with batch norm before the mlp
     fcs: int = 2  # fully connected layers
-    width: int = 1024  # of each
-    dropout: float = 0.0
+    width: int = 1024  # outputs of each fully connected layer
+    dropout: float = 0.0  # share of the outputs of each fully connected layer that training drops
     class_agnostic: bool = False  # one box per region instead of one per class
     weights: tuple[float, float, float, float] = (10.0, 10.0, 5.0, 5.0)  # what dx, dy, dw, dh are divided by
     clip: float = math.log(1000 / 16)  # largest dw, dh
-    score_threshold: float = 0.05
-    nms_threshold: float = 0.5
-    max_detections: int = 100
+    score_threshold: float = 0.05  # scores of detections exceed this
+    nms_threshold: float = 0.5  # IoU above which the lower-scored box of a class is suppressed
+    max_detections: int = 100  # of an image
     max_per_class: int | None = None  # detections of one class; None: no limit
     clip_last: bool = False  # suppress before boxes are clipped (TensorFlow)
     min_size: float = 1e-2  # detections with a shorter side are dropped
@@ -72,13 +72,18 @@ class RoIConfig:
 
 @dataclass(frozen=True)
 class FasterRCNNConfig:
-    """Everything that defines a Faster R-CNN."""
+    """Everything that defines a Faster R-CNN.
+
+    Example:
+        >>> FasterRCNNConfig(num_classes=3, roi=RoIConfig(score_threshold=0.3)).roi.max_detections
+        100
+    """
 
     backbone: str = "resnet50"  # a name of BACKBONES
     num_classes: int = 90  # without background
     norm: str = "frozen"  # the backbone's batch norms: "frozen" (statistics and scales fixed) or "batch"
-    norm_eps: float = 1e-5
-    norm_momentum: float = 0.1
+    norm_eps: float = 1e-5  # of the batch norms: added to the variance
+    norm_momentum: float = 0.1  # of the batch norms: the weight of a new batch in their statistics
     stride_in_1x1: bool = False  # ResNet: MSRA's stride placement instead of torchvision's
     same_pool: bool = False  # ResNet: the stem pools with TensorFlow's padding
     top: bool = True  # MobileNetV2: with its last 1×1 convolution, 320 to 1280 channels
@@ -91,5 +96,5 @@ class FasterRCNNConfig:
     size_divisor: int = 32  # images are padded until their sides are multiples of this
     normalization: str = "imagenet"  # a name of preprocess.NORMALIZATIONS
     trainable_layers: int | None = None  # how many of the backbone's upper stages train; None: all
-    rpn: RPNConfig = field(default_factory=RPNConfig)
-    roi: RoIConfig = field(default_factory=RoIConfig)
+    rpn: RPNConfig = field(default_factory=RPNConfig)  # the region proposal network
+    roi: RoIConfig = field(default_factory=RoIConfig)  # the RoI head

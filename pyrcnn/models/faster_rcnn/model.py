@@ -55,6 +55,19 @@ class FasterRCNN(Detector):
 
     Modules: ``backbone`` (``backbone.body``, ``backbone.fpn``), ``rpn.head``, ``roi.head``, ``roi.predictor``; inside
     them torchvision's parameter names.
+
+    Args:
+        config: the configuration.
+
+    Raises:
+        pyrcnn.InputError: for values of the configuration that do not fit together.
+
+    Example:
+        >>> from pyrcnn import models
+        >>> small = {"min_size": 64, "max_size": 64, "num_classes": 2}
+        >>> model = models.build("faster_rcnn_mobilenet_v2_fpn", **small).eval()
+        >>> len(model([torch.zeros(3, 48, 64, dtype=torch.uint8)]))
+        1
     """
 
     config: FasterRCNNConfig

@@ -12,6 +12,7 @@ from .general import GENERAL
 from .published import PUBLISHED
 
 CATALOG: dict[str, Recipe] = GENERAL | PUBLISHED
+# Name → the settings of a training; `pyrcnn models --recipes` lists them.
 RECIPES: dict[str, TrainConfig] = {name: recipe.config for name, recipe in CATALOG.items()}
 
 __all__ = ["CATALOG", "RECIPES", "Recipe", "differences"]
