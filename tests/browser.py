@@ -58,10 +58,15 @@ class Page:
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if self.dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Page.navigate", url=self.file.resolve().as_uri())
+        self.open(self.file)
+        return self
+
+    def open(self, file: Path) -> None:
+        """Show another file in the same window, and wait until it is loaded."""
+        self.loaded = False
+        self.call("Page.navigate", url=file.resolve().as_uri())
         while not self.loaded:
             self._receive()
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
