@@ -24,12 +24,11 @@ def adapted(text: str, module: str) -> str:
     def fenced(match: re.Match[str]) -> str:
         indent, head, code = match.groups()
         language = "sh" if re.search(r"torchrun|^\s*pyrcnn ", code) else "python"
-        if head == "Example":
-            head, indent = "Examples", indent + "    "
-        else:
-            code = re.sub(r"^    ", "", code, flags=re.MULTILINE)
-        lines = code.strip("\n")
-        return f"{match[1]}{head}:\n\n{indent}```{language}\n{lines}\n{indent}```\n\n"
+        if head == "Example":  # a section, whose text follows in the next line
+            lines = code.strip("\n")
+            return f"{indent}Examples:\n{indent}    ```{language}\n{lines}\n{indent}    ```\n\n"
+        lines = re.sub(r"^    ", "", code, flags=re.MULTILINE).strip("\n")
+        return f"{indent}{head}:\n\n{indent}```{language}\n{lines}\n{indent}```\n\n"
 
     text = _ARGUMENTS.sub(_one_by_one, text + "\n")
     text = _LITERAL.sub(fenced, text).rstrip()

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 if str(ROOT) not in sys.path:
     sys.path.append(str(ROOT))  # last: the installed package comes first
 
-from scripts.site import drawings, links, operators, reference  # noqa: E402
+from scripts.site import dialect, drawings, links, operators, reference  # noqa: E402
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -34,7 +34,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Fill in what a page asks for, and turn links between files into links between pages."""
     source = page.file.src_uri
     markdown = operators.DIRECTIVE.sub(lambda match: _directive(*match.groups(), source), markdown)
-    return links.rewrite(markdown, source)
+    return dialect.adapted(links.rewrite(markdown, source))
 
 
 def _directive(kind: str, name: str | None, page: str) -> str:

@@ -89,7 +89,9 @@ def _gradient(case: Any) -> str:
     assert once is not None, "tests/ops/test_derivatives.py must list the operators that have one derivative"
     if not case.grads:
         return "none" if case.native is not None else "that of torch's operations, where they have one"
-    return f"to {_list(case.grads)}; " + ("once" if case.name in ast.literal_eval(once[1]) else "twice")
+    text = f"to {_list(case.grads)}; " + ("once" if case.name in ast.literal_eval(once[1]) else "twice")
+    rois = hasattr(torch.ops.pyrcnn, f"_{native(case)}_rois_backward")
+    return text + ("; to the coordinates of RoIs; once" if rois else "")
 
 
 def _list(arguments: tuple[str, ...]) -> str:
@@ -122,7 +124,7 @@ def section(name: str) -> str:
     lines = [names.block("pyrcnn.ops", name)]
     rows = list(facts(name))
     if rows:
-        lines += ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows), ""]
+        lines += [*(f"- **{key}**: {value}" for key, value in rows), ""]
     measured = speed(name)
     return "\n".join([*lines, measured])
 

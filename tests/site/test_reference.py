@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pyrcnn import ops
-from scripts.site import docstrings_text, fields, links, names, operators, reference
+from scripts.site import dialect, docstrings_text, fields, links, names, operators, reference
 
 PUBLIC = [(package, name) for package in names.PACKAGES for name in names.documented(package)]
 NO_ERRORS = {  # functions that raise no error of ours, and classes of plain values
@@ -102,18 +102,28 @@ def test_links_between_files_become_links_between_pages() -> None:
     )
 
 
+def test_lists_and_tables_are_those_of_github() -> None:
+    text = "A:\n- b\n  c\n   - d\n\n     ```sh\n     e\n     ```\n\n1. f\n\n   g\n\nH\n\n"
+    assert dialect.adapted(text) == (
+        "A:\n\n- b\n  c\n    - d\n\n        ```sh\n        e\n        ```\n\n1. f\n\n    g\n\nH\n\n"
+    )
+    table, code = "| `a\\|b` | c\\|d |", "\n\n```\n- `e\\|f`\n  - g\n```"
+    assert dialect.adapted(table + code) == "| `a|b` | c\\|d |" + code
+
+
 def test_a_docstring_in_our_style_becomes_one_that_mkdocstrings_reads() -> None:
     text = "See :func:`nms`.\n\nArgs:\n    ys, xs: cells\n        of maps.\n\nExample::\n\n    ops.nms(boxes)"
     assert docstrings_text.adapted(text, "pyrcnn.ops.nms") == (
         "See [`nms`][pyrcnn.ops.nms.nms].\n\n"
         "Args:\n    ys: cells\n        of maps.\n    xs: cells\n        of maps.\n\n"
-        "Examples:\n\n    ```python\n    ops.nms(boxes)\n    ```"
+        "Examples:\n    ```python\n    ops.nms(boxes)\n    ```"
     )
 
 
 def test_facts_come_from_the_cases() -> None:
     found = dict(operators.facts("encode_boxes"))
     assert found["Gradient"] == "to `boxes`, `anchors`; once"
+    assert dict(operators.facts("roi_align"))["Gradient"] == "to `input`; twice; to the coordinates of RoIs; once"
     assert found["Runs as"] == "`torch.ops.pyrcnn.encode_boxes`, kernels for CPU and CUDA"
     assert "float16" in found["Dtypes"]
     assert dict(operators.facts("box_area"))["Runs as"].startswith("plain torch")
