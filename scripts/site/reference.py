@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import re
@@ -106,10 +107,27 @@ def configurations() -> str:
     for cls in CONFIGURATIONS:
         text = names.linked((inspect.getdoc(cls) or "").partition("\n\n")[0], cls.__module__)
         lines += ["", f"## {cls.__name__}", "", text, "", "| field | type | default | meaning |", "|---|---|---|---|"]
-        lines += [
-            f"| `{f.name}` | `{cell(f.type)}` | `{cell(f.default)}` | {cell(f.meaning)} |" for f in fields(cls)
-        ]  # fmt: skip
+        for f in fields(cls):
+            meaning = _with_names(cls, f.meaning)
+            lines.append(f"| `{f.name}` | `{cell(f.type)}` | `{cell(f.default)}` | {cell(meaning)} |")
     return "\n".join(lines) + "\n"
+
+
+def _with_names(cls: type, meaning: str) -> str:
+    """Return a field's meaning with the names that it may have, where it is "a name of" a dict of the code."""
+
+    def listed(match: re.Match[str]) -> str:
+        module, _, name = match[1].rpartition(".")
+        package = cls.__module__.rpartition(".")[0]
+        homes = [f"{package}.{module or 'model'}", f"pyrcnn.models.{module}"]
+        for home in homes:
+            with contextlib.suppress(ModuleNotFoundError):
+                found = getattr(importlib.import_module(home), name, None)
+                if found is not None:
+                    return ", ".join(f"`{key}`" for key in found)
+        raise ValueError(f"{cls.__name__}: no dict {match[1]} in {' or '.join(homes)}")
+
+    return re.sub(r"\ba name of ([\w.]*[A-Z]{2}\w+)", listed, meaning)
 
 
 def command_line() -> str:
