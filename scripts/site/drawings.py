@@ -128,6 +128,19 @@ def roi_align(left: Any, right: Any) -> None:
     _pooled(left, right, ops.roi_align(values, roi, 5, 1.0, 2, True), roi, values, "roi_align(…, 5)")
 
 
+@drawing(3)
+def roi_align_levels(first: Any, second: Any, third: Any) -> None:
+    """Three levels of a pyramid; each region is sampled from the level that suits its size."""
+    rois = torch.tensor([[0.0, 30, 30, 70, 64], [0, 110, 40, 200, 130], [0, 20, 70, 230, 200]])
+    sizes, scales = [(56, 64), (28, 32), (14, 16)], [1 / 4, 1 / 8, 1 / 16]
+    pyramid = [torch.full((1, 1, *size), float(level)) for level, size in enumerate(sizes)]
+    levels = ops.roi_align_levels(pyramid, rois, 1, scales, canonical_size=80, canonical_level=3).flatten()
+    for level, (ax, (h, w), scale) in enumerate(zip((first, second, third), sizes, scales, strict=True)):
+        _plane(ax, w, h, f"level {level}: {h} × {w}")
+        _boxes(ax, rois[:, 1:] * scale, GREY, ":", width=1.0)
+        _boxes(ax, rois[levels == level, 1:] * scale, GREEN)
+
+
 @drawing(2, (2, 1))
 def roi_pool(left: Any, right: Any) -> None:
     """A feature map with a RoI of five by five bins, and the maximum of each bin."""
@@ -226,7 +239,7 @@ def match_boxes(ax: Any) -> None:
 
 
 @drawing(2, (1, 2))
-def boxes(left: Any, right: Any) -> None:
+def box_iou(left: Any, right: Any) -> None:
     """IoU, generalized, distance and complete IoU of two boxes, by the distance of their centres."""
     shift = torch.linspace(0, 40, 81)
     fixed = torch.tensor([[0.0, 0, 20, 20]])
@@ -238,6 +251,20 @@ def boxes(left: Any, right: Any) -> None:
         right.plot(shift, function(fixed, moved)[0], label=function.__name__, lw=1.4)
     right.set(xlabel="x of the second box, pixels")
     right.legend(fontsize=7)
+
+
+@drawing(2)
+def boxes(left: Any, right: Any) -> None:
+    """A mask with the box around its pixels, and boxes clipped to an image."""
+    mask = _bumps(16, 28)[0] > 0.35
+    _map(left, mask[0].float(), "masks_to_boxes(masks)", vmax=2)
+    _boxes(left, ops.masks_to_boxes(mask) + torch.tensor([0.0, 0.0, 1.0, 1.0]), ORANGE)
+    given = torch.tensor([[-8.0, 10, 20, 30], [50, 20, 88, 48], [30, -6, 44, 16]])
+    _plane(right, 100, 60, "clip_boxes_to_image(boxes, (40, 80))")
+    right.set(xlim=(-12, 92), ylim=(52, -10))
+    right.add_patch(Rectangle((0, 0), 80, 40, color=GREY, alpha=0.25))
+    _boxes(right, given, BLUE, ":")
+    _boxes(right, ops.clip_boxes_to_image(given, (40, 80)), GREEN)
 
 
 @drawing()
@@ -324,6 +351,19 @@ def losses(left: Any, right: Any) -> None:
     right.set(xlabel="x of the second box, pixels")
     for ax in (left, right):
         ax.legend(fontsize=7)
+
+
+@drawing(4)
+def layers(*axes: Any) -> None:
+    """The maps of a feature pyramid: three levels with equal channels, and a fourth by subsampling."""
+    pyramid = ops.FeaturePyramidNetwork([1, 1, 1], 1, ops.LastLevelMaxPool())
+    for parameter in pyramid.parameters():
+        torch.nn.init.constant_(parameter, 1 / 9 if parameter.ndim == 4 and parameter.shape[-1] == 3 else 0.5)
+    inputs = {str(level): _bumps(32 >> level, 32 >> level) for level in range(3)}
+    with torch.no_grad():
+        found = pyramid(inputs)
+    for ax, (name, values) in zip(axes, found.items(), strict=True):
+        _map(ax, values[0, 0], f"{name}: {values.shape[2]} × {values.shape[3]}")
 
 
 if __name__ == "__main__":
