@@ -109,6 +109,7 @@ def test_search(name: str) -> None:
         shown(page)
         page.evaluate("document.querySelector('.md-search__input').focus()")
         page.call("Input.insertText", text="roi_align")
+        page.call("Input.dispatchKeyEvent", type="keyUp", key="Shift")  # the theme searches when a key is released
         until(page, "document.querySelectorAll('.md-search-result__item a').length > 0")
         found = page.evaluate("[...document.querySelectorAll('.md-search-result__item a')].map(a => a.href).join(' ')")
         assert "operators/roi_align.html" in found
