@@ -11,6 +11,12 @@ from typing import Any
 PACKAGES = ("pyrcnn", "pyrcnn.ops", "pyrcnn.models", "pyrcnn.data", "pyrcnn.train", "pyrcnn.evaluate",
             "pyrcnn.checkpoints", "pyrcnn.deploy", "pyrcnn.numpy", "pyrcnn.images")  # fmt: skip
 
+# What mkdocstrings shows of a class beside its own public methods.
+OPTIONS = {
+    "pyrcnn.data.Transform": 'filters: ["!^_(?!_call__)"]',  # its only method
+    "pyrcnn.models.Detector": "inherited_members: [from_pretrained, push_to_hub, save_pretrained]",
+}
+
 _ROLE = re.compile(r":(?:func|class|mod|meth|data|attr|exc):`~?([\w.]+)`")
 
 
@@ -51,7 +57,8 @@ def block(package: str, name: str) -> str:
     public = f"{package}.{name}"
     home = addresses()[public]
     anchor = "" if home == public else f'<a id="{public}"></a>\n\n'
-    return f"{anchor}::: {home}\n    options: {{heading: {public}, toc_label: {name}}}\n"
+    options = ", ".join([f"heading: {public}", f"toc_label: {name}", *filter(None, [OPTIONS.get(public)])])
+    return f"{anchor}::: {home}\n    options: {{{options}}}\n"
 
 
 def linked(text: str, module: str) -> str:
