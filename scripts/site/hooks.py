@@ -11,9 +11,15 @@ from typing import Any
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[2]
-if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))  # last: the installed package comes first
 
+
+def on_config(config: Any) -> None:
+    """Let Python find ``scripts`` and ``tests``, behind the installed package; mkdocs undoes it after the import."""
+    if str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))
+
+
+on_config(None)
 from scripts.site import dialect, drawings, links, operators, reference  # noqa: E402
 
 
