@@ -48,6 +48,7 @@ def test_docstrings(package: str, name: str) -> None:
     text = inspect.getdoc(value) or ""
     assert re.search(r"^Example::?$", text, re.MULTILINE), "an example is missing"
     assert re.search(r"^Raises:$", text, re.MULTILINE) or name in NO_ERRORS, "the errors are missing"
+    assert "====" not in text, "a table of reStructuredText, which Markdown does not show"
     missing = [argument for argument in arguments(value) if not entry(argument).search(text)]
     assert not missing or name in CONFIGURED
 

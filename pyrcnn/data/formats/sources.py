@@ -24,13 +24,11 @@ def open(source: str | Path, images: str | Path | None = None, *, split: str | N
          prefer: Sequence[str] = (), check: bool = True, cache: bool = False) -> CocoDataset:  # fmt: skip
     """Return the data set ``source`` of any format; each format's function has more options.
 
-    =========================== ====================================================================================
-    a ``.json`` file            :func:`pyrcnn.data.coco`; ``images``, or a folder beside it that has images
-    a ``.yaml`` file            :func:`pyrcnn.data.yolo`
-    a ``.csv`` or ``.tsv`` file :func:`pyrcnn.data.csv`; ``images``, or the file's folder
-    a folder                    with ``data.yaml``: YOLO; with XML files or ``Annotations``: :func:`pyrcnn.data.voc`;
-                                with a single ``.json`` or ``.csv`` file: that file
-    =========================== ====================================================================================
+    - a ``.json`` file: :func:`pyrcnn.data.coco`; ``images``, or a folder beside it that has images
+    - a ``.yaml`` file: :func:`pyrcnn.data.yolo`
+    - a ``.csv`` or ``.tsv`` file: :func:`pyrcnn.data.csv`; ``images``, or the file's folder
+    - a folder: with ``data.yaml``, YOLO; with XML files or ``Annotations``, :func:`pyrcnn.data.voc`; with a single
+      ``.json`` or ``.csv`` file, that file
 
     Args:
         source: see above. ``PATH:SPLIT`` names a split too, as in ``VOC2007:trainval``. The words ``zero_based`` (VOC:
