@@ -17,6 +17,8 @@ class Docstrings(griffe.Extension):
     """Rewrites every docstring before it is parsed."""
 
     def on_object(self, *, obj: griffe.Object, **kwargs: Any) -> None:
-        """Adapt the docstring of a module, class, function or attribute."""
-        if obj.docstring is not None:
+        """Adapt a docstring. Deprecated members lose theirs, and are not shown."""
+        if obj.docstring is not None and obj.docstring.value.startswith("Deprecated name of"):
+            obj.docstring = None
+        elif obj.docstring is not None:
             obj.docstring.value = docstrings_text.adapted(obj.docstring.value, obj.module.path)
