@@ -1,0 +1,1 @@
+"""Runs what the pages of docs/guides and docs/understanding show, and compares the output."""
