@@ -62,8 +62,9 @@ def make(folder: Path, count: int, seed: int = 0) -> Path:
         image.save(folder / "images" / name, quality=92)
         images.append({"id": number, "file_name": name, "width": SIDE, "height": SIDE})
         for label, (x1, y1, x2, y2) in objects:
+            w, h = x2 - x1, y2 - y1
             annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": label + 1,
-                                "bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0})  # fmt: skip
+                                "bbox": [x1, y1, w, h], "area": w * h, "iscrowd": 0})  # fmt: skip
     categories = [{"id": label + 1, "name": name} for label, name in enumerate(CLASSES)]
     path = folder / "shapes.json"
     path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))

@@ -45,7 +45,8 @@ def test_blocks_run(path: Path, tmp_path: Path) -> None:
 
 
 def test_a_wrong_output_is_found() -> None:
-    page = "```sh\necho 3\n```\n\n<!-- numbers vary -->\n```text\ntook 5 ms\n```\n<!-- not run: network -->\n```sh\nx\n```\n"
+    page = "```sh\necho 3\n```\n\n<!-- numbers vary -->\n```text\ntook 5 ms\n```\n"
+    page += "<!-- not run: network -->\n```sh\nx\n```\n"
     varying, shown = blocks(page)
     assert (varying.varies, varying.output, shown.runs) == (True, "took 5 ms\n", False)
     compare(varying, "took 7.2 s\n")
