@@ -7,6 +7,7 @@ python examples/add_model.py shapes [--epochs 30]
 from __future__ import annotations
 
 import argparse
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -33,7 +34,7 @@ class Slim(nn.Module):
             norm = nn.BatchNorm2d(after, norm_eps, norm_momentum)
             return nn.Sequential(nn.Conv2d(before, after, 3, 2, 1, bias=False), norm, nn.ReLU(inplace=True))
 
-        self.layers = nn.ModuleList(stage(before, after) for before, after in zip(widths, widths[1:]))  # noqa: B905
+        self.layers = nn.ModuleList(stage(before, after) for before, after in pairwise(widths))
 
     @property
     def stages(self) -> list[nn.Module]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
@@ -42,6 +43,18 @@ def test_blocks_run(path: Path, tmp_path: Path) -> None:
     missing = run_page(path, tmp_path / "work", compare)
     if missing:
         pytest.skip(f"all but what needs {', '.join(missing)} ran")
+
+
+def test_what_comes_from_the_code() -> None:
+    spec = importlib.util.spec_from_file_location("from_code", ROOT / "docs/from_code.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert "ops" in {name for floor in module.floors() for name in floor}
+    assert module.letters().count("\n") == 11
+    for path, text in module.pages().items():
+        assert path.read_text() == text, "run python docs/from_code.py"
 
 
 def test_a_wrong_output_is_found() -> None:
