@@ -42,7 +42,7 @@ def copy(folder: Path) -> None:
     ignored = shutil.ignore_patterns("*.so", "__pycache__", "*.pyc")
     for name in ("csrc", "cmake", "include", "third_party", "pyrcnn", "tests"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    for name in ("CMakeLists.txt", "setup.py", "pyproject.toml", "README.md", "LICENSE", "conftest.py"):
+    for name in ("CMakeLists.txt", "setup.py", "pyproject.toml", "README.md", "LICENSE", "NOTICE", "conftest.py"):
         shutil.copy(ROOT / name, folder)
 
 

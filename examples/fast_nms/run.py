@@ -142,8 +142,8 @@ def main() -> None:
         text = table(options.count, options.threads, Path(folder))
     print(text)
     if options.write:
-        marks = re.compile(r"(?<=<!-- fast_nms -->\n).*?(?=\n<!-- /fast_nms -->)", re.S)
-        options.write.write_text(marks.sub(lambda _: text, options.write.read_text()))
+        marks = re.compile(r"(?<=<!-- fast_nms -->\n).*?(?=<!-- /fast_nms -->)", re.S)
+        options.write.write_text(marks.sub(lambda _: text + "\n", options.write.read_text()))
 
 
 if __name__ == "__main__":
