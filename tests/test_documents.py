@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 import pyrcnn
-from benchmarks import first_table
+from benchmarks.measuring import first_table
 
 ROOT = Path(__file__).parent.parent
 PROJECT = (ROOT / "pyproject.toml").read_text()
@@ -29,7 +29,7 @@ def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
 
 
 def test_the_readmes_table_is_that_of_the_kept_figures() -> None:
-    assert first_table.README.read_text() == first_table.readme(), "run python -m benchmarks.first_table"
+    assert first_table.README.read_text() == first_table.readme(), "run python -m benchmarks.measuring.first_table"
     assert first_table.peers(
         "torch.compile 6.51 ms (**8.4×**) · plain, bfloat16 autocast 13 s (**1.68×**) (a note)"
     ) == {

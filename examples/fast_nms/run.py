@@ -119,7 +119,8 @@ def table(count: int, threads: int, folder: Path) -> str:
         columns.append((len(kept), measured(methods, boxes, scores)))
     (most, a), (few, b) = columns
     lines = [
-        f"{processor()}, {datetime.date.today()}; {count:,} boxes, threshold {THRESHOLD}, one thread unless stated, least of 40 calls.",
+        f"{processor()}, {datetime.date.today()}; {count:,} boxes, threshold {THRESHOLD}, one thread unless stated, "
+        "the least of 40 calls.",
         "",
         f"| step | idea | loose boxes, {most:,} kept | speed-up | crowded boxes, {few:,} kept | speed-up |",
         "|---|---|---|---|---|---|",

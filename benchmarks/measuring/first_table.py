@@ -1,6 +1,6 @@
-"""Writes the README's tables from what is kept in ``figures/``: ``python -m benchmarks.first_table``.
+"""Writes the README's tables from what is kept in ``figures/``: ``python -m benchmarks.measuring.first_table``.
 
-``tests/test_readme.py`` fails if the README holds another table.
+``tests/test_documents.py`` fails if the README holds another table.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.report import Table, load_stored, replace_between
 
-README = Path(__file__).parents[1] / "README.md"
+README = Path(__file__).parents[2] / "README.md"
 OPERATORS = {  # row → how the README calls it
     "nms[rpn-1000-0.7]": "`nms`, 1,000 boxes of an RPN",
     "nms[rpn-20000-0.7]": "`nms`, 20,000 boxes",
