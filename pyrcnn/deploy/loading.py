@@ -19,10 +19,25 @@ Run = Callable[..., tuple[Tensor, ...]]
 
 
 class Exported:
-    """A detector from a file: call it with the tensors that the file takes.
+    """A detector from a file, as :func:`load` returns it: call it with the tensors that the file takes.
 
-    ``about``: the file's metadata: ``family``, ``config``, ``classes``, ``category_ids``, ``input`` and, for compiled
-    packages, ``instruction_set``. ``classes``: the name of each label.
+    Args:
+        run: computes the outputs.
+        about: the file's metadata: ``family``, ``config``, ``classes``, ``category_ids``, ``input`` and, for compiled
+            packages, ``instruction_set``.
+
+    Attributes:
+        about: as above.
+        classes: the name of each label.
+
+    Raises:
+        InputError: when called with another shape, dtype or device than the file takes, if it is not in ONNX.
+
+    Example::
+
+        run = deploy.load("detector.pt2")
+        boxes, scores, labels, counts = run(images)
+        names = [run.classes[label] for label in labels[0, : counts[0]]]
     """
 
     def __init__(self, run: Run, about: dict[str, Any]):
@@ -54,7 +69,7 @@ def load(path: str | Path) -> Exported:
         ...     run = deploy.load(deploy.export(model, f"{folder}/detector.pt2"))
         >>> boxes, scores, labels, counts = run(torch.zeros(1, 3, 48, 64, dtype=torch.uint8))
         >>> boxes.shape
-        torch.Size([1, 100, 4])
+        torch.Size([1, 20, 4])
     """
     file = Path(path_of(path, "path"))
     require(file.is_file(), f"path must be a file, got {file}")
