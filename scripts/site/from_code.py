@@ -1,4 +1,4 @@
-"""Writes the parts of docs/understanding that come from the code: ``python docs/from_code.py``.
+"""Writes the parts of docs/understanding that come from the code: ``python scripts/site/from_code.py``.
 
 architecture.md shows the floors of the contract that ``lint-imports`` checks, in pyproject.toml, each module with the
 first sentence of its docstring. glossary.md shows the letters that ``pyrcnn/structures.py`` defines.
@@ -10,7 +10,7 @@ import ast
 import re
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 UNDERSTANDING = ROOT / "docs/understanding"
 WIDTH = 110
 
