@@ -35,22 +35,23 @@ template <typename T> struct SortAndPairs {
   std::unique_ptr<uint32_t[]> order;  // best first
   std::optional<Grouping> groups;
   std::vector<uint8_t> suppressed;  // 1 or 0 by rank; empty if pairs do not pay
+  Method method = Method::kInTurn;  // that a sample of the boxes of one group suggests
 
   // group_values: int64, or null if there is one group.
   SortAndPairs(const T* boxes, const T* scores, const Tensor* group_values, int64_t n, C threshold)
       : order(scratch<uint32_t>(n)) {
     suppressed = with_word_for(n, [&](auto word) -> std::vector<uint8_t> {
       const Candidates<T> all{boxes, nullptr, n};
-      ByPairs<T, decltype(word)> method(all, threshold);
+      ByPairs<T, decltype(word)> by_pairs(all, threshold);
       Team::run(kPairsCost * double(n), [&](Team::Member& member) {
         member.share(2, [&](int64_t task) {
-          if (task == 0) method.rank_of = sort(scores, n);
-          else method.layout = lay_out_if_it_pays(all, group_values, threshold);
+          if (task == 0) by_pairs.rank_of = sort(scores, n);
+          else by_pairs.layout = lay_out_if_it_pays(all, group_values, threshold);
         });
-        if (!member.failed() && method.layout) method.find(member);
+        if (!member.failed() && by_pairs.layout) by_pairs.find(member);
       });
-      if (!method.layout) return {};
-      return method.suppressed();
+      if (!by_pairs.layout) return {};
+      return by_pairs.suppressed();
     });
   }
 
@@ -65,7 +66,8 @@ template <typename T> struct SortAndPairs {
   }
   std::optional<BundleLayout<C>> lay_out_if_it_pays(const Candidates<T>& all, const Tensor* group_values, C threshold) {
     if (group_values == nullptr) {
-      if (pairs_pay(all, threshold)) return lay_out(all, nullptr, {uint32_t(all.count)});
+      method = choose(all, threshold, all.count);
+      if (method == Method::kByPairs) return lay_out(all, nullptr, {uint32_t(all.count)});
     } else {
       groups.emplace(data<int64_t>(*group_values), nullptr, all.count);
       if (pairs_pay(all, *groups, threshold)) return lay_out(all, groups->of.data(), groups->sizes);
@@ -98,7 +100,9 @@ Tensor nms(const Tensor& boxes, const Tensor& scores, double iou_threshold) {
     const uint32_t* order = start.order.get();
     if (!start.suppressed.empty()) return remaining(order, start.suppressed);
     const auto kept = scratch<uint32_t>(n);
-    const int64_t count = suppress_sequentially(Candidates<T>{data<T>(b), order, n}, threshold, n, kept.get());
+    const Candidates<T> sorted{data<T>(b), order, n};
+    const int64_t count = start.method == Method::kInTurn ? suppress_in_turn(sorted, threshold, n, kept.get())
+                                                          : suppress_sequentially(sorted, threshold, n, kept.get());
     Tensor indices = fresh({count}, ScalarType::Long);
     int64_t* to = mutable_data<int64_t>(indices);
     for (int64_t i = 0; i < count; ++i) to[i] = order[kept[i]];

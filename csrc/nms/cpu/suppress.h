@@ -29,23 +29,29 @@ int64_t suppress_indexed(const Candidates<T>& candidates, compute_t<T> threshold
   return PYRCNN_KERNEL_OF(nms, greedy_indexed<T>)(candidates, index, threshold, max_output, kept);
 }
 
+template <typename T>
+int64_t suppress_in_turn(const Candidates<T>& candidates, compute_t<T> threshold, int64_t max_output, uint32_t* kept) {
+  const auto bundles = scratch<BoxBundle<compute_t<T>>>(bundles_for(std::min(candidates.count, max_output)));
+  return PYRCNN_KERNEL_OF(nms, greedy<T>)(candidates, threshold, max_output, bundles.get(), kept);
+}
+
 // Writes the numbers i of the candidates that are kept to `kept`, ascending, max_output of them at most, and returns
 // how many. Compares every candidate with those kept before it.
 template <typename T>
 int64_t suppress_sequentially(const Candidates<T>& candidates, compute_t<T> threshold, int64_t max_output,
                               uint32_t* kept) {
-  const int64_t n = candidates.count;
-  if (choose_sequential(n, max_output, threshold) == Method::kIndexed)
+  if (choose_sequential(candidates.count, max_output, threshold) == Method::kIndexed)
     return suppress_indexed(candidates, threshold, max_output, kept);
-  const auto bundles = scratch<BoxBundle<compute_t<T>>>(bundles_for(std::min(n, max_output)));
-  return PYRCNN_KERNEL_OF(nms, greedy<T>)(candidates, threshold, max_output, bundles.get(), kept);
+  return suppress_in_turn(candidates, threshold, max_output, kept);
 }
 
 // The same result by any method.
 template <typename T>
 int64_t suppress(const Candidates<T>& candidates, compute_t<T> threshold, int64_t max_output, uint32_t* kept) {
   const int64_t n = candidates.count;
-  if (choose(candidates, threshold, max_output) == Method::kByPairs) {
+  const Method method = choose(candidates, threshold, max_output);
+  if (method == Method::kInTurn) return suppress_in_turn(candidates, threshold, max_output, kept);
+  if (method == Method::kByPairs) {
     const std::vector<uint8_t> suppressed = suppressed_by_pairs(candidates, threshold);
     if (!suppressed.empty()) {
       int64_t count = 0;
