@@ -9,14 +9,23 @@ LEVELS = ((4, 200, 336), (8, 100, 168), (16, 50, 84), (32, 25, 42))  # stride, h
 RPN_LEVELS = (*LEVELS, (64, 13, 21))
 
 
-def rpn_boxes(count: int, device: torch.device, size: tuple[int, int] = (800, 1333)) -> tuple[Tensor, Tensor]:
-    """Boxes in clusters around objects, as an RPN proposes them, and scores that are higher near the objects."""
+def rpn_boxes(
+    count: int,
+    device: torch.device,
+    size: tuple[int, int] = (800, 1333),
+    objects: int | None = None,
+    spread: float = 0.25,
+) -> tuple[Tensor, Tensor]:
+    """Boxes in clusters around objects, as an RPN proposes them, and scores that are higher near the objects.
+
+    ``objects``: None: 40 boxes each. ``spread``: of the boxes of an object, in parts of its sides.
+    """
     g = torch.Generator().manual_seed(count)
-    objects = max(4, count // 40)
+    objects = objects or max(4, count // 40)
     centres = torch.rand(objects, 2, generator=g) * torch.tensor([size[1], size[0]])
     sides = torch.exp(torch.rand(objects, 2, generator=g) * 3 + 2.5)
     which = torch.randint(objects, (count,), generator=g)
-    noise = torch.randn(count, 4, generator=g) * 0.25
+    noise = torch.randn(count, 4, generator=g) * spread
     xy = centres[which] + noise[:, :2] * sides[which]
     wh = sides[which] * torch.exp(noise[:, 2:])
     scores = torch.rand(count, generator=g) * torch.exp(-noise.square().sum(1))
@@ -24,6 +33,11 @@ def rpn_boxes(count: int, device: torch.device, size: tuple[int, int] = (800, 13
     boxes[:, 0::2].clamp_(max=size[1])
     boxes[:, 1::2].clamp_(max=size[0])
     return boxes.to(device), scores.to(device)
+
+
+def crowded_boxes(count: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Near-copies around 24 objects, most of which are suppressed: images of few objects."""
+    return rpn_boxes(count, device, objects=24, spread=0.06)
 
 
 def random_boxes(count: int, device: torch.device, size: int = 1000) -> tuple[Tensor, Tensor]:

@@ -61,10 +61,13 @@ def pairs_tested(boxes: torch.Tensor, scores: torch.Tensor, threshold: float) ->
         ("rpn", 20000, 0.7),
         ("random", 1000, 0.5),
         ("random", 20000, 0.5),
+        ("crowded", 1000, 0.5),
+        ("crowded", 20000, 0.5),
     ],
 )
 def bench_nms(compare, device, kind: str, count: int, threshold: float) -> None:
-    boxes, scores = (data.rpn_boxes if kind == "rpn" else data.random_boxes)(count, device)
+    make = {"rpn": data.rpn_boxes, "random": data.random_boxes, "crowded": data.crowded_boxes}[kind]
+    boxes, scores = make(count, device)
     tv, powerboxes = torchvision(), optional("powerboxes")
     b, s = boxes.double().cpu().numpy(), scores.double().cpu().numpy()
     compare(
