@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from .download import Progress
 from .reading import build
 
 BUNDLED = "bundled"
+LOG = logging.getLogger("pyrcnn")
 
 
 def load_model(
@@ -39,6 +41,8 @@ def load_model(
         device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, or a ``torch.device``.
         progress: called as ``progress(done, total)`` with bytes while weights are downloaded.
         changes: fields of the model's configuration to replace.
+
+    Settings in which the weights and the model differ are logged as warnings; ``checkpoints.build`` returns them.
 
     Raises:
         pyrcnn.InputError: if the name, a file or the device does not exist, or the weights do not fit.
@@ -64,7 +68,7 @@ def _on_cpu(name: Any, weights: Any, progress: Progress, changes: Mapping[str, A
         return _from_file(name, weights, changes)
     if isinstance(weights, Mapping):
         require(name is not None, "name_or_file must be the name of a model if weights is a dict, got None")
-        return build(str(name), weights, **changes)[0]
+        return _built(str(name), weights, changes)
     if weights == BUNDLED:
         return _bundled(str(name or bundled.DEFAULT), changes)
     if str(weights) == zoo.ZOO:
@@ -72,11 +76,19 @@ def _on_cpu(name: Any, weights: Any, progress: Progress, changes: Mapping[str, A
     source = os.fspath(weights)
     if name is not None:
         require(_exists(source), f"weights: no such file: {source}")
-        return build(str(name), source, **changes)[0]
+        return _built(str(name), source, changes)
     require(os.path.exists(source), f"weights: no such file: {source}")
     own = source.endswith(".safetensors")
     require(own, f"weights {source} do not say which model they belong to: name it with --model")
     return models.load(source, **changes)
+
+
+def _built(name: str, source: Any, changes: Mapping[str, Any]) -> nn.Module:
+    """The preset with the weights of ``source``; what differs between them is logged."""
+    model, report = build(name, source, **changes)
+    for note in report.notes:
+        LOG.warning("%s: %s", report.source, note)
+    return model
 
 
 def _exists(source: str) -> bool:

@@ -72,8 +72,8 @@ def build(
     Args:
         name: a name of :func:`pyrcnn.models.names`.
         source: see :func:`load`.
-        classes: the names of the classes to train. If the source has another number of classes, the model gets these,
-            in this order, and those that the source has too keep its weights.
+        classes: the names of the model's classes. A source without names, which has as many classes, gets them. If the
+            source has another number of classes, the heads start anew, but for classes that the source has too.
         changes: those of :func:`pyrcnn.models.build`; ``num_classes`` must be the source's without ``classes``.
 
     Returns:
@@ -93,12 +93,18 @@ def build(
         require(name is not None, f"source: {given.name} does not say which model it holds: name must be given")
         changes = zoo.with_settings(str(name), source, changes)
     had = given.classes(name, changes)
+    preset = models.PRESETS.get(str(name))
+    if given.is_from_detectron2() and preset.normalization != detectron2.CONVENTIONS["normalization"]:  # type: ignore[union-attr]
+        asked = models.changed(preset, **changes)  # type: ignore[arg-type]
+        changes = zoo.with_numerics_of_detectron2(str(name), changes)
+        brought = models.changed(preset, **changes)  # type: ignore[arg-type]
+        given.notes += _changes("weights from detectron2 bring its settings", asked, brought)
     new = classes is not None and len(classes) != len(had) and changes.get("num_classes") in (None, len(classes))
     if new or had:
         changes.setdefault("num_classes", len(classes) if new else len(had))  # type: ignore[arg-type]
     given.load(given.model(name, changes, skeleton), classes is not None)  # a model is built only for weights that fit
     model = given.model(name, changes, models.from_config)
-    if new:
+    if new or (classes is not None and given.metadata is None):  # such a file has no names
         model.classes = list(classes)  # type: ignore[arg-type, assignment]
     return model, given.load(model, classes is not None)
 
@@ -151,6 +157,10 @@ class _Source:
             return self._names(nn.Identity(), {})
         model = self.model(name, changes, skeleton)
         return self._names(model, self.read(model))
+
+    def is_from_detectron2(self) -> bool:
+        """Whether the weights, once read, are those of a detector of detectron2."""
+        return self.choice is not None and self.choice.reader is detectron2
 
     def _names(self, model: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
         """The names of the classes in ``state``: those in the metadata, or the usual ones of so many classes."""

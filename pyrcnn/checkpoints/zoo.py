@@ -148,6 +148,17 @@ def with_settings(name: str, source: Any, changes: Mapping[str, Any]) -> dict[st
     """``changes``, and those that the preset's published weights need if ``source`` has their file name."""
     file = os.path.basename(source) if isinstance(source, str | os.PathLike) else ""
     needed = PUBLISHED[name].changes if file and file == os.path.basename(URLS.get(name, "")) else {}
+    return _merged(needed, changes)
+
+
+def with_numerics_of_detectron2(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``changes``, and those that weights from detectron2 need in a preset that has torchvision's numerics."""
+    published = PUBLISHED.get(name)
+    of_preset = published is not None and published.url.startswith(DETECTRON2)
+    return _merged(published.changes if of_preset else _OF_DETECTRON2, changes)  # type: ignore[union-attr]
+
+
+def _merged(needed: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(needed)
     for field_name, value in changes.items():
         below = merged.get(field_name)

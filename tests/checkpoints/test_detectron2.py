@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import pyrcnn
 from pyrcnn import InputError, checkpoints, models
 from pyrcnn.checkpoints import zoo as published
 from pyrcnn.checkpoints.formats import pickles
@@ -203,3 +204,32 @@ def test_a_damaged_pickle_is_refused(tmp_path: Path) -> None:
         file.write_bytes(content)
         with contextlib.suppress(InputError):
             pickles.read(file)
+
+
+def test_torchvisions_preset_gets_detectron2s_settings(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Both presets have the same weights; with torchvision's numerics the detections would be others."""
+    changes = {**CHANGES[FPN], "min_size": 96, "max_size": 128}
+    right = models.build(FPN, **changes).eval()
+    file = tmp_path / "theirs.pkl"
+    file.write_bytes(pickle.dumps(zoo(detectron2s(right))))
+    image = torch.randint(0, 256, (3, 80, 100), dtype=torch.uint8)
+    model = pyrcnn.load_model("faster_rcnn_resnet50_fpn", file, **changes)
+    assert torch.equal(model.preprocess([image])[0], right.preprocess([image])[0])
+    assert torch.equal(model([image])[0].boxes, right([image])[0].boxes)
+    assert "weights from detectron2 bring its settings: " in caplog.text
+    asked = pyrcnn.load_model("faster_rcnn_resnet50_fpn", file, normalization="raw", **changes)
+    assert asked.config.normalization == "raw"
+
+
+def test_given_names_of_the_classes_are_kept() -> None:
+    state = detectron2s(models.build(FPN, **CHANGES[FPN]))
+    changes = {name: value for name, value in CHANGES[FPN].items() if name != "num_classes"}
+    model, _ = checkpoints.build(FPN, state, classes=["a", "b", "c"], **changes)
+    assert model.classes == ["a", "b", "c"]
+
+
+def test_tensors_that_pickle_wrote_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    file = tmp_path / "theirs.pkl"
+    file.write_bytes(pickle.dumps({"model": {"a": torch.ones(2)}}))
+    with pytest.raises(InputError, match=r"tensors that pickle wrote, not torch.save: save it again with torch.save"):
+        checkpoints.build(FPN, file)

@@ -75,6 +75,8 @@ def _entries(path: Path) -> list[Entry]:
         content, names = machine.load(), list(machine.names)
     found = entries_of(content)
     if not found:
+        if "torch.storage._load_from_bytes" in names:
+            raise Unreadable("it holds tensors that pickle wrote, not torch.save: save it again with torch.save")
         raise Unreadable("it holds no named tensors" + (f", but {listed(names)}" if names else ""))
     return found
 
