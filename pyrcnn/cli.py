@@ -55,7 +55,10 @@ Images = Annotated[
     list[Path] | None,
     typer.Argument(help="Images, videos, folders, patterns, lists (FILE.txt, @FILE). Default: a bundled image."),
 ]
-Model = Annotated[str | None, typer.Option("--model", help="A name that `pyrcnn models` lists.")]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="A name that `pyrcnn models` lists. Default: faster_rcnn_mobilenet_v2_fpn."),
+]
 Weights = Annotated[
     str, typer.Option("--weights", help="Weights file, or 'zoo' to download the published weights.", metavar="FILE")
 ]

@@ -1,7 +1,7 @@
 // An exported detector on images, without Python:
-//   pyrcnn export --format aoti --out detector.pt2
+//   pyrcnn export detector.pt2 --model centernet_mobilenet_v2_fpn_512 --format aoti
 //   detect detector.pt2 IMAGE.ppm…
-// Images are PPM files (P6), which need no library; `convert a.jpg a.ppm` of ImageMagick makes one.
+// Images are PPM files (P6), which need no library; Pillow makes one: Image.open("a.jpg").convert("RGB").save("a.ppm").
 #include <ATen/ATen.h>
 #include <c10/core/InferenceMode.h>
 #include <pyrcnn/build_info.h>
@@ -61,6 +61,9 @@ int main(int argc, char** argv) {
     check_processor(argv[1]);
     torch::inductor::AOTIModelPackageLoader detector(argv[1]);
     for (int i = 2; i < argc; ++i) detect(detector, argv[i]);
+  } catch (const c10::Error& error) {
+    std::cerr << argv[1] << ": " << error.what_without_backtrace() << "\n";
+    return 1;
   } catch (const std::exception& error) {
     std::cerr << error.what() << "\n";
     return 1;

@@ -32,7 +32,9 @@ def test_page(path: Path) -> None:
     prose = re.sub(r"```.*?```", "", text, flags=re.S)
     for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", prose):
         assert (path.parent / target).exists(), target
-    for name in re.findall(r"(?:csrc|examples|tests|benchmarks|pyrcnn)/[\w./]+\.(?:py|h|cpp|sh|md|cuh|cu)\b", text):
+    for name in re.findall(
+        r"(?<![\w/])(?:csrc|examples|tests|benchmarks|pyrcnn)/[\w./]+\.(?:py|h|cpp|sh|md|cuh|cu)\b", text
+    ):
         assert any((ROOT / folder / name).is_file() for folder in (".", "include")) or "scale_boxes" in name, name
 
 
