@@ -170,3 +170,11 @@ def test_targets_that_do_not_fit_the_model_are_refused() -> None:
         pad_truth([one], 2)
     with pytest.raises(InputError, match="targets must have 17 joints, got 5"):
         pad_truth([one], 3, joints=17)
+
+
+def test_the_former_way_to_pad_targets() -> None:
+    given = [Targets(torch.tensor([[8.0, 4, 16, 12]]), torch.tensor([1]))]
+    with pytest.deprecated_call():
+        got = t.pad_targets(given, torch.ones(1, 2), 4, 2, 0)
+    assert got.boxes.tolist() == [[[2.0, 1, 4, 3]]]
+    assert (got.labels.tolist(), got.weights.tolist()) == ([[1]], [[1.0]])

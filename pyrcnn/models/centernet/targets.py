@@ -5,6 +5,8 @@ Coordinates are in cells, the pixels of the output. All functions work on whole 
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,7 +15,8 @@ from torch.nn import functional as F
 
 from ...memory import upload
 from ...ops import draw_gaussians
-from ..training import Term, Truth
+from ...structures import Targets
+from ..training import Term, Truth, pad_truth
 from .decode import gather_cells
 from .heads import joint_deviations
 
@@ -42,6 +45,14 @@ def objects_of(truth: Truth, scales: Tensor, stride: int) -> Objects:
     """Ground truth in pixels of the images → in cells; ``scales`` [N, 2] (y, x): network input per image."""
     scaled = truth.scaled(scales / stride)
     return Objects(scaled.boxes, scaled.labels, truth.real.to(scaled.boxes.dtype), scaled.keypoints)
+
+
+def pad_targets(targets: Sequence[Targets], scales: Tensor, stride: int, num_classes: int, joints: int) -> Objects:
+    """Deprecated: :func:`objects_of` of ``Detector.pad_targets(targets)``."""
+    warnings.warn(
+        "pad_targets is deprecated, use Detector.pad_targets and objects_of", DeprecationWarning, stacklevel=2
+    )
+    return objects_of(pad_truth(targets, num_classes, joints), scales, stride)
 
 
 # ---- heat maps -------------------------------------------------------------------------------------------------------
